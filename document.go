@@ -1,0 +1,136 @@
+package gatehouse
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"slices"
+)
+
+// Document is a whole configuration: every plan and every tenant.
+type Document struct {
+	// Plans that tenants subscribe to. A tenant names one by its id.
+	Plans []Plan `json:"plans,omitempty"`
+	// Tenants served by the gateway.
+	Tenants []Tenant `json:"tenants,omitempty"`
+}
+
+// PlanID names a plan: a lower-case DNS label.
+type PlanID string
+
+// Plan is a commercial plan: the limits that each of its tenants is held to.
+type Plan struct {
+	// ID is unique among plans.
+	ID PlanID `json:"id"`
+	// Name is for people. Default: the id.
+	Name string `json:"name,omitempty"`
+	// Limits are stacked under the tenant's own and the route's.
+	Limits Limits `json:"limits,omitzero"`
+}
+
+// TenantID names a tenant: a lower-case DNS label. It appears in metrics,
+// records and paths of the control API.
+type TenantID string
+
+// Status says whether a tenant is served.
+type Status string
+
+// The states of a tenant.
+const (
+	// Active tenants are served. The default.
+	Active Status = "active"
+	// Suspended tenants answer every request with 403 tenant-suspended.
+	Suspended Status = "suspended"
+)
+
+// Tenant is one customer of the platform: the unit of everything.
+type Tenant struct {
+	// ID is unique among tenants.
+	ID TenantID `json:"id"`
+	// Name is for people. Default: the id.
+	Name string `json:"name,omitempty"`
+	// Status is active (default) or suspended.
+	Status Status `json:"status,omitempty"`
+	// Domain is the primary host name. Absent: the tenant is reached through
+	// a platform domain, by API key or token.
+	Domain string `json:"domain,omitempty"`
+	// Aliases are further host names; "*.example.com" stands for every name
+	// below example.com, at any depth, and yields to an exact name.
+	Aliases []string `json:"aliases,omitempty"`
+	// Plan is the id of the tenant's plan. Absent: no plan limits.
+	Plan PlanID `json:"plan,omitempty"`
+	// TimeZone is the IANA zone in which calendar windows begin. Default UTC.
+	TimeZone string `json:"time_zone,omitempty"`
+	// Features are switches that policy reads as input.features.
+	Features Features `json:"features,omitempty"`
+	// Identity says how callers prove who they are.
+	Identity Identity `json:"identity,omitzero"`
+	// Backends are the tenant's own upstream services.
+	Backends []Backend `json:"backends,omitempty"`
+	// Routes map requests to backends; the most specific match wins.
+	Routes []Route `json:"routes,omitempty"`
+	// Limits hold every request of the tenant.
+	Limits Limits `json:"limits,omitzero"`
+	// Policy holds the tenant's Rego modules.
+	Policy Policy `json:"policy,omitzero"`
+}
+
+// Hosts returns the domain, if any, and the aliases, in document order.
+func (t *Tenant) Hosts() []string {
+	if t.Domain == "" {
+		return t.Aliases
+	}
+	return append([]string{t.Domain}, t.Aliases...)
+}
+
+// Features are named switches. In the document they are a list of names, all
+// on, or a map of name to true or false.
+type Features map[string]bool
+
+// UnmarshalJSON reads both forms.
+func (f *Features) UnmarshalJSON(b []byte) error {
+	*f = Features{}
+	if b = bytes.TrimSpace(b); len(b) > 0 && b[0] == '[' {
+		var names []string
+		if err := json.Unmarshal(b, &names); err != nil {
+			return fmt.Errorf("a list of feature names, or a map of name to true or false, is expected")
+		}
+		for _, n := range names {
+			(*f)[n] = true
+		}
+		return nil
+	}
+	var m map[string]bool
+	if err := json.Unmarshal(b, &m); err != nil {
+		return fmt.Errorf("a list of feature names, or a map of name to true or false, is expected")
+	}
+	*f = m
+	return nil
+}
+
+// On returns the names of the features that are on, sorted.
+func (f Features) On() []string {
+	var on []string
+	for name, v := range f {
+		if v {
+			on = append(on, name)
+		}
+	}
+	slices.Sort(on)
+	return on
+}
+
+// Policy is a tenant's own authorization policy. It is evaluated after the
+// platform baseline, and both must allow.
+type Policy struct {
+	// Modules are compiled together. Absent: the baseline alone decides.
+	Modules []Module `json:"modules,omitempty"`
+}
+
+// Module is one Rego file.
+type Module struct {
+	// Name is a file name ending in .rego, unique within the tenant.
+	Name string `json:"name"`
+	// Source is Rego (v1) in package gatehouse.tenant or below it.
+	Source string `json:"source"`
+}

@@ -1,0 +1,68 @@
+package gatehouse
+
+// RouteID names a route within its tenant: a lower-case DNS label.
+type RouteID string
+
+// Auth says whether a route needs an identified caller.
+type Auth string
+
+// The values of Route.Auth.
+const (
+	// AuthNone ignores credentials: the caller is anonymous.
+	AuthNone Auth = "none"
+	// AuthOptional identifies a caller who sends a credential and lets one
+	// who sends none pass as anonymous. A bad credential is refused.
+	AuthOptional Auth = "optional"
+	// AuthRequired answers 401 without a valid credential. The default.
+	AuthRequired Auth = "required"
+)
+
+// Route sends the requests that it matches to a backend.
+type Route struct {
+	// ID is unique within the tenant; policy sees it as input.route.
+	ID RouteID `json:"id"`
+	// Match says which requests the route takes.
+	Match Match `json:"match"`
+	// Auth is none, optional or required. Default: required.
+	Auth Auth `json:"auth,omitempty"`
+	// Backend is the id of one of the tenant's backends.
+	Backend BackendID `json:"backend"`
+	// Cost is what one request takes from each limit, in units. Default 1.
+	Cost int64 `json:"cost,omitempty"`
+	// Limits are stacked on those of the plan and the tenant.
+	Limits Limits `json:"limits,omitzero"`
+	// Meter says what is counted beside requests and bytes.
+	Meter Meter `json:"meter,omitzero"`
+}
+
+// Match describes requests. All given conditions must hold.
+type Match struct {
+	// Path begins with "/". A path that ends in "/" takes everything below
+	// it; any other is exact, and "/{$}" is exactly "/". A segment "{name}"
+	// takes any one non-empty segment.
+	Path string `json:"path"`
+	// Methods are case-sensitive. Absent: any method.
+	Methods []string `json:"methods,omitempty"`
+	// Headers must all match.
+	Headers []HeaderMatch `json:"headers,omitempty"`
+}
+
+// HeaderMatch tests one request header. With neither Value nor Regex the
+// header only has to be present.
+type HeaderMatch struct {
+	// Name is compared without regard to case.
+	Name string `json:"name"`
+	// Value must equal one of the header's values.
+	Value string `json:"value,omitempty"`
+	// Regex (RE2) must match one of the header's values, anywhere in it
+	// unless anchored.
+	Regex string `json:"regex,omitempty"`
+}
+
+// Meter configures custom usage units of a route.
+type Meter struct {
+	// UnitsHeader is a response header in which the backend reports the
+	// units that a request consumed: a decimal number with up to six
+	// fractional digits. It is removed from the answer. Default: none.
+	UnitsHeader string `json:"units_header,omitempty"`
+}

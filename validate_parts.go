@@ -1,0 +1,327 @@
+package gatehouse
+
+import (
+	"fmt"
+	"maps"
+	"net/netip"
+	"net/url"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+func (v *validation) identity(at string, id *Identity) {
+	if k := id.APIKeys; k != nil {
+		at := at + "/api_keys"
+		if k.Header != "" && (!isToken(k.Header) || reservedHeader(k.Header)) {
+			v.fault(at+"/header", fmt.Sprintf("header %q cannot carry API keys", clip(k.Header)), "use a name of its own such as X-API-Key")
+		}
+		keyAt := map[KeyID]string{}
+		for i := range k.Keys {
+			at := at + Pointer("keys", i)
+			v.id(at+"/id", "key", string(k.Keys[i].ID))
+			unique(v, keyAt, k.Keys[i].ID, at+"/id", "key")
+		}
+	}
+	issuerAt := map[string]string{}
+	for i := range id.JWT {
+		unique(v, issuerAt, id.JWT[i].Issuer, at+Pointer("jwt", i)+"/issuer", "issuer")
+		v.issuer(at+Pointer("jwt", i), &id.JWT[i])
+	}
+}
+
+// reservedHeader lists the fields whose meaning is fixed: a credential there
+// would be read, or removed, as something else.
+func reservedHeader(name string) bool {
+	switch strings.ToLower(name) {
+	case "host", "connection", "content-length", "transfer-encoding", "te", "trailer", "upgrade",
+		"cookie", "expect", "forwarded", "via", "authorization", "proxy-authorization", "x-request-id", "traceparent":
+		return true
+	}
+	return strings.HasPrefix(strings.ToLower(name), "x-gatehouse-")
+}
+
+var (
+	asymmetric = []string{"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"}
+	symmetric  = []string{"HS256", "HS384", "HS512"}
+)
+
+func (v *validation) issuer(at string, s *Issuer) {
+	if s.Issuer == "" {
+		v.fault(at+"/issuer", "issuer is missing", "it equals the iss claim of its tokens")
+	}
+	if len(s.Audience) == 0 {
+		v.fault(at+"/audience", "audience is missing", "name at least one value of aud: a token made for another API must not pass")
+	}
+	if len(s.Algorithms) == 0 {
+		v.fault(at+"/algorithms", "algorithms are missing", "allow what the issuer signs with, such as [RS256]")
+	}
+	for i, alg := range s.Algorithms {
+		at := at + Pointer("algorithms", i)
+		switch {
+		case slices.Contains(symmetric, alg):
+			if s.SecretFile == "" {
+				v.fault(at, fmt.Sprintf("algorithm %s needs secret_file", alg), "a public key must never be used as a shared secret")
+			}
+		case slices.Contains(asymmetric, alg):
+			if s.SecretFile != "" {
+				v.fault(at, fmt.Sprintf("algorithm %s does not work with secret_file", alg), "use jwks_file or jwks_url, or HS256, HS384 or HS512")
+			}
+		default:
+			hint := ""
+			if near := Nearest(alg, slices.Concat(asymmetric, symmetric)); near != "" {
+				hint = fmt.Sprintf("did you mean %q?", near)
+			}
+			v.fault(at, fmt.Sprintf("algorithm %q is not accepted", clip(alg)), hint)
+		}
+	}
+	given := 0
+	for _, source := range []string{s.JWKSFile, s.JWKSURL, s.SecretFile} {
+		if source != "" {
+			given++
+		}
+	}
+	if given != 1 {
+		v.fault(at, "exactly one of jwks_file, jwks_url and secret_file is expected", "")
+	}
+	if s.JWKSURL != "" {
+		if u, err := url.Parse(s.JWKSURL); err != nil || u.Host == "" || (u.Scheme != "https" && u.Scheme != "http") {
+			v.fault(at+"/jwks_url", "an http or https URL is expected", "")
+		}
+	}
+	if need := minSecret(s.Algorithms); s.Secret != nil && len(s.Secret) < need {
+		v.fault(at+"/secret_file", fmt.Sprintf("the secret has %d bytes; at least %d are needed", len(s.Secret), need), "RFC 7518, section 3.2: a key as long as the hash")
+	}
+}
+
+// minSecret is the longest hash among algs, in bytes.
+func minSecret(algs []string) int {
+	need := 0
+	for _, alg := range algs {
+		if bits, err := strconv.Atoi(strings.TrimPrefix(alg, "HS")); err == nil {
+			need = max(need, bits/8)
+		}
+	}
+	return need
+}
+
+func (v *validation) backend(at string, b *Backend) {
+	if len(b.Endpoints) == 0 {
+		v.fault(at+"/endpoints", fmt.Sprintf("backend %q has no endpoints", b.ID), "")
+	}
+	seen := map[string]string{}
+	for i := range b.Endpoints {
+		e, at := &b.Endpoints[i], at+Pointer("endpoints", i)
+		if reason := endpointFault(e.URL); reason != "" {
+			v.fault(at+"/url", fmt.Sprintf("endpoint URL %q %s", clip(e.URL), reason), "write http://host:port or https://host:port")
+		} else {
+			unique(v, seen, e.URL, at+"/url", "endpoint")
+		}
+		v.span(at+"/weight", "weight", int64(e.Weight), 1, 1000)
+	}
+	oneOf(v, at+"/balance", "balance", b.Balance, RoundRobin, LeastRequests, ConsistentHash)
+	if b.HashBy != (Selector{}) && b.Balance != ConsistentHash {
+		v.fault(at+"/hash_by", "hash_by has no effect without balance: consistent_hash", "")
+	}
+	if h := b.Health; h != (Health{}) {
+		at := at + "/health"
+		if !strings.HasPrefix(h.Path, "/") || strings.ContainsAny(h.Path, " \t\r\n#") {
+			v.fault(at+"/path", "health path must begin with / and have no spaces", "")
+		}
+		v.span(at+"/unhealthy_after", "unhealthy_after", int64(h.UnhealthyAfter), 1, 100)
+		v.span(at+"/healthy_after", "healthy_after", int64(h.HealthyAfter), 1, 100)
+	}
+	v.span(at+"/retries/attempts", "attempts", int64(b.Retries.Attempts), 1, 10)
+	for i, on := range b.Retries.On {
+		status, err := strconv.Atoi(on)
+		if on != RetryConnect && on != RetryReset && (err != nil || status < 500 || status > 599) {
+			v.fault(at+Pointer("retries", "on", i), fmt.Sprintf("retry cause %q is unknown", clip(on)), `use connect, reset or a status from "500" to "599"`)
+		}
+	}
+	v.span(at+"/max_connections", "max_connections", int64(b.MaxConnections), 1, 100_000)
+}
+
+func endpointFault(raw string) string {
+	u, err := url.Parse(raw)
+	switch {
+	case err != nil:
+		return "cannot be parsed"
+	case u.Scheme != "http" && u.Scheme != "https":
+		return "is not http or https"
+	case u.Hostname() == "":
+		return "has no host"
+	case u.User != nil:
+		return "has user information"
+	case u.Path != "" && u.Path != "/" || u.RawQuery != "" || u.Fragment != "":
+		return "has a path, query or fragment"
+	}
+	if _, err := netip.ParseAddr(u.Hostname()); err != nil {
+		if hostFault(u.Hostname()) != "" {
+			return "has a malformed host"
+		}
+	}
+	if p := u.Port(); p != "" {
+		if n, err := strconv.Atoi(p); err != nil || n < 1 || n > 65535 {
+			return "has a port outside 1 to 65535"
+		}
+	}
+	return ""
+}
+
+// span faults a value outside lo to hi; zero stands for the default.
+func (v *validation) span(at, what string, got, lo, hi int64) {
+	if got != 0 && (got < lo || got > hi) {
+		v.fault(at, fmt.Sprintf("%s %d is outside %d to %d", what, got, lo, hi), "")
+	}
+}
+
+func (v *validation) route(at string, r *Route, backends map[BackendID]bool, matchAt map[string]string) {
+	if reason := PathFault(r.Match.Path); reason != "" {
+		v.fault(at+"/match/path", fmt.Sprintf("path %q %s", clip(r.Match.Path), reason), "")
+	}
+	for i, m := range r.Match.Methods {
+		if !isToken(m) || strings.ToUpper(m) != m {
+			v.fault(at+Pointer("match", "methods", i), fmt.Sprintf("method %q is not an upper-case token", clip(m)), "")
+		} else if m == "CONNECT" || m == "TRACE" {
+			v.fault(at+Pointer("match", "methods", i), fmt.Sprintf("method %s is never forwarded", m), "")
+		}
+	}
+	for i, h := range r.Match.Headers {
+		at := at + Pointer("match", "headers", i)
+		if !isToken(h.Name) {
+			v.fault(at+"/name", fmt.Sprintf("header name %q is not a token", clip(h.Name)), "")
+		}
+		if h.Value != "" && h.Regex != "" {
+			v.fault(at, "value and regex exclude each other", "")
+		}
+		if _, err := regexp.Compile(h.Regex); err != nil {
+			v.fault(at+"/regex", strings.TrimPrefix(err.Error(), "error parsing regexp: "), "the syntax is RE2's")
+		}
+	}
+	if r.Match.Path != "" {
+		key := fmt.Sprint(matchKey(r.Match.Path), slices.Sorted(slices.Values(r.Match.Methods)), r.Match.Headers)
+		if first, dup := note(matchAt, key, at+"/match"); dup {
+			v.faults = append(v.faults, Fault{Pointer: at + "/match", Also: first,
+				Reason: "two routes match exactly the same requests", Hint: "only the first could ever be used"})
+		}
+	}
+	oneOf(v, at+"/auth", "auth", r.Auth, AuthNone, AuthOptional, AuthRequired)
+	switch {
+	case r.Backend == "":
+		v.fault(at+"/backend", "backend is missing", "")
+	case !backends[r.Backend]:
+		v.fault(at+"/backend", fmt.Sprintf("backend %q does not exist in this tenant", clip(string(r.Backend))), suggest(string(r.Backend), maps.Keys(backends)))
+	}
+	v.span(at+"/cost", "cost", r.Cost, 1, MaxUnits)
+	v.limits(at+"/limits", &r.Limits, routeScope)
+	if h := r.Meter.UnitsHeader; h != "" && !isToken(h) {
+		v.fault(at+"/meter/units_header", fmt.Sprintf("header name %q is not a token", clip(h)), "")
+	}
+}
+
+var paramSegment = regexp.MustCompile(`^\{[a-z][a-z0-9_]*\}$`)
+
+// matchKey is the path with parameters made nameless: what it matches.
+func matchKey(path string) string {
+	segments := strings.Split(path, "/")
+	for i, s := range segments {
+		if paramSegment.MatchString(s) {
+			segments[i] = "{}"
+		}
+	}
+	return strings.Join(segments, "/")
+}
+
+// PathFault says what keeps path from being a route's path; "" when nothing.
+func PathFault(path string) string {
+	if path == "" {
+		return "is missing"
+	}
+	if path[0] != '/' {
+		return "does not begin with /"
+	}
+	if path == "/{$}" {
+		return ""
+	}
+	names := map[string]bool{}
+	segments := strings.Split(strings.TrimSuffix(path[1:], "/"), "/")
+	for i, s := range segments {
+		switch {
+		case s == "" && len(segments) > 1:
+			return "has an empty segment"
+		case s == "." || s == "..":
+			return "has a dot segment"
+		case paramSegment.MatchString(s):
+			if names[s] {
+				return fmt.Sprintf("has the parameter %s twice", s)
+			}
+			names[s] = true
+		case strings.ContainsAny(s, "{}"):
+			return fmt.Sprintf("has a malformed parameter in segment %d", i+1)
+		case strings.ContainsAny(s, "?#%\\*"):
+			return "has one of ? # % \\ *"
+		}
+		for j := range len(s) {
+			if s[j] <= ' ' || s[j] >= 0x7f {
+				return "has a character outside printable ASCII"
+			}
+		}
+	}
+	return ""
+}
+
+type limitScope string
+
+const (
+	planScope   limitScope = "plan"
+	tenantScope limitScope = "tenant"
+	routeScope  limitScope = "route"
+)
+
+func (v *validation) limits(at string, l *Limits, scope limitScope) {
+	seen := map[string]string{}
+	for i := range l.Rules {
+		r, at := &l.Rules[i], at+Pointer("rules", i)
+		v.id(at+"/name", "limit", r.Name)
+		unique(v, seen, r.Name, at+"/name", "limit")
+		v.rule(at, r)
+	}
+	v.span(at+"/concurrency", "concurrency", int64(l.Concurrency), 1, 1_000_000)
+	v.span(at+"/max_concurrent_users", "max_concurrent_users", int64(l.MaxConcurrentUsers), 1, 10_000_000)
+	v.span(at+"/max_api_calls_per_hour", "max_api_calls_per_hour", l.MaxAPICallsPerHour, 1, MaxUnits)
+	if l.MaxAPICallsPerHour != 0 {
+		unique(v, seen, HourlyRule, at+"/max_api_calls_per_hour", "limit")
+	}
+	if scope == routeScope {
+		if l.MaxConcurrentUsers != 0 {
+			v.fault(at+"/max_concurrent_users", "max_concurrent_users is a limit of plans and tenants", "")
+		}
+		if l.MaxAPICallsPerHour != 0 {
+			v.fault(at+"/max_api_calls_per_hour", "max_api_calls_per_hour is a limit of plans and tenants", "write {name: hourly, quota: N, window: hour}")
+		}
+	}
+}
+
+func (v *validation) rule(at string, r *LimitRule) {
+	rated, quota := r.Rate != (Rate{}), r.Quota != 0
+	switch {
+	case rated && quota:
+		v.fault(at, "rate and quota exclude each other", "write two rules")
+	case !rated && !quota:
+		v.fault(at, fmt.Sprintf("limit %q has neither rate nor quota", clip(r.Name)), "")
+	case rated && r.Window != (Window{}):
+		v.fault(at+"/window", "window belongs to quota, not to rate", "write the span into the rate, as in 20/min")
+	case quota && r.Burst != 0:
+		v.fault(at+"/burst", "burst belongs to rate, not to quota", "")
+	case quota && r.Window == (Window{}):
+		v.fault(at, fmt.Sprintf("quota %q has no window", clip(r.Name)), "add window: month, say")
+	}
+	v.span(at+"/burst", "burst", r.Burst, 1, MaxUnits)
+	v.span(at+"/quota", "quota", r.Quota, 1, MaxUnits)
+	for i, s := range r.By {
+		if slices.Contains(r.By[:i], s) {
+			v.fault(at+Pointer("by", i), "selector is given twice", "")
+		}
+	}
+}
