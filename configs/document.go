@@ -1,0 +1,214 @@
+package configs
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/gatehouse-gateway/gatehouse"
+)
+
+// File is one tenant document as read: its plans and tenants, with the key
+// files they name read in.
+type File struct {
+	Path     string
+	Document gatehouse.Document
+	// Problems of form and of key files. What needs the other files is found
+	// by Join.
+	Problems Problems
+	text     *text
+}
+
+// ReadFile reads one document. It does not fail: what is wrong is in
+// File.Problems, a file that cannot be read at all among it.
+func ReadFile(path string) *File {
+	f := &File{Path: path, text: &text{name: path}}
+	source, err := os.ReadFile(path)
+	if err != nil {
+		f.Problems = Problems{{Place: Place{File: path}, Reason: "cannot be read: " + cause(err)}}
+		return f
+	}
+	return Parse(path, source)
+}
+
+// Parse is ReadFile over a text at hand; key files are relative to path.
+func Parse(path string, source []byte) *File {
+	f := &File{Path: path}
+	t, faults := decode(path, source, &f.Document, decoder{strictInts: true})
+	f.text = t
+	for i := range f.Document.Tenants {
+		issuers := f.Document.Tenants[i].Identity.JWT
+		for j := range issuers {
+			at := gatehouse.Pointer("tenants", i, "identity", "jwt", j)
+			faults = append(faults, readKeys(filepath.Dir(path), at, &issuers[j])...)
+		}
+	}
+	f.Problems = t.locate(faults)
+	return f
+}
+
+// readKeys puts the issuer's key files into it. A key set that does not exist
+// yet is a warning: its issuer's tokens are refused until it does.
+func readKeys(dir, at string, s *gatehouse.Issuer) gatehouse.Faults {
+	read := func(name, key string) ([]byte, gatehouse.Faults) {
+		if name == "" {
+			return nil, nil
+		}
+		if !filepath.IsAbs(name) {
+			name = filepath.Join(dir, name)
+		}
+		b, err := os.ReadFile(name)
+		if err == nil {
+			return b, nil
+		}
+		f := gatehouse.Fault{Pointer: at + "/" + key, Reason: fmt.Sprintf("key file %s cannot be read: %s", name, cause(err))}
+		if errors.Is(err, fs.ErrNotExist) && key == "jwks_file" {
+			f.Warning, f.Hint = true, "tokens of this issuer are refused until the file is there"
+		}
+		return nil, gatehouse.Faults{f}
+	}
+	jwks, faults := read(s.JWKSFile, "jwks_file")
+	secret, more := read(s.SecretFile, "secret_file")
+	s.JWKS = string(jwks)
+	if secret != nil {
+		s.Secret = gatehouse.Secret(strings.TrimSuffix(strings.TrimSuffix(string(secret), "\n"), "\r"))
+	}
+	return append(faults, more...)
+}
+
+// cause is err without the operation and path, which the message has.
+func cause(err error) string {
+	if p, ok := errors.AsType[*fs.PathError](err); ok {
+		return p.Err.Error()
+	}
+	return err.Error()
+}
+
+// Set is several files as one document.
+type Set struct {
+	Document gatehouse.Document
+	Files    []*File
+	// Problems of the files and of their joint validation, by file and line.
+	Problems Problems
+	plans    []origin
+	tenants  []origin
+}
+
+// origin says which file a plan or tenant came from, and its index there.
+type origin struct{ file, index int }
+
+// Load reads each path, a file or a folder (its *.yaml, *.yml and *.json, not
+// those of folders below it), and joins them.
+func Load(paths ...string) *Set {
+	var files []*File
+	var problems Problems
+	for _, path := range paths {
+		names, err := Names(path)
+		if err != nil {
+			problems = append(problems, Problem{Place: Place{File: path}, Reason: "cannot be read: " + cause(err)})
+		}
+		for _, name := range names {
+			files = append(files, ReadFile(name))
+		}
+	}
+	s := Join(files...)
+	s.Problems = append(problems, s.Problems...)
+	return s
+}
+
+// Names returns the document files of path: itself, or a folder's, sorted.
+func Names(path string) ([]string, error) {
+	info, err := os.Stat(path)
+	if err != nil || !info.IsDir() {
+		return []string{path}, err
+	}
+	entries, err := os.ReadDir(path)
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, e := range entries {
+		switch ext := filepath.Ext(e.Name()); {
+		case e.IsDir() || strings.HasPrefix(e.Name(), "."):
+		case ext == ".yaml" || ext == ".yml" || ext == ".json":
+			names = append(names, filepath.Join(path, e.Name()))
+		}
+	}
+	return names, nil
+}
+
+// Join makes one document of files and validates it.
+func Join(files ...*File) *Set {
+	s := &Set{Files: files}
+	for i, f := range files {
+		for j, p := range f.Document.Plans {
+			s.Document.Plans = append(s.Document.Plans, p)
+			s.plans = append(s.plans, origin{i, j})
+		}
+		for j, t := range f.Document.Tenants {
+			s.Document.Tenants = append(s.Document.Tenants, t)
+			s.tenants = append(s.tenants, origin{i, j})
+		}
+		s.Problems = append(s.Problems, f.Problems...)
+	}
+	broken := map[Place]bool{}
+	for _, p := range s.Problems {
+		broken[p.Place] = true
+	}
+	for _, p := range s.Locate(s.Document.Validate()) {
+		// A value that could not be read is absent, which is not a second fault.
+		if !broken[p.Place] {
+			s.Problems = append(s.Problems, p)
+		}
+	}
+	slices.SortStableFunc(s.Problems, func(a, b Problem) int {
+		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
+	})
+	return s
+}
+
+// Locate gives faults of the joint document their places.
+func (s *Set) Locate(faults gatehouse.Faults) Problems {
+	var ps Problems
+	for _, f := range faults {
+		file, pointer := s.find(f.Pointer)
+		if file == nil {
+			ps = append(ps, Problem{Reason: f.Reason, Hint: f.Hint, Warning: f.Warning})
+			continue
+		}
+		also := f.Also
+		f.Pointer, f.Also = pointer, ""
+		p := file.text.locate(gatehouse.Faults{f})[0]
+		if other, pointer := s.find(also); other != nil {
+			place := other.text.place(gatehouse.Fault{Pointer: pointer})
+			p.Also = &place
+		}
+		ps = append(ps, p)
+	}
+	return ps
+}
+
+// find turns a pointer of the joint document into one of its file's.
+func (s *Set) find(pointer string) (*File, string) {
+	for prefix, origins := range map[string][]origin{"/plans/": s.plans, "/tenants/": s.tenants} {
+		rest, ok := strings.CutPrefix(pointer, prefix)
+		if !ok {
+			continue
+		}
+		index, tail, _ := strings.Cut(rest, "/")
+		if i, err := strconv.Atoi(index); err == nil && i < len(origins) {
+			if tail != "" {
+				tail = "/" + tail
+			}
+			o := origins[i]
+			return s.Files[o.file], prefix + strconv.Itoa(o.index) + tail
+		}
+	}
+	return nil, ""
+}
