@@ -18,16 +18,18 @@ import (
 // Decode reads one YAML or JSON document into v, a pointer to a struct with
 // json tags, and returns every fault: unknown and repeated keys, values of
 // the wrong form. Fields of v whose keys are absent keep their values.
-func Decode(name string, text []byte, v any) Problems {
-	t, faults := decode(name, text, v, decoder{})
-	return t.locate(faults)
+//
+// The Text gives faults that are found later their places.
+func Decode(name string, source []byte, v any) (*Text, Problems) {
+	t, faults := decode(name, source, v, decoder{})
+	return t, t.Locate(faults)
 }
 
-// text is one file's lines and the position of each value in it, by pointer.
-type text struct {
+// Text is one file's lines and the position of each value in it.
+type Text struct {
 	name  string
 	lines []string
-	at    map[string]position
+	at    map[string]position // by pointer
 }
 
 // position is where a value stands; block is the line before a literal
@@ -38,7 +40,7 @@ type position struct{ line, column, block int }
 type decoder struct {
 	// strictInts refuses an explicit 0, which would silently mean "default".
 	strictInts bool
-	text       *text
+	text       *Text
 	faults     gatehouse.Faults
 	anchors    map[string]ast.Node
 	// nodes bounds the work that aliases can multiply.
@@ -47,8 +49,8 @@ type decoder struct {
 
 const maxNodes = 20_000_000
 
-func decode(name string, source []byte, v any, d decoder) (*text, gatehouse.Faults) {
-	d.text = &text{name: name, lines: strings.Split(string(source), "\n"), at: map[string]position{}}
+func decode(name string, source []byte, v any, d decoder) (*Text, gatehouse.Faults) {
+	d.text = &Text{name: name, lines: strings.Split(string(source), "\n"), at: map[string]position{}}
 	d.anchors = map[string]ast.Node{}
 	file, err := parser.ParseBytes(source, 0, parser.AllowDuplicateMapKey())
 	if syntax, ok := errors.AsType[*yaml.SyntaxError](err); ok {
@@ -348,8 +350,8 @@ func kindOf(n ast.Node) string {
 	return "that"
 }
 
-// locate gives faults their places.
-func (t *text) locate(faults gatehouse.Faults) Problems {
+// Locate gives faults their places.
+func (t *Text) Locate(faults gatehouse.Faults) Problems {
 	var ps Problems
 	for _, f := range faults {
 		p := Problem{Place: t.place(f), Reason: f.Reason, Hint: f.Hint, Warning: f.Warning}
@@ -363,7 +365,7 @@ func (t *text) locate(faults gatehouse.Faults) Problems {
 	return ps
 }
 
-func (t *text) line(n int) string {
+func (t *Text) line(n int) string {
 	if n < 1 || n > len(t.lines) {
 		return ""
 	}
@@ -371,7 +373,7 @@ func (t *text) line(n int) string {
 }
 
 // place finds a pointer, or the nearest value around it that is written.
-func (t *text) place(f gatehouse.Fault) Place {
+func (t *Text) place(f gatehouse.Fault) Place {
 	at := f.Pointer
 	pos, ok := t.at[at]
 	for !ok && at != "" {

@@ -1,15 +1,14 @@
 package configs
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/gatehouse-gateway/gatehouse"
 )
@@ -22,56 +21,101 @@ type File struct {
 	// Problems of form and of key files. What needs the other files is found
 	// by Join.
 	Problems Problems
-	text     *text
+	// Inputs are the files that were read: the document, then its key files.
+	Inputs []Input
+	text   *Text
+}
+
+// Input is a file as it was when it was read.
+type Input struct {
+	Path string
+	read time.Time
+	mod  time.Time
+	size int64 // -1: the file was not there
+}
+
+// racy is how fresh a modification time may be for a second write to leave
+// it, and the size, as they are: clocks of file systems tick coarsely.
+const racy = 100 * time.Millisecond
+
+func newInput(path string) Input {
+	in := Input{Path: path, read: time.Now(), size: -1}
+	if info, err := os.Stat(path); err == nil {
+		in.mod, in.size = info.ModTime(), info.Size()
+	}
+	return in
+}
+
+// Changed reports whether one of the inputs may differ from what was read.
+func (f *File) Changed() bool {
+	for _, was := range f.Inputs {
+		is := newInput(was.Path)
+		if is.size != was.size || !is.mod.Equal(was.mod) || was.read.Sub(was.mod) < racy {
+			return true
+		}
+	}
+	return false
+}
+
+// Empty reports whether the file defines nothing.
+func (f *File) Empty() bool { return len(f.Document.Plans)+len(f.Document.Tenants) == 0 }
+
+// Refuse adds a fault of the file as a whole.
+func (f *File) Refuse(reason, hint string) {
+	f.Problems = append(f.Problems, Problem{Place: Place{File: f.Path}, Reason: reason, Hint: hint})
 }
 
 // ReadFile reads one document. It does not fail: what is wrong is in
 // File.Problems, a file that cannot be read at all among it.
 func ReadFile(path string) *File {
-	f := &File{Path: path, text: &text{name: path}}
+	f := &File{Path: path, text: &Text{name: path}, Inputs: []Input{newInput(path)}}
 	source, err := os.ReadFile(path)
 	if err != nil {
 		f.Problems = Problems{{Place: Place{File: path}, Reason: "cannot be read: " + cause(err)}}
 		return f
 	}
-	return Parse(path, source)
+	return f.parse(source)
 }
 
 // Parse is ReadFile over a text at hand; key files are relative to path.
 func Parse(path string, source []byte) *File {
-	f := &File{Path: path}
-	t, faults := decode(path, source, &f.Document, decoder{strictInts: true})
+	return (&File{Path: path}).parse(source)
+}
+
+func (f *File) parse(source []byte) *File {
+	t, faults := decode(f.Path, source, &f.Document, decoder{strictInts: true})
 	f.text = t
 	for i := range f.Document.Tenants {
 		issuers := f.Document.Tenants[i].Identity.JWT
 		for j := range issuers {
 			at := gatehouse.Pointer("tenants", i, "identity", "jwt", j)
-			faults = append(faults, readKeys(filepath.Dir(path), at, &issuers[j])...)
+			faults = append(faults, f.readKeys(at, &issuers[j])...)
 		}
 	}
-	f.Problems = t.locate(faults)
+	f.Problems = t.Locate(faults)
 	return f
 }
 
 // readKeys puts the issuer's key files into it. A key set that does not exist
 // yet is a warning: its issuer's tokens are refused until it does.
-func readKeys(dir, at string, s *gatehouse.Issuer) gatehouse.Faults {
+func (f *File) readKeys(at string, s *gatehouse.Issuer) gatehouse.Faults {
 	read := func(name, key string) ([]byte, gatehouse.Faults) {
 		if name == "" {
 			return nil, nil
 		}
 		if !filepath.IsAbs(name) {
-			name = filepath.Join(dir, name)
+			name = filepath.Join(filepath.Dir(f.Path), name)
 		}
+		f.Inputs = append(f.Inputs, newInput(name))
 		b, err := os.ReadFile(name)
 		if err == nil {
 			return b, nil
 		}
-		f := gatehouse.Fault{Pointer: at + "/" + key, Reason: fmt.Sprintf("key file %s cannot be read: %s", name, cause(err))}
+		fault := gatehouse.Fault{Pointer: at + "/" + key, Reason: fmt.Sprintf("key file %s cannot be read: %s", name, cause(err))}
 		if errors.Is(err, fs.ErrNotExist) && key == "jwks_file" {
-			f.Warning, f.Hint = true, "tokens of this issuer are refused until the file is there"
+			fault.Warning, fault.Hint = true, "tokens of this issuer are refused until the file is there"
 		}
-		return nil, gatehouse.Faults{f}
+		return nil, gatehouse.Faults{fault}
 	}
 	jwks, faults := read(s.JWKSFile, "jwks_file")
 	secret, more := read(s.SecretFile, "secret_file")
@@ -167,9 +211,7 @@ func Join(files ...*File) *Set {
 			s.Problems = append(s.Problems, p)
 		}
 	}
-	slices.SortStableFunc(s.Problems, func(a, b Problem) int {
-		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
-	})
+	s.Problems.Sort()
 	return s
 }
 
@@ -184,7 +226,7 @@ func (s *Set) Locate(faults gatehouse.Faults) Problems {
 		}
 		also := f.Also
 		f.Pointer, f.Also = pointer, ""
-		p := file.text.locate(gatehouse.Faults{f})[0]
+		p := file.text.Locate(gatehouse.Faults{f})[0]
 		if other, pointer := s.find(also); other != nil {
 			place := other.text.place(gatehouse.Fault{Pointer: pointer})
 			p.Also = &place

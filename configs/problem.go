@@ -1,7 +1,9 @@
 package configs
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -88,6 +90,18 @@ func (ps Problems) Error() string {
 		b.WriteString(p.String())
 	}
 	return strings.TrimSuffix(b.String(), "\n")
+}
+
+// At reports whether a problem has this very place.
+func (ps Problems) At(p Place) bool {
+	return slices.ContainsFunc(ps, func(q Problem) bool { return q.Place == p })
+}
+
+// Sort orders the problems by file, line and column.
+func (ps Problems) Sort() {
+	slices.SortStableFunc(ps, func(a, b Problem) int {
+		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
+	})
 }
 
 // Errors returns the problems that are not warnings.
