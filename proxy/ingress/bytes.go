@@ -64,9 +64,9 @@ func lower(c byte) byte {
 	return c
 }
 
-// kindOf classifies a field name. The length is looked at first, so that most
+// KindOf classifies a field name. The length is looked at first, so that most
 // names cost one comparison or none.
-func kindOf(name []byte) Kind {
+func KindOf(name []byte) Kind {
 	switch len(name) {
 	case 2:
 		if EqualFold(name, "te") {

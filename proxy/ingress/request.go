@@ -178,7 +178,7 @@ func (r *Request) parseFields(raw []byte) error {
 			return refuse(gatehouse.CodeHeaderTooLarge, "too many header lines")
 		}
 		name := line[:colon]
-		r.Fields = append(r.Fields, Field{kindOf(name), name, value})
+		r.Fields = append(r.Fields, Field{KindOf(name), name, value})
 	}
 	return nil
 }
@@ -261,7 +261,7 @@ func (r *Request) connection(list []byte) error {
 		if !isToken(name) {
 			return bad("malformed Connection")
 		}
-		switch kindOf(name) {
+		switch KindOf(name) {
 		case Other, HopByHop:
 		default:
 			return bad("Connection names a field that is not hop-by-hop")

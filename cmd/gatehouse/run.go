@@ -1,0 +1,270 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/gatehouse-gateway/gatehouse/control"
+	"github.com/gatehouse-gateway/gatehouse/control/api"
+	"github.com/gatehouse-gateway/gatehouse/metering"
+	"github.com/gatehouse-gateway/gatehouse/proxy"
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+)
+
+// runFlags override the process configuration.
+type runFlags struct {
+	config, tenants, data, listen, control string
+	demo                                   bool
+}
+
+func runCommand(s *streams) *cobra.Command {
+	var f runFlags
+	c := &cobra.Command{
+		Use:   "run",
+		Short: "Run the gateway and its control plane",
+		Long: `Run serves the tenants of the given documents. A save of a document takes
+effect at once, for the tenants that it changes; a faulty one changes nothing.
+
+SIGHUP reads the documents again. SIGTERM and SIGINT end the process: it stops
+accepting, lets requests in flight finish, and exits; a second one ends the
+waiting.`,
+		Example: "  gatehouse run --demo\n  gatehouse run --tenants tenants/ --listen 0.0.0.0:8080",
+		Args:    arguments(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, err := readConfig(f.config)
+			if err != nil {
+				return err
+			}
+			f.apply(&cfg)
+			ctx, stop := signals(cmd.Context())
+			defer stop()
+			if f.demo {
+				return runDemo(ctx, s, &cfg, f.data == "")
+			}
+			if cfg.Tenants == "" {
+				return &exit{exitUsage, errors.New("no tenants: give --tenants FILE or FOLDER, or try --demo")}
+			}
+			return serve(ctx, s, &cfg, nil)
+		},
+	}
+	c.Flags().StringVar(&f.config, "config", "", "process configuration (see configs/gatehouse.yaml)")
+	c.Flags().StringVar(&f.tenants, "tenants", "", "file or folder of tenant documents")
+	c.Flags().StringVar(&f.data, "data", "", "folder of what the process keeps (default ./gatehouse-data)")
+	c.Flags().StringVar(&f.listen, "listen", "", "address of the data plane (default 127.0.0.1:8080)")
+	c.Flags().StringVar(&f.control, "control", "", "address of the control API (default 127.0.0.1:9090)")
+	c.Flags().BoolVar(&f.demo, "demo", false, "run two example tenants with their backends, and say what to try")
+	return c
+}
+
+func (f *runFlags) apply(c *config) {
+	for _, o := range []struct {
+		flag string
+		to   *string
+	}{{f.tenants, &c.Tenants}, {f.data, &c.Data}, {f.listen, &c.Proxy.Listen}, {f.control, &c.Control.Listen}} {
+		if o.flag != "" {
+			*o.to = o.flag
+		}
+	}
+}
+
+// drainKey finds the channel that a second signal closes.
+type contextKey int
+
+const (
+	hurryKey contextKey = iota
+	reloadKey
+)
+
+// signals returns a context that ends at the first SIGTERM or SIGINT and
+// carries the channels of a second one and of SIGHUP.
+func signals(parent context.Context) (context.Context, func()) {
+	ctx, cancel := context.WithCancel(parent)
+	hurry, reload := make(chan struct{}), make(chan struct{}, 1)
+	caught := make(chan os.Signal, 4)
+	signal.Notify(caught, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
+	done := make(chan struct{})
+	go func() {
+		ends := 0
+		for {
+			select {
+			case <-done:
+				return
+			case sig := <-caught:
+				if sig == syscall.SIGHUP {
+					select {
+					case reload <- struct{}{}:
+					default: // one is waiting already
+					}
+					continue
+				}
+				switch ends++; ends {
+				case 1:
+					cancel()
+				case 2:
+					close(hurry)
+				}
+			}
+		}
+	}()
+	ctx = context.WithValue(context.WithValue(ctx, hurryKey, hurry), reloadKey, reload)
+	return ctx, func() { signal.Stop(caught); close(done); cancel() }
+}
+
+// serve runs both planes until ctx ends, and then drains. started, if not
+// nil, is called once requests are answered.
+func serve(ctx context.Context, s *streams, cfg *config, started func(ctx context.Context, p *process) error) error {
+	p, err := assemble(s, cfg)
+	if err != nil {
+		return err
+	}
+	return p.run(ctx, started)
+}
+
+// process is a gateway with its control plane, ready to run.
+type process struct {
+	cfg     *config
+	log     *slog.Logger
+	meter   *metering.Meter
+	gateway *proxy.Gateway
+	files   *control.Files
+	data    net.Listener
+	control net.Listener
+	api     *http.Server
+	access  *os.File
+	serving atomic.Bool // the data plane answers
+}
+
+// assemble builds everything in the order of its dependencies. What can fail
+// fails here, before a request is taken; what was opened is closed again.
+func assemble(s *streams, cfg *config) (_ *process, err error) {
+	p := &process{cfg: cfg, log: slog.New(slog.NewTextHandler(s.errors, &slog.HandlerOptions{Level: cfg.Log.Level}))}
+	engine, err := newEngine()
+	if err != nil {
+		return nil, err
+	}
+	if _, problems := checkDocuments(engine, cfg.Tenants); len(problems.Errors()) > 0 {
+		return nil, problems
+	}
+	if p.meter, err = metering.Open(cfg.Data, cfg.Metering.Flush.Or(metering.DefaultFlush)); err != nil {
+		return nil, fmt.Errorf("data folder %s: %w", cfg.Data, err)
+	}
+	access, file, err := cfg.Log.openAccess(s)
+	if err != nil {
+		return nil, err
+	}
+	p.access = file
+	if p.data, err = net.Listen("tcp", cfg.Proxy.Listen); err != nil {
+		return nil, p.abandon(fmt.Errorf("data plane: %w", err))
+	}
+	if p.control, err = net.Listen("tcp", cfg.Control.Listen); err != nil {
+		return nil, p.abandon(fmt.Errorf("control plane: %w", err))
+	}
+	if p.gateway, err = proxy.New(cfg.Proxy, proxy.Parts{
+		Engine: engine, Meter: p.meter, Log: p.log, Access: access, Headers: cfg.Limits.Headers,
+	}); err != nil {
+		return nil, p.abandon(err)
+	}
+	book := control.NewBook(p.gateway.Apply)
+	p.files = control.NewFiles(cfg.Tenants, book, p.log)
+	p.api = &http.Server{
+		Handler: api.Handler(api.Parts{
+			Book: book, Meter: p.meter, Log: p.log,
+			Checks:  []api.Check{{Name: "configuration", State: p.gateway.Ready}, {Name: "metering", State: p.meter.Health}},
+			Metrics: []func(io.Writer){p.gateway.WriteMetrics, writeProcessMetrics},
+		}),
+		ReadHeaderTimeout: 5 * time.Second, WriteTimeout: time.Minute, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
+		ErrorLog: slog.NewLogLogger(p.log.Handler(), slog.LevelWarn),
+	}
+	return p, nil
+}
+
+// abandon closes what assemble had opened.
+func (p *process) abandon(err error) error {
+	for _, c := range []io.Closer{p.data, p.control} {
+		if l, ok := c.(net.Listener); ok && l != nil {
+			_ = l.Close() // it never served
+		}
+	}
+	if p.access != nil {
+		_ = p.access.Close() // nothing was written
+	}
+	return err
+}
+
+// run serves until ctx ends, then drains in this order: no longer ready, no
+// new connections, requests in flight finish, counters are written, the
+// control API goes last.
+func (p *process) run(ctx context.Context, started func(context.Context, *process) error) error {
+	background, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	reload, _ := ctx.Value(reloadKey).(chan struct{})
+	g, failed := errgroup.WithContext(background)
+	g.Go(func() error { return p.meter.Run(background) })
+	g.Go(func() error { return p.gateway.Run(background) })
+	p.files.Load()
+	g.Go(func() error { return p.files.Run(background, reload) })
+	g.Go(func() error { return p.gateway.Serve(p.data) })
+	g.Go(func() error {
+		if err := p.api.Serve(p.control); !errors.Is(err, http.ErrServerClosed) {
+			return fmt.Errorf("control plane: %w", err)
+		}
+		return nil
+	})
+	p.log.Info("serving", "version", version(), "data_plane", p.data.Addr().String(), "control", p.control.Addr().String(), "data", p.dataFolder())
+	if started != nil {
+		g.Go(func() error { return started(background, p) })
+	}
+	select {
+	case <-ctx.Done():
+	case <-failed.Done(): // a part failed: its error comes from Wait
+	}
+	err := p.drain(ctx)
+	stop()
+	// Metering has been flushed when Wait returns; the API may say so until then.
+	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer cancel()
+	if e := p.api.Shutdown(closing); e != nil {
+		_ = p.api.Close() // a client that will not go
+	}
+	err = errors.Join(g.Wait(), err)
+	if p.access != nil {
+		err = errors.Join(err, p.access.Close())
+	}
+	p.log.Info("stopped", "error", err)
+	return err
+}
+
+func (p *process) drain(ctx context.Context) error {
+	p.log.Info("draining", "deadline", p.cfg.Proxy.Timeouts.Drain.String())
+	limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), p.cfg.Proxy.Timeouts.Drain.Or(30*time.Second))
+	defer cancel()
+	if hurry, ok := ctx.Value(hurryKey).(chan struct{}); ok {
+		go func() {
+			select {
+			case <-hurry:
+				cancel()
+			case <-limit.Done():
+			}
+		}()
+	}
+	return p.gateway.Shutdown(limit)
+}
+
+func (p *process) dataFolder() string {
+	if abs, err := filepath.Abs(p.cfg.Data); err == nil {
+		return abs
+	}
+	return p.cfg.Data
+}

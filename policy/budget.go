@@ -1,0 +1,39 @@
+package policy
+
+import (
+	"errors"
+	"time"
+)
+
+// errBudget is the failure of an evaluation that was cut.
+var errBudget = errors.New("policy: evaluation ran out of its budget of steps or time")
+
+// budget is what one evaluation may still spend. It is the topdown.Cancel of
+// that evaluation and used by its goroutine only.
+type budget struct {
+	steps    int // left
+	deadline time.Time
+	cut      bool
+}
+
+// clockSteps is the number of steps between two looks at the clock.
+const clockSteps = 32
+
+// Cancel ends the evaluation at its next step.
+func (b *budget) Cancel() { b.cut = true }
+
+// Cancelled takes one step and reports whether none are left.
+func (b *budget) Cancelled() bool { return !b.spend(1) }
+
+// spend takes n steps, n >= 1, and reports whether they were there.
+func (b *budget) spend(n int) bool {
+	if b.cut {
+		return false
+	}
+	before := b.steps
+	b.steps -= n
+	if b.steps < 0 || before/clockSteps != b.steps/clockSteps && !time.Now().Before(b.deadline) {
+		b.cut = true
+	}
+	return !b.cut
+}

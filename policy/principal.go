@@ -1,0 +1,164 @@
+package policy
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+)
+
+// Principal is who asks. It is made by NewPrincipal once per credential and
+// is read-only from then on: safe for concurrent use and for keeping.
+type Principal struct {
+	Kind, ID, Tenant      string
+	Roles, Scopes, Groups []string
+	Claims                map[string]any
+
+	term   *ast.Term                   // input.principal
+	node   *node                       // the same, for cache keys
+	fields [len(principalFields)]*node // of node
+}
+
+// principalFields are the members of input.principal.
+var principalFields = [...]string{"kind", "id", "tenant", "roles", "scopes", "groups", "claims"}
+
+// kindAnonymous is the kind of a caller without a credential.
+const kindAnonymous = "anonymous"
+
+var anonymous = NewPrincipal(kindAnonymous, "", "", nil, nil, nil, nil)
+
+// Anonymous returns the principal of requests without a credential.
+func Anonymous() *Principal { return anonymous }
+
+// NewPrincipal prepares a principal for evaluation. It keeps the slices and
+// the map: the caller no longer changes them. Claims hold what encoding/json
+// decodes into an any, json.Number included; numbers that no sensible issuer
+// writes (over 64 characters, or an exponent over three digits) read as
+// strings, and values of other Go types by their JSON form, else as null.
+func NewPrincipal(kind, id, tenant string, roles, scopes, groups []string, claims map[string]any) *Principal {
+	p := &Principal{Kind: kind, ID: id, Tenant: tenant, Roles: roles, Scopes: scopes, Groups: groups, Claims: claims}
+	if claims == nil {
+		claims = map[string]any{}
+	}
+	p.term, p.node = convert(map[string]any{
+		"kind": kind, "id": id, "tenant": tenant,
+		"roles": roles, "scopes": scopes, "groups": groups, "claims": claims,
+	})
+	for i, name := range principalFields {
+		p.fields[i] = p.node.kids[name]
+	}
+	return p
+}
+
+// node is a value of a principal as cache keys see it. Different values have
+// different texts, and no text is the beginning of another.
+type node struct {
+	text string
+	kids map[string]*node // of an object
+}
+
+// at returns the node at path, nil where there is none.
+func (n *node) at(path []string) *node {
+	for _, k := range path {
+		if n = n.kids[k]; n == nil {
+			return nil
+		}
+	}
+	return n
+}
+
+func convert(v any) (*ast.Term, *node) {
+	switch v := v.(type) {
+	case nil:
+		return ast.NullTerm(), &node{text: "n"}
+	case bool:
+		if v {
+			return ast.InternedTerm(true), &node{text: "t"}
+		}
+		return ast.InternedTerm(false), &node{text: "f"}
+	case string:
+		return ast.StringTerm(v), &node{text: sized('s', len(v), v)}
+	case json.Number:
+		return convertNumber(string(v))
+	case float64:
+		return convertNumber(strconv.FormatFloat(v, 'g', -1, 64))
+	case int:
+		return convertNumber(strconv.Itoa(v))
+	case int64:
+		return convertNumber(strconv.FormatInt(v, 10))
+	case []string:
+		return convertArray(v)
+	case []any:
+		return convertArray(v)
+	case map[string]any:
+		return convertObject(v)
+	}
+	var plain any
+	b, err := json.Marshal(v)
+	if err != nil || json.Unmarshal(b, &plain) != nil {
+		return ast.NullTerm(), &node{text: "n"}
+	}
+	return convert(plain)
+}
+
+func convertNumber(text string) (*ast.Term, *node) {
+	if !saneNumber(text) {
+		return convert(text)
+	}
+	n, err := ast.NumberChecked(text)
+	if err != nil {
+		return convert(text)
+	}
+	return ast.NewTerm(n), &node{text: sized('d', len(text), text)}
+}
+
+func convertArray[T any](vs []T) (*ast.Term, *node) {
+	terms := make([]*ast.Term, len(vs))
+	var text strings.Builder
+	for i, v := range vs {
+		t, n := convert(v)
+		terms[i] = t
+		text.WriteString(n.text)
+	}
+	return ast.ArrayTerm(terms...), &node{text: sized('a', len(vs), text.String())}
+}
+
+func convertObject(m map[string]any) (*ast.Term, *node) {
+	pairs := make([][2]*ast.Term, 0, len(m))
+	kids := make(map[string]*node, len(m))
+	var text strings.Builder
+	for _, k := range slices.Sorted(maps.Keys(m)) {
+		t, n := convert(m[k])
+		pairs = append(pairs, [2]*ast.Term{ast.StringTerm(k), t})
+		kids[k] = n
+		text.WriteString(sized('k', len(k), k))
+		text.WriteString(n.text)
+	}
+	return ast.ObjectTerm(pairs...), &node{text: sized('o', len(m), text.String()), kids: kids}
+}
+
+// sized is tag, count and body: the count makes the end of the body known.
+func sized(tag byte, count int, body string) string {
+	b := binary.AppendUvarint([]byte{tag}, uint64(count))
+	return string(append(b, body...))
+}
+
+// Bounds of a number's text. Arithmetic on a larger one costs time out of
+// proportion to its length: 1e999999999 + 1.
+const (
+	maxNumberText     = 64
+	maxNumberExponent = 3 // digits
+)
+
+// saneNumber reports whether a JSON number is within the bounds.
+func saneNumber(text string) bool {
+	if len(text) > maxNumberText {
+		return false
+	}
+	i := strings.IndexAny(text, "eE")
+	return i < 0 || len(strings.TrimLeft(text[i+1:], "+-")) <= maxNumberExponent
+}

@@ -1,0 +1,294 @@
+package policy
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+)
+
+// readSet is what of the input a decision can depend on. Its law: two inputs
+// that agree on every part in key, present or absent and by value, are decided
+// the same; and a document of only the fields in fields is decided as the
+// whole one is.
+type readSet struct {
+	fields fields
+	// headers in the document; nil stands for all.
+	headers []string
+	key     []part
+	// uncached says why decisions cannot be kept; empty if they can.
+	uncached string
+	// place is where the module reads what uncached speaks of.
+	place *ast.Location
+}
+
+// analysis walks the compiled rules that the queries can reach and collects
+// the references to input. It widens where it does not know: a reference
+// counts as its constant beginning, so a variable that holds part of the input
+// counts as that whole part. It does not follow values: through functions,
+// comprehensions and with, every reference is seen where it is written, as if
+// it always reached the real input.
+type analysis struct {
+	compiler *ast.Compiler
+	seen     map[*ast.Rule]bool
+	work     []*ast.Rule
+	paths    []inputPath
+	reads    readSet
+}
+
+// inputPath is the constant beginning of a reference to input.
+type inputPath struct {
+	keys []ast.Value // strings, numbers, booleans and null
+	at   *ast.Location
+}
+
+func analyze(c *ast.Compiler, queries ...ast.Body) readSet {
+	a := &analysis{compiler: c, seen: map[*ast.Rule]bool{}}
+	for _, q := range queries {
+		a.walk(q)
+	}
+	for len(a.work) > 0 {
+		r := a.work[len(a.work)-1]
+		a.work = a.work[:len(a.work)-1]
+		walkRule(r, a.walk)
+		if r.Else != nil {
+			a.reach([]*ast.Rule{r.Else})
+		}
+	}
+	a.finish()
+	return a.reads
+}
+
+func (a *analysis) unkept(why string, at *ast.Location) {
+	if a.reads.uncached == "" {
+		a.reads.uncached, a.reads.place = why, at
+	}
+}
+
+func (a *analysis) walk(x any) {
+	ast.NewGenericVisitor(func(n any) bool {
+		switch n := n.(type) {
+		case ast.Ref:
+			a.ref(n)
+			for _, t := range n[1:] {
+				a.walk(t)
+			}
+			return true
+		case ast.Var:
+			if n.Equal(ast.InputRootDocument.Value) {
+				a.paths = append(a.paths, inputPath{})
+			}
+		case ast.Body, *ast.Expr, *ast.With, *ast.Term, *ast.Every, *ast.SomeDecl, ast.Args, ast.Call,
+			ast.Object, *ast.Array, ast.Set,
+			*ast.ArrayComprehension, *ast.ObjectComprehension, *ast.SetComprehension,
+			ast.Boolean, ast.Number, ast.String, ast.Null:
+		default: // a kind of node that a newer OPA brought
+			a.paths = append(a.paths, inputPath{})
+			a.unkept("a language construct that the analysis does not know", nil)
+		}
+		return false
+	}).Walk(x)
+}
+
+func (a *analysis) ref(r ast.Ref) {
+	head, ok := r[0].Value.(ast.Var)
+	switch {
+	case !ok:
+		a.walk(r[0])
+	case head.Equal(ast.InputRootDocument.Value):
+		p := inputPath{at: r[0].Location}
+		for _, t := range r[1:] {
+			if !constant(t.Value) {
+				break
+			}
+			p.keys = append(p.keys, t.Value)
+		}
+		a.paths = append(a.paths, p)
+	case head.Equal(ast.DefaultRootDocument.Value):
+		// Rules at, above and below the reference.
+		a.reach(a.compiler.GetRules(r.ConstantPrefix()))
+		a.reach(a.compiler.GetRulesDynamicWithOpts(r, ast.RulesOptions{IncludeHiddenModules: true}))
+	default:
+		if b := ast.BuiltinMap[r.String()]; b != nil && b.Nondeterministic {
+			a.unkept("calls "+b.Name, r[0].Location)
+		}
+	}
+}
+
+func constant(v ast.Value) bool {
+	switch v.(type) {
+	case ast.String, ast.Number, ast.Boolean, ast.Null:
+		return true
+	}
+	return false
+}
+
+func (a *analysis) reach(rules []*ast.Rule) {
+	for _, r := range rules {
+		if !a.seen[r] {
+			a.seen[r] = true
+			a.work = append(a.work, r)
+		}
+	}
+}
+
+// finish sorts the paths, drops those within another, and makes key parts.
+func (a *analysis) finish() {
+	slices.SortStableFunc(a.paths, func(p, q inputPath) int {
+		return slices.CompareFunc(p.keys, q.keys, ast.Value.Compare)
+	})
+	a.reads.headers = []string{}
+	var last []ast.Value
+	for i, p := range a.paths {
+		if i > 0 && len(p.keys) >= len(last) && slices.EqualFunc(last, p.keys[:len(last)], func(x, y ast.Value) bool { return x.Compare(y) == 0 }) {
+			continue
+		}
+		last = p.keys
+		a.path(p)
+	}
+	// Paths that were widened to the same part give it twice.
+	slices.SortStableFunc(a.reads.key, comparePart)
+	a.reads.key = slices.CompactFunc(a.reads.key, func(x, y part) bool { return comparePart(x, y) == 0 })
+}
+
+func comparePart(x, y part) int {
+	return cmp.Or(cmp.Compare(x.kind, y.kind), cmp.Compare(x.index, y.index), cmp.Compare(x.name, y.name), slices.Compare(x.path, y.path))
+}
+
+// add puts a part into the key and a field into the document.
+func (a *analysis) add(f fields, p part) {
+	a.reads.fields |= f
+	a.reads.key = append(a.reads.key, p)
+}
+
+// path adds what the document can hold at p. A path that no document has is
+// undefined in every one, and one below a string or number as well.
+func (a *analysis) path(p inputPath) {
+	if len(p.keys) == 0 {
+		a.reads.fields, a.reads.headers = fieldsAll, nil
+		a.unkept("reads input as a whole", p.at)
+		return
+	}
+	switch top := key(p.keys, 0); top {
+	case "tenant":
+		a.add(fieldTenant, part{kind: partTenant})
+	case "plan":
+		a.add(fieldPlan, part{kind: partPlan})
+	case "route":
+		a.add(fieldRoute, part{kind: partRoute})
+	case "auth":
+		a.add(fieldAuth, part{kind: partAuth})
+	case "features":
+		if name := key(p.keys, 1); name != "" {
+			a.add(fieldFeatures, part{kind: partFeature, name: name})
+		} else {
+			a.add(fieldFeatures, part{kind: partFeatures})
+		}
+	case "request":
+		a.request(p)
+	case "principal":
+		a.principal(p)
+	case "client":
+		name := key(p.keys, 1)
+		if name == "ip" || len(p.keys) == 1 {
+			a.add(fieldIP, part{kind: partIP})
+		}
+		if name == "tls" || len(p.keys) == 1 {
+			a.add(fieldTLS, part{kind: partTLS})
+		}
+	case "time":
+		a.reads.fields |= fieldTime
+		a.unkept("reads input.time, which every request has its own of", p.at)
+	}
+}
+
+// key returns keys[i] if it is a string, else "".
+func key(keys []ast.Value, i int) string {
+	if i < len(keys) {
+		if s, ok := keys[i].(ast.String); ok {
+			return string(s)
+		}
+	}
+	return ""
+}
+
+// perRequest are the header fields of which nearly every request has its own
+// value.
+var perRequest = []string{"date", "idempotency-key", "traceparent", "tracestate", "x-amzn-trace-id", "x-correlation-id", "x-request-id"}
+
+func (a *analysis) request(p inputPath) {
+	if len(p.keys) == 1 {
+		a.reads.fields |= fieldsRequest
+		a.reads.headers = nil
+		a.unkept("reads input.request as a whole", p.at)
+		return
+	}
+	switch key(p.keys, 1) {
+	case "method":
+		a.add(fieldMethod, part{kind: partMethod})
+	case "host":
+		a.add(fieldHost, part{kind: partHost})
+	case "path":
+		a.add(fieldPath, part{kind: partPath})
+	case "protocol":
+		a.add(fieldProtocol, part{kind: partProtocol})
+	case "body_size":
+		a.add(fieldBodySize, part{kind: partBodySize})
+	case "segments":
+		a.add(fieldSegments, segmentPart(p.keys))
+	case "query":
+		if name := key(p.keys, 2); name != "" {
+			a.add(fieldQuery, part{kind: partParameter, name: name})
+		} else {
+			a.add(fieldQuery, part{kind: partQuery})
+		}
+	case "headers":
+		name := key(p.keys, 2)
+		switch {
+		case name == "":
+			a.reads.fields |= fieldHeaders
+			a.reads.headers = nil
+			a.unkept("reads input.request.headers as a whole", p.at)
+			return
+		case slices.Contains(perRequest, name):
+			a.unkept("reads the header "+name+", which every request has its own of", p.at)
+		}
+		if a.reads.headers != nil {
+			a.reads.headers = append(a.reads.headers, name)
+		}
+		a.add(fieldHeaders, part{kind: partHeader, name: name})
+	}
+}
+
+func segmentPart(keys []ast.Value) part {
+	if len(keys) > 2 {
+		if n, ok := keys[2].(ast.Number); ok {
+			if i, ok := n.Int(); ok && i >= 0 {
+				return part{kind: partSegment, index: i}
+			}
+		}
+	}
+	return part{kind: partPath}
+}
+
+func (a *analysis) principal(p inputPath) {
+	var path []string
+	for i := 1; i < len(p.keys) && key(p.keys, i) != ""; i++ {
+		path = append(path, key(p.keys, i))
+	}
+	if len(path) == 0 {
+		a.add(fieldPrincipal, part{kind: partPrincipal})
+		return
+	}
+	i := slices.Index(principalFields[:], path[0])
+	if i < 0 {
+		return
+	}
+	if len(path) > 1 && path[0] != "claims" {
+		path = path[:1] // below a string or an array there is nothing by name
+	}
+	if len(path) > 1 && path[1] == "jti" {
+		a.unkept("reads input.principal.claims.jti, which every token has its own of", p.at)
+	}
+	a.add(fieldPrincipal, part{kind: partOfPrincipal, index: i, path: path[1:]})
+}

@@ -1,0 +1,158 @@
+package proxy
+
+import (
+	"errors"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/gatehouse-gateway/gatehouse"
+	"github.com/gatehouse-gateway/gatehouse/policy"
+	"github.com/gatehouse-gateway/gatehouse/ratelimit"
+)
+
+// deniedError is a refusal by policy.
+type deniedError struct {
+	problem *gatehouse.Error
+	status  int // the policy's own, 0: the table's
+}
+
+func (e *deniedError) Error() string { return e.problem.Error() }
+func (e *deniedError) Unwrap() error { return e.problem }
+
+// denied turns a decision into the refusal that the caller may see: the
+// reason is shown only where the policy says that it is public.
+func (x *Exchange) denied(d *policy.Decision) error {
+	e := &gatehouse.Error{Code: gatehouse.CodeDenied, Message: "the request is not allowed"}
+	if d.Err != nil {
+		e.Code, e.Message, e.Err = gatehouse.CodePolicyFailed, "the policy could not be evaluated, so the request is not allowed", d.Err
+		return e
+	}
+	if d.Reason != "" {
+		e.Err = errors.New(d.By + ": " + d.Reason)
+	} else {
+		e.Err = errors.New(d.By + " does not allow it")
+	}
+	if d.Public && d.Reason != "" {
+		e.Message = d.Reason
+	}
+	return &deniedError{e, d.Status}
+}
+
+// limitedError is a refusal by a limit.
+type limitedError struct {
+	problem *gatehouse.Error
+	verdict *ratelimit.Verdict
+}
+
+func (e *limitedError) Error() string { return e.problem.Error() }
+func (e *limitedError) Unwrap() error { return e.problem }
+
+func (x *Exchange) limited() error {
+	v := &x.verdict
+	message := "the limit \"" + v.Binding.Name + "\" is used up"
+	if v.Binding.Kind.Capacity() {
+		message = "the limit \"" + v.Binding.Name + "\" has no room now"
+	}
+	return &limitedError{&gatehouse.Error{Code: v.Code(), Message: message}, v}
+}
+
+// answer makes err the exchange's answer: a problem document (RFC 9457) with
+// Proxy-Status (RFC 9209), in place of anything taken from the backend.
+func (x *Exchange) answer(err error) {
+	e, ok := errors.AsType[*gatehouse.Error](err)
+	if !ok {
+		e = &gatehouse.Error{Code: gatehouse.CodeInternal, Message: "the gateway failed on this request", Err: err}
+	}
+	p := gatehouse.Problems[e.Code]
+	x.cause, x.code = e.Err, e.Code
+	x.resp.Release()
+	clear(x.Fields)
+	x.Fields, x.Stream, x.units = x.Fields[:0], nil, 0
+	x.Status = p.Status
+	token := p.ProxyStatus
+	if x.failure != "" {
+		token = x.failure
+	}
+	x.failure = token
+	if d, ok := errors.AsType[*deniedError](err); ok && d.status != 0 {
+		x.Status = d.status
+	}
+
+	x.add("Content-Type", "application/problem+json")
+	x.add("Cache-Control", "no-store")
+	x.add("Proxy-Status", "gatehouse; error="+token)
+	if len(x.id) > 0 {
+		x.Fields = append(x.Fields, Field{nameRequestID, x.id})
+	}
+	switch {
+	case x.Status == 401:
+		x.challenge(e.Code == gatehouse.CodeInvalidCredential)
+	case x.Status == 405:
+		allow := "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
+		if m, ok := errors.AsType[*methodError](err); ok {
+			allow = strings.Join(m.allow, ", ")
+		}
+		x.add("Allow", allow)
+	}
+	limit, isLimit := errors.AsType[*limitedError](err)
+	if isLimit {
+		x.limitAnswer()
+		if seconds := limit.verdict.Retry; seconds != ratelimit.Never {
+			x.add("Retry-After", strconv.FormatInt(ceilSeconds(seconds), 10))
+		}
+	}
+	if x.Status == 503 && !isLimit {
+		x.add("Retry-After", "1")
+	}
+
+	b := append([]byte(nil), `{"type":`...)
+	b = appendJSON(b, p.Type)
+	b = appendJSON(append(b, `,"title":`...), p.Title)
+	b = strconv.AppendInt(append(b, `,"status":`...), int64(x.Status), 10)
+	b = appendJSON(append(b, `,"detail":`...), e.Message)
+	b = appendJSON(append(b, `,"code":`...), string(e.Code))
+	if isLimit {
+		b = appendJSON(append(b, `,"violated-policies":[`...), limit.verdict.Binding.Name)
+		b = append(b, ']')
+	}
+	if len(x.id) > 0 {
+		b = appendJSON(append(b, `,"request_id":`...), x.id)
+	}
+	x.Body = append(b, "}\n"...)
+	x.Length = int64(len(x.Body))
+	x.count()
+	if x.series != nil {
+		x.series.Deny()
+	}
+}
+
+// challenge names the credentials that would do (RFC 9110, 11.6.1; RFC 6750).
+func (x *Exchange) challenge(invalid bool) {
+	bearer, keyHeader := true, gatehouse.DefaultKeyHeader
+	if x.domain == nil && x.table != nil {
+		bearer, keyHeader = x.table.verifier.TakesTokens(), x.table.verifier.KeyHeader()
+	} else if x.domain != nil {
+		bearer = x.domain.by(ResolveToken)
+		if !x.domain.by(ResolveKey) {
+			keyHeader = ""
+		}
+	}
+	realm := `realm="` + string(x.In.Host) + `"`
+	if bearer || keyHeader == "" {
+		v := "Bearer " + realm
+		if invalid {
+			v += `, error="invalid_token"`
+		}
+		x.add("WWW-Authenticate", v)
+	}
+	if keyHeader != "" {
+		x.add("WWW-Authenticate", "ApiKey "+realm+`, header="`+keyHeader+`"`)
+	}
+}
+
+// ceilSeconds rounds up, so that a caller who waits so long is not too early.
+func ceilSeconds(d time.Duration) int64 {
+	return int64(math.Ceil(d.Seconds()))
+}

@@ -1,0 +1,204 @@
+package proxy
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/gatehouse-gateway/gatehouse"
+	"github.com/gatehouse-gateway/gatehouse/ratelimit"
+)
+
+// candidate is a tenant of an update on its way to being live.
+type candidate struct {
+	slot   *slot
+	table  *table
+	faults gatehouse.Faults
+	index  int // in the update's tenants; -1: recompiled for its plan
+}
+
+// Apply brings an update live. Each tenant is taken or refused as a whole; a
+// refused one keeps its running table, and the others are not touched by it.
+// Calls take turns; requests go on meanwhile.
+func (g *Gateway) Apply(u gatehouse.Update) gatehouse.Outcome {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	began := time.Now()
+	out := gatehouse.Outcome{Revision: u.Revision, Applied: []gatehouse.TenantID{}, Removed: []gatehouse.TenantID{}, Refused: []gatehouse.Refusal{}}
+
+	plans := g.nextPlans(&u)
+	removed := g.removals(&u)
+	candidates := g.candidates(&u, plans)
+	for _, id := range removed {
+		_ = g.directory.Set(id, g.slots[id].table.Load().verifier, nil) // taking away cannot fail
+	}
+	g.settleKeys(candidates)
+	g.settleHosts(candidates, removed)
+
+	set, drop := map[string]*slot{}, []string{}
+	live, goneIDs := map[string]*slot{}, []string{}
+	var retired []func()
+	for _, id := range removed {
+		s := g.slots[id]
+		t := s.table.Load()
+		drop = append(drop, t.doc.Hosts()...)
+		delete(g.slots, id)
+		goneIDs = append(goneIDs, string(id))
+		retired = append(retired, func() { s.table.Store(nil); t.retire(nil) })
+		out.Removed = append(out.Removed, id)
+	}
+	for _, c := range candidates {
+		old := c.slot.table.Load()
+		if c.table == nil {
+			out.Refused = append(out.Refused, gatehouse.Refusal{Tenant: c.slot.id, Faults: c.faults})
+			continue
+		}
+		if old != nil {
+			drop = append(drop, old.doc.Hosts()...)
+		}
+		for _, h := range c.table.doc.Hosts() {
+			set[h] = c.slot
+		}
+		g.slots[c.slot.id] = c.slot
+		live[string(c.slot.id)] = c.slot
+		c.slot.table.Store(c.table)
+		retired = append(retired, func() { old.retire(c.table) })
+		out.Applied = append(out.Applied, c.slot.id)
+	}
+	g.hosts.Change(set, drop)
+	g.tenants.Change(live, goneIDs)
+	for _, f := range retired {
+		f()
+	}
+	g.plans = plans
+	g.revision.Store(u.Revision)
+	g.metrics.applied(&out, time.Since(began))
+	return out
+}
+
+// nextPlans returns the plans after the update, without changing those of now.
+func (g *Gateway) nextPlans(u *gatehouse.Update) map[gatehouse.PlanID]*gatehouse.Plan {
+	next := map[gatehouse.PlanID]*gatehouse.Plan{}
+	if !u.Full {
+		maps.Copy(next, g.plans)
+	}
+	for i := range u.Plans {
+		next[u.Plans[i].ID] = &u.Plans[i]
+	}
+	for _, id := range u.RemovedPlans {
+		delete(next, id)
+	}
+	return next
+}
+
+func (g *Gateway) removals(u *gatehouse.Update) []gatehouse.TenantID {
+	gone := map[gatehouse.TenantID]bool{}
+	if u.Full {
+		for id := range g.slots {
+			gone[id] = true
+		}
+	}
+	for _, id := range u.RemovedTenants {
+		gone[id] = g.slots[id] != nil
+	}
+	for i := range u.Tenants {
+		delete(gone, u.Tenants[i].ID)
+	}
+	maps.DeleteFunc(gone, func(_ gatehouse.TenantID, is bool) bool { return !is })
+	return slices.Sorted(maps.Keys(gone))
+}
+
+// candidates compiles the update's tenants and those whose plan it changes.
+func (g *Gateway) candidates(u *gatehouse.Update, plans map[gatehouse.PlanID]*gatehouse.Plan) []*candidate {
+	var cs []*candidate
+	compile := func(s *slot, doc *gatehouse.Tenant, index int) {
+		c := &candidate{slot: s, index: index}
+		c.table, c.faults = g.compile(s, doc, plans[doc.Plan], u.Revision)
+		cs = append(cs, c)
+	}
+	named := map[gatehouse.TenantID]bool{}
+	for i := range u.Tenants {
+		doc := &u.Tenants[i]
+		named[doc.ID] = true
+		s := g.slots[doc.ID]
+		if s == nil {
+			s = &slot{id: doc.ID, limits: ratelimit.NewLocal(doc.ID, limitKeys), meter: g.meter.Tenant(doc.ID)}
+		}
+		compile(s, doc, i)
+	}
+	if len(u.Plans)+len(u.RemovedPlans) == 0 && !u.Full {
+		return cs
+	}
+	for _, id := range slices.Sorted(maps.Keys(g.slots)) {
+		t := g.slots[id].table.Load()
+		if !named[id] && !u.Full && plans[t.doc.Plan] != t.plan && !slices.Contains(u.RemovedTenants, id) {
+			compile(g.slots[id], t.doc, -1)
+		}
+	}
+	return cs
+}
+
+// limitKeys bounds the counts that one tenant keeps apart by value.
+const limitKeys = 65536
+
+// settleKeys enters the candidates' credentials into the directory, and
+// refuses those whose keys belong to another tenant. A key may move between
+// tenants of one update, so what failed is tried again while others succeed.
+func (g *Gateway) settleKeys(cs []*candidate) {
+	waiting := slices.DeleteFunc(slices.Clone(cs), func(c *candidate) bool { return c.table == nil })
+	for len(waiting) > 0 {
+		failed := slices.DeleteFunc(slices.Clone(waiting), func(c *candidate) bool {
+			return g.directory.Set(c.slot.id, verifierOf(c.slot.table.Load()), c.table.verifier) == nil
+		})
+		if len(failed) == len(waiting) {
+			for _, c := range failed {
+				c.refuse(g, "/identity/api_keys", "an API key belongs to another tenant")
+			}
+			return
+		}
+		waiting = failed
+	}
+}
+
+// settleHosts refuses candidates whose hosts belong to a tenant that keeps
+// them. A refusal may leave a host with its owner that another candidate had
+// counted on, so it goes on until nothing changes.
+func (g *Gateway) settleHosts(cs []*candidate, removed []gatehouse.TenantID) {
+	gone := map[*slot]bool{}
+	for _, id := range removed {
+		gone[g.slots[id]] = true
+	}
+	for again := true; again; {
+		again = false
+		moving := map[*slot]bool{} // running tables that will be replaced
+		claims := map[string]*candidate{}
+		for _, c := range cs {
+			moving[c.slot] = c.table != nil
+		}
+		for _, c := range cs {
+			if c.table == nil {
+				continue
+			}
+			for _, h := range c.table.doc.Hosts() {
+				owner := g.hosts.Owner(h)
+				kept := owner != nil && owner != c.slot && !gone[owner] && !moving[owner]
+				if first := claims[h]; kept || first != nil {
+					if err := g.directory.Set(c.slot.id, c.table.verifier, verifierOf(c.slot.table.Load())); err != nil {
+						g.log.Error("credentials of a refused change not taken back", "tenant", string(c.slot.id), "error", err)
+					}
+					c.refuse(g, "/domain", fmt.Sprintf("host %q belongs to another tenant", h))
+					again = true
+					break
+				}
+				claims[h] = c
+			}
+		}
+	}
+}
+
+func (c *candidate) refuse(g *Gateway, at, reason string) {
+	g.discard(c.table, c.slot.table.Load())
+	c.table = nil
+	c.faults = append(c.faults, gatehouse.Fault{Pointer: at, Reason: reason})
+}

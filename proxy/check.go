@@ -1,0 +1,26 @@
+package proxy
+
+import (
+	"github.com/gatehouse-gateway/gatehouse"
+	"github.com/gatehouse-gateway/gatehouse/policy"
+	"github.com/gatehouse-gateway/gatehouse/proxy/identity"
+	"github.com/gatehouse-gateway/gatehouse/proxy/route"
+)
+
+// Check compiles every tenant of a document as a gateway would, without
+// opening anything, and returns what Validate cannot find: faults of policy
+// modules, regular expressions and key sets.
+func Check(engine *policy.Engine, doc *gatehouse.Document) gatehouse.Faults {
+	var faults gatehouse.Faults
+	for i := range doc.Tenants {
+		t, at := &doc.Tenants[i], gatehouse.Pointer("tenants", i)
+		_, more := route.Compile(t.Routes)
+		faults = append(faults, more.Under(at+"/routes")...)
+		_, more = engine.Compile(t.Policy.Modules)
+		faults = append(faults, more.Under(at+"/policy")...)
+		v, more := identity.Compile(t.ID, t.Identity, nil, nil)
+		v.Close()
+		faults = append(faults, more.Under(at+"/identity")...)
+	}
+	return faults
+}

@@ -1,0 +1,143 @@
+package proxy
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/gatehouse-gateway/gatehouse"
+)
+
+// Config is the proxy section of the process configuration. A reload applies
+// none of it: changing it takes a restart.
+type Config struct {
+	// Listen is the address of the data plane. Default 127.0.0.1:8080.
+	Listen string `json:"listen"`
+	// TLS terminates TLS on an address of its own.
+	TLS TLS `json:"tls"`
+	// PlatformDomains are hosts whose tenant is found by credential.
+	PlatformDomains []PlatformDomain `json:"platform_domains"`
+	// TrustedProxies are networks whose X-Forwarded-For is believed.
+	TrustedProxies []netip.Prefix `json:"trusted_proxies"`
+	// UpstreamAllow are networks that a backend's address may be in.
+	// Link-local addresses never are. Default: all.
+	UpstreamAllow []netip.Prefix `json:"upstream_allow"`
+	// Limits bound what one connection and all of them may take.
+	Limits SocketLimits `json:"limits"`
+	// Timeouts bound what clients may keep waiting.
+	Timeouts SocketTimeouts `json:"timeouts"`
+}
+
+// TLS configures the TLS listener.
+type TLS struct {
+	// Listen is the address; empty: none.
+	Listen string `json:"listen"`
+	// Certificates is a folder of NAME.crt and NAME.key.
+	Certificates string `json:"certificates"`
+}
+
+// SocketLimits bound memory and connections.
+type SocketLimits struct {
+	// HeaderBytes is the largest request head. Default 16KiB.
+	HeaderBytes gatehouse.ByteSize `json:"header_bytes"`
+	// Body is the largest request body. Default 10MiB.
+	Body gatehouse.ByteSize `json:"body"`
+	// Connections is the most connections held at once. Default 20000.
+	Connections int `json:"connections"`
+	// PerAddress is the most of them from one address; 0: no bound. Default 0.
+	PerAddress int `json:"per_address"`
+}
+
+// SocketTimeouts bound waiting for clients.
+type SocketTimeouts struct {
+	// Header is the time for a whole request head. Default 10s.
+	Header gatehouse.Duration `json:"header"`
+	// Idle is how long a connection may rest between requests, and within a
+	// body. Default 60s.
+	Idle gatehouse.Duration `json:"idle"`
+	// Drain is the time that requests in flight get at shutdown. Default 30s.
+	Drain gatehouse.Duration `json:"drain"`
+}
+
+// DefaultConfig returns the defaults.
+func DefaultConfig() Config {
+	return Config{
+		Listen: "127.0.0.1:8080",
+		Limits: SocketLimits{HeaderBytes: 16 << 10, Body: 10 << 20, Connections: 20000},
+		Timeouts: SocketTimeouts{
+			Header: gatehouse.Duration(10 * time.Second),
+			Idle:   gatehouse.Duration(time.Minute),
+			Drain:  gatehouse.Duration(30 * time.Second),
+		},
+	}
+}
+
+// The credentials that PlatformDomain.Resolve may name.
+const (
+	ResolveKey   = "key"
+	ResolveToken = "token"
+)
+
+// PlatformDomain is a host shared by tenants. In the configuration it is a
+// host name, resolved by key and token, or a map.
+type PlatformDomain struct {
+	Host string `json:"host"`
+	// Resolve lists key, token or both. Default both.
+	Resolve []string `json:"resolve,omitempty"`
+}
+
+// UnmarshalJSON reads both forms.
+func (p *PlatformDomain) UnmarshalJSON(b []byte) error {
+	if b[0] == '"' {
+		*p = PlatformDomain{Resolve: []string{ResolveKey, ResolveToken}}
+		return json.Unmarshal(b, &p.Host)
+	}
+	type plain PlatformDomain
+	dec := json.NewDecoder(bytes.NewReader(b))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode((*plain)(p)); err != nil || p.Host == "" {
+		return fmt.Errorf("a host name or {host, resolve: [key, token]} is expected")
+	}
+	if len(p.Resolve) == 0 {
+		p.Resolve = []string{ResolveKey, ResolveToken}
+	}
+	for _, r := range p.Resolve {
+		if r != ResolveKey && r != ResolveToken {
+			return fmt.Errorf("resolve %q is unknown: use key or token", r)
+		}
+	}
+	return nil
+}
+
+func (p *PlatformDomain) by(credential string) bool {
+	return p != nil && slices.Contains(p.Resolve, credential)
+}
+
+// HeaderStyle is how limits are told to callers.
+type HeaderStyle string
+
+// The header styles.
+const (
+	// HeadersIETF is RateLimit-Policy and RateLimit as in
+	// draft-ietf-httpapi-ratelimit-headers-11. The default.
+	HeadersIETF HeaderStyle = "ietf"
+	// HeadersDraft03 is RateLimit-Limit, -Remaining and -Reset of draft 03.
+	HeadersDraft03 HeaderStyle = "draft03"
+	// HeadersX is the X-RateLimit-* of custom.
+	HeadersX HeaderStyle = "x"
+	// HeadersOff tells nothing but Retry-After.
+	HeadersOff HeaderStyle = "off"
+)
+
+// UnmarshalText reads one of the styles.
+func (s *HeaderStyle) UnmarshalText(b []byte) error {
+	switch v := HeaderStyle(b); v {
+	case HeadersIETF, HeadersDraft03, HeadersX, HeadersOff:
+		*s = v
+		return nil
+	}
+	return fmt.Errorf("ietf, draft03, x or off is expected")
+}

@@ -1,0 +1,349 @@
+package proxy
+
+import (
+	"bytes"
+	"errors"
+	"hash/maphash"
+	"net/netip"
+	"strconv"
+
+	"github.com/gatehouse-gateway/gatehouse"
+	"github.com/gatehouse-gateway/gatehouse/metering"
+	"github.com/gatehouse-gateway/gatehouse/proxy/ingress"
+	"github.com/gatehouse-gateway/gatehouse/proxy/upstream"
+)
+
+const crlf = "\r\n"
+
+// writeHead builds the request head for the backend: the client's end-to-end
+// fields as sent, the rest by us. The framing is made anew, never copied.
+func (x *Exchange) writeHead() {
+	r := &x.In
+	h := x.head[:0]
+	h = append(h, r.Method...)
+	h = append(h, ' ')
+	h = append(h, r.Path...)
+	if r.HasQuery {
+		h = append(append(h, '?'), r.Query...)
+	}
+	h = append(h, " HTTP/1.1\r\nHost: "...)
+	h = append(append(h, r.Authority...), crlf...)
+	keyHeader := x.table.verifier.KeyHeader()
+	for i := range r.Fields {
+		f := &r.Fields[i]
+		switch f.Kind {
+		case ingress.Other:
+			if keyHeader != "" && ingress.EqualFold(f.Name, keyHeader) || gatehouse.WellFormedKey(f.Value) {
+				continue // a secret of ours, or of another tenant
+			}
+		case ingress.Authorization:
+			if x.who != nil || gatehouse.WellFormedKey(f.Value[max(0, len(f.Value)-gatehouse.KeyLength):]) {
+				continue // used here; not the backend's to see
+			}
+		case ingress.Cookie, ingress.Via:
+		default:
+			continue
+		}
+		h = field(h, f.Name, f.Value)
+	}
+	h = x.forwardedFields(h)
+	h = append(h, "Via: 1."...)
+	h = append(h, '0'+byte(r.Minor))
+	h = append(h, " gatehouse\r\nX-Request-Id: "...)
+	h = append(append(h, x.id...), crlf...)
+	h = append(h, "traceparent: "...)
+	h = append(append(h, x.trace...), crlf...)
+	h = append(h, "X-Gatehouse-Tenant: "...)
+	h = append(append(h, x.table.id...), crlf...)
+	if x.who != nil {
+		h = append(h, "X-Gatehouse-Principal: "...)
+		h = append(appendVisible(h, x.who.Principal.ID), crlf...)
+	}
+	switch {
+	case r.BodyLength < 0:
+		h = append(h, "Transfer-Encoding: chunked\r\n"...)
+	case r.BodyLength > 0 || x.bodyDeclared():
+		h = append(h, "Content-Length: "...)
+		h = append(strconv.AppendInt(h, r.BodyLength, 10), crlf...)
+	}
+	x.head = append(h, crlf...)
+}
+
+func field(h, name, value []byte) []byte {
+	h = append(append(h, name...), ": "...)
+	return append(append(h, value...), crlf...)
+}
+
+// bodyDeclared reports whether the client gave a Content-Length, be it 0.
+func (x *Exchange) bodyDeclared() bool {
+	for i := range x.In.Fields {
+		if x.In.Fields[i].Kind == ingress.ContentLength {
+			return true
+		}
+	}
+	return false
+}
+
+// forwardedFields adds who asked for what (RFC 7239 and its elders). What an
+// untrusted peer says of itself is dropped; a trusted proxy's list goes on.
+func (x *Exchange) forwardedFields(h []byte) []byte {
+	proto := "http"
+	if x.TLS {
+		proto = "https"
+	}
+	h = append(h, "X-Forwarded-For: "...)
+	if x.gateway.trusts(x.Peer) {
+		for i := range x.In.Fields {
+			if f := &x.In.Fields[i]; f.Kind == ingress.ForwardedFor && len(f.Value) > 0 {
+				h = append(append(h, f.Value...), ", "...)
+			}
+		}
+	}
+	h = append(x.Peer.AppendTo(h), crlf...)
+	h = append(h, "X-Real-IP: "...)
+	h = append(x.client.AppendTo(h), crlf...)
+	h = append(h, "X-Forwarded-Proto: "...)
+	h = append(append(h, proto...), crlf...)
+	h = append(h, "X-Forwarded-Host: "...)
+	h = append(append(h, x.In.Authority...), crlf...)
+	h = append(h, "Forwarded: for="...)
+	if x.client.Is6() {
+		h = append(x.client.AppendTo(append(h, `"[`...)), `]"`...)
+	} else {
+		h = x.client.AppendTo(h)
+	}
+	h = append(h, `;by=_gatehouse;host="`...)
+	h = append(append(h, x.In.Authority...), `";proto=`...)
+	return append(append(h, proto...), crlf...)
+}
+
+// appendVisible appends s with all but visible ASCII and "%" escaped, so that
+// a name can never break out of its header line.
+func appendVisible(dst []byte, s string) []byte {
+	const hex = "0123456789ABCDEF"
+	for i := range len(s) {
+		if c := s[i]; c > ' ' && c < 0x7f && c != '%' {
+			dst = append(dst, c)
+		} else {
+			dst = append(dst, '%', hex[c>>4], hex[c&15])
+		}
+	}
+	return dst
+}
+
+// loopLimit is how often a request may pass gateways of this name.
+const loopLimit = 5
+
+// looped looks for a forwarding loop (RFC 9110, 7.6.3).
+func (x *Exchange) looped() bool {
+	n := 0
+	for i := range x.In.Fields {
+		if x.In.Fields[i].Kind == ingress.Via {
+			n += bytes.Count(x.In.Fields[i].Value, []byte(" gatehouse"))
+		}
+	}
+	return n >= loopLimit
+}
+
+func (g *Gateway) trusts(a netip.Addr) bool {
+	for _, p := range g.trusted {
+		if p.Contains(a) {
+			return true
+		}
+	}
+	return false
+}
+
+// clientAddress is the peer's, or the right-most address that a chain of
+// trusted proxies did not add.
+func (g *Gateway) clientAddress(x *Exchange) netip.Addr {
+	if len(g.trusted) == 0 || !g.trusts(x.Peer) {
+		return x.Peer
+	}
+	client := x.Peer
+	for i := len(x.In.Fields) - 1; i >= 0; i-- {
+		if x.In.Fields[i].Kind != ingress.ForwardedFor {
+			continue
+		}
+		for list := x.In.Fields[i].Value; len(list) > 0; {
+			item := list
+			if comma := bytes.LastIndexByte(list, ','); comma >= 0 {
+				item, list = list[comma+1:], list[:comma]
+			} else {
+				list = nil
+			}
+			a, err := netip.ParseAddr(string(bytes.TrimSpace(item)))
+			if err != nil {
+				return client
+			}
+			if client = a.Unmap(); !g.trusts(client) {
+				return client
+			}
+		}
+	}
+	return client
+}
+
+// upstreamRequest describes the attempt to the client of the backends.
+func (x *Exchange) upstreamRequest() *upstream.Request {
+	m := string(x.In.Method)
+	x.up = upstream.Request{Head: x.head, IsHead: m == "HEAD", BodyLength: x.In.BodyLength}
+	switch m {
+	case "GET", "HEAD", "OPTIONS", "PUT", "DELETE":
+		x.up.Idempotent = true
+	}
+	if x.In.BodyLength != 0 {
+		x.reader = bodyReader{x: x}
+		x.up.Body = &x.reader
+	}
+	if x.route.hashes {
+		value, ok := (*limitValues)(x).Value(x.route.hashBy)
+		if !ok {
+			value = x.address()
+		}
+		x.up.HashKey = maphash.Bytes(x.gateway.seed, value)
+	}
+	return &x.up
+}
+
+// bodyReader is the request body on its way to the backend: bounded, counted,
+// and under the idle timeout instead of the header's.
+type bodyReader struct{ x *Exchange }
+
+var errBodyTooLarge = &gatehouse.Error{Code: gatehouse.CodeBodyTooLarge, Message: "the body is larger than this gateway takes"}
+
+// Read reads the next part of the body.
+func (b *bodyReader) Read(p []byte) (int, error) {
+	x := b.x
+	x.rearm(readSide)
+	n, err := x.RequestBody.Read(p)
+	if x.bodyIn += int64(n); x.bodyIn > x.gateway.maxBody {
+		return 0, errBodyTooLarge
+	}
+	return n, err
+}
+
+// wholeBody is the largest body that is awaited whole before it is answered:
+// a backend that breaks off in it is then a clean 502.
+const wholeBody = 16 << 10
+
+// takeAnswer turns the backend's response head into the exchange's answer,
+// and takes in the body where it is small.
+func (x *Exchange) takeAnswer() error {
+	r := &x.resp
+	x.Status, x.Length = r.Status, r.ContentLength
+	units := x.route.doc.Meter.UnitsHeader
+	x.declared = 0
+	for i := range r.Fields {
+		f := &r.Fields[i]
+		switch ingress.KindOf(f.Name) {
+		case ingress.ContentLength:
+			x.declared, _ = strconv.ParseInt(string(f.Value), 10, 64) // the client of the backends has checked it
+			continue
+		case ingress.TransferEncoding, ingress.Connection, ingress.HopByHop, ingress.Own, ingress.RequestID:
+			continue
+		}
+		if units != "" && ingress.EqualFold(f.Name, units) {
+			x.takeUnits(f.Value)
+			continue
+		}
+		if namedByConnection(r.Fields, f.Name) {
+			continue
+		}
+		x.Fields = append(x.Fields, Field{f.Name, f.Value})
+	}
+	x.Fields = append(x.Fields, Field{nameVia, valueVia}, Field{nameRequestID, x.id})
+	x.limitAnswer()
+	body, whole, err := r.Whole(wholeBody)
+	if err != nil {
+		return err
+	}
+	if whole {
+		x.Body = body
+		return nil
+	}
+	x.Stream = (*answerStream)(x)
+	return nil
+}
+
+// namedByConnection reports whether a Connection field makes name hop-by-hop.
+func namedByConnection(fields []upstream.Field, name []byte) bool {
+	for i := range fields {
+		if ingress.KindOf(fields[i].Name) != ingress.Connection {
+			continue
+		}
+		for list := fields[i].Value; len(list) > 0; {
+			var token []byte
+			token, list, _ = bytes.Cut(list, []byte(","))
+			if bytes.EqualFold(bytes.TrimSpace(token), name) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+var (
+	nameVia       = []byte("Via")
+	valueVia      = []byte("1.1 gatehouse")
+	nameRequestID = []byte("X-Request-Id")
+)
+
+// takeUnits reads the units that the backend reports; what cannot be read is
+// counted and logged, and never billed.
+func (x *Exchange) takeUnits(value []byte) {
+	n, err := metering.ParseUnits(value)
+	if err != nil {
+		x.gateway.metrics.badUnits.Inc()
+		x.gateway.log.Warn("backend reports unreadable units", "tenant", x.table.id, "route", string(x.route.doc.ID), "error", err)
+		return
+	}
+	x.units += n
+}
+
+// answerStream is the body of a long answer on its way to the client.
+type answerStream Exchange
+
+// Read reads the next part, counted before it is written to the client.
+func (s *answerStream) Read(p []byte) (int, error) {
+	x := (*Exchange)(s)
+	x.rearm(writeSide)
+	n, err := x.resp.Read(p)
+	if n > 0 {
+		x.bodyOut += int64(n)
+		x.countedOut += int64(n)
+		x.series.AddBytes(0, int64(n))
+	}
+	if e, ok := errors.AsType[*upstream.Error](err); ok {
+		x.failure = e.Token
+		x.cause = e
+	}
+	return n, err
+}
+
+// unforwarded turns the upstream client's error into the gateway's.
+func (x *Exchange) unforwarded(err error) error {
+	e, ok := errors.AsType[*upstream.Error](err)
+	if !ok {
+		return err
+	}
+	if e.RequestBody {
+		x.Close = true
+		if too, ok := errors.AsType[*gatehouse.Error](e.Err); ok {
+			return too
+		}
+		return &gatehouse.Error{Code: gatehouse.CodeBadRequest, Message: "the request body could not be read", Err: e}
+	}
+	x.failure = e.Token
+	return &gatehouse.Error{Code: e.Code, Message: backendMessage[e.Code], Err: e}
+}
+
+// backendMessage says to the caller what happened, and nothing of where.
+var backendMessage = map[gatehouse.Code]string{
+	gatehouse.CodeBackendUnreachable: "the backend cannot be reached",
+	gatehouse.CodeBackendTimeout:     "the backend did not answer in time",
+	gatehouse.CodeBackendProtocol:    "the backend's answer cannot be passed on",
+	gatehouse.CodeBackendBusy:        "all connections to the backend are in use",
+	gatehouse.CodeBackendProhibited:  "the backend's address is not allowed",
+	gatehouse.CodeBackendUnavailable: "the backend has no endpoint",
+}

@@ -1,0 +1,152 @@
+// Package proxy is the data plane: it takes requests in, finds their tenant,
+// identifies, decides, limits, forwards and counts them.
+//
+// Gateway.clear and Gateway.carry are the life of one request, top to bottom.
+// Everything that a request needs of its tenant is in one immutable table
+// that it loads once. Apply swaps tables; it takes no lock that a request
+// takes.
+package proxy
+
+import (
+	"runtime/debug"
+	"time"
+
+	"github.com/gatehouse-gateway/gatehouse"
+	"github.com/gatehouse-gateway/gatehouse/policy"
+)
+
+// clear takes a request through everything that its head decides: after it
+// the request may be forwarded, or the error is its answer. No byte of the
+// body has been read, and nothing has been charged unless it passed.
+func (g *Gateway) clear(x *Exchange) error {
+	x.enter(phaseAdmit)
+	if err := x.In.Parse(x.rawMethod, x.rawTarget, x.rawProtocol, x.rawFields); err != nil {
+		x.Close = true
+		return err
+	}
+	x.identifyRequest()
+	x.client = g.clientAddress(x)
+	if x.In.BodyLength > g.maxBody {
+		x.Close = true
+		return refuse(gatehouse.CodeBodyTooLarge, "the body is larger than this gateway takes")
+	}
+	if x.looped() {
+		return refuse(gatehouse.CodeLoop, "the request has passed this gateway too often")
+	}
+
+	x.enter(phaseResolve)
+	if err := g.resolve(x); err != nil {
+		return err
+	}
+
+	x.enter(phaseMatch)
+	if err := x.match(); err != nil {
+		return err
+	}
+
+	x.enter(phaseIdentify)
+	if err := g.identify(x); err != nil {
+		return err
+	}
+
+	x.enter(phaseDecide)
+	if d := x.table.policy.Decide(x.policyInput()); !d.Allow {
+		return x.denied(&d)
+	}
+
+	x.enter(phaseLimit)
+	x.verdict = x.route.stack.Take(x.limitRequest(), &x.ticket)
+	if !x.verdict.Allowed {
+		return x.limited()
+	}
+	return nil
+}
+
+// carry forwards a cleared request and takes the answer in up to its first
+// byte. The request is counted before that byte leaves.
+func (g *Gateway) carry(x *Exchange) error {
+	x.enter(phaseForward)
+	x.writeHead()
+	if err := x.route.backend.Do(x.upstreamRequest(), &x.resp); err != nil {
+		return x.unforwarded(err)
+	}
+	if err := x.takeAnswer(); err != nil {
+		return x.unforwarded(err)
+	}
+
+	x.enter(phaseCount)
+	x.count()
+	return nil
+}
+
+// Begin runs the phases that need only the request head. When it reports
+// false the exchange already holds its answer.
+func (g *Gateway) Begin(x *Exchange) (cleared bool) {
+	defer g.rescue(x)
+	g.metrics.inFlight.Add(1)
+	if err := g.clear(x); err != nil {
+		x.answer(err)
+		return false
+	}
+	return true
+}
+
+// Carry forwards a request that Begin cleared. The exchange then holds its
+// answer, the backend's or an error.
+func (g *Gateway) Carry(x *Exchange) {
+	defer g.rescue(x)
+	if err := g.carry(x); err != nil {
+		x.answer(err)
+	}
+}
+
+// rescue turns a panic of the line into an answer: one request fails, the
+// process does not.
+func (g *Gateway) rescue(x *Exchange) {
+	if p := recover(); p != nil {
+		g.log.Error("panic while serving a request", "panic", p, "phase", x.phase.String(), "request_id", x.requestID(), "stack", string(debug.Stack()))
+		x.Close = true
+		x.answer(refuse(gatehouse.CodeInternal, "the gateway failed on this request"))
+	}
+}
+
+// Finish ends an exchange whose answer has been written, or abandoned with
+// err: it gives back what the request held and writes its record.
+func (g *Gateway) Finish(x *Exchange, err error) {
+	now := time.Now()
+	x.resp.Release()
+	x.ticket.Done(now)
+	if err != nil && x.failure == "" {
+		x.failure = failureOf(err)
+	}
+	if x.series != nil {
+		x.series.AddBytes(x.bodyIn-x.countedIn, 0)
+		x.series.AddTime(now.Sub(x.start))
+	}
+	g.metrics.finish(x, now)
+	g.access.write(x, now)
+	g.metrics.inFlight.Add(-1)
+}
+
+// policyInput fills what policy may read. The slices hold until the request
+// is over.
+func (x *Exchange) policyInput() *policy.Input {
+	t := x.table
+	x.input = policy.Input{
+		Tenant: t.id, Plan: string(t.doc.Plan), Route: string(x.route.doc.ID), Auth: string(x.route.auth), Features: t.features,
+		Method: x.In.Method, Host: x.In.Host, Path: x.In.Path, Query: x.In.Query, Protocol: x.rawProtocol,
+		BodySize: x.In.BodyLength, Headers: &x.In, Principal: x.principal(), Client: x.client, TLS: x.TLS, Time: x.start,
+	}
+	return &x.input
+}
+
+// count meters the request with what is known before the first byte leaves.
+func (x *Exchange) count() {
+	if x.table == nil || x.route == nil {
+		return
+	}
+	x.series = x.table.meter.Series(x.route.doc.ID, x.principalID())
+	x.countedIn, x.countedOut = x.bodyIn, int64(len(x.Body))
+	x.bodyOut = x.countedOut
+	x.series.Count(x.Status, x.countedIn, x.countedOut, x.units, 0)
+}

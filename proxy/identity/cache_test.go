@@ -1,0 +1,169 @@
+package identity
+
+import (
+	"fmt"
+	"hash/maphash"
+	"strings"
+	"testing"
+	"time"
+
+	gatehouse "github.com/gatehouse-gateway/gatehouse"
+)
+
+// accepted1 returns what v makes of a token that it must accept.
+func accepted1(t *testing.T, v *Verifier, token string, now time.Time) *Verified {
+	t.Helper()
+	got, err := v.Token([]byte(token), now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return got
+}
+
+func TestCacheHonoursTime(t *testing.T) {
+	v := compile(t, "acme", gatehouse.Identity{JWT: []gatehouse.Issuer{issuerDoc()}})
+	exp := noon.Add(time.Hour)
+	token := sign("RS256", object{"kid": "r"}, good(object{"nbf": noon.Unix(), "exp": exp.Unix()}), private().rsa)
+	f := func(now time.Time, want string) {
+		t.Helper()
+		expect(t, now.String(), outcome(v.Token([]byte(token), now)), want)
+	}
+	f(noon.Add(-61*time.Second), "future")
+	f(noon.Add(-60*time.Second), "alice")
+	first := accepted1(t, v, token, noon)
+	if accepted1(t, v, token, exp.Add(-1)) != first {
+		t.Error("the token was verified twice")
+	}
+	f(exp, "expired")
+	f(exp.Add(1), "expired")
+	f(noon.Add(-61*time.Second), "future") // a clock set back
+	if accepted1(t, v, token, noon) != first {
+		t.Error("a refusal dropped the entry")
+	}
+}
+
+func TestCacheComparesWholeToken(t *testing.T) {
+	p := private()
+	v := compile(t, "acme", gatehouse.Identity{JWT: []gatehouse.Issuer{issuerDoc()}})
+	token := sign("RS256", object{"kid": "r"}, good(nil), p.rsa)
+	accepted1(t, v, token, noon)
+	c := &v.tokens.cache
+	other := token[:len(token)-1] + next(token[len(token)-1])
+	hash := maphash.String(c.seed, token)
+	if c.find(hash, []byte(token)) == nil {
+		t.Error("the token is not remembered")
+	}
+	if c.find(hash, []byte(other)) != nil {
+		t.Error("another token of the same hash is found")
+	}
+	// What was refused is not remembered.
+	if _, err := v.Token([]byte(other), noon); err == nil {
+		t.Error("accepted")
+	}
+	if c.find(maphash.String(c.seed, other), []byte(other)) != nil {
+		t.Error("a refused token is remembered")
+	}
+}
+
+func TestCacheIsBounded(t *testing.T) {
+	c := cache{seed: maphash.MakeSeed()}
+	k := &key{}
+	count := func() (n int) {
+		for i := range c.table.Load() {
+			if s := c.table.Load()[i].Load(); s != nil {
+				for j := range s {
+					if s[j].Load() != nil {
+						n++
+					}
+				}
+			}
+		}
+		return n
+	}
+	forever := &Verified{Expires: noon.Add(time.Hour)}
+	put := func(hash uint64, by *key) *seen {
+		s := &seen{hash: hash, token: fmt.Sprint(hash), key: by, verified: forever}
+		c.put(s, noon)
+		c.put(s, noon)
+		if c.find(hash, []byte(s.token)) != s {
+			t.Fatalf("%x is not found", hash)
+		}
+		return s
+	}
+	put(0, k)
+	if count() != 1 {
+		t.Fatalf("one token takes %d places", count())
+	}
+	for i := range uint64(50_000) {
+		put(i*0x9e3779b97f4a7c15, k)
+	}
+	if n := count(); n != 4096 {
+		t.Errorf("%d entries", n)
+	}
+	// The dead make room first, then one of the living.
+	k.retired.Store(true)
+	live := &key{}
+	var all []*seen
+	for i := range uint64(cacheWays + 1) {
+		all = append(all, put(i<<8, live))
+	}
+	kept := 0
+	for _, s := range all {
+		if c.find(s.hash, []byte(s.token)) == s {
+			kept++
+		}
+	}
+	if kept != cacheWays || count() != 4096 {
+		t.Errorf("%d of %d kept in one set, %d in all", kept, len(all), count())
+	}
+}
+
+func TestRecompile(t *testing.T) {
+	p := private()
+	doc := gatehouse.Identity{JWT: []gatehouse.Issuer{issuerDoc()}}
+	v := compile(t, "acme", doc)
+	token := sign("RS256", object{"kid": "r"}, good(nil), p.rsa)
+	first := accepted1(t, v, token, noon)
+	again := func(tenant gatehouse.TenantID, doc gatehouse.Identity) *Verifier {
+		t.Helper()
+		n, faults := Compile(tenant, doc, nil, v)
+		if len(faults) > 0 {
+			t.Fatal(faults)
+		}
+		return n
+	}
+
+	same := doc
+	same.JWT = []gatehouse.Issuer{issuerDoc()}
+	same.JWT[0].JWKS = doc.JWT[0].JWKS
+	same.APIKeys = &gatehouse.APIKeys{Header: "X-Other"}
+	if accepted1(t, again("acme", same), token, noon) != first {
+		t.Error("an unrelated change emptied the cache")
+	}
+	if accepted1(t, again("umbrella", same), token, noon) == first {
+		t.Error("another tenant has the cache")
+	}
+
+	rotated := gatehouse.Identity{JWT: []gatehouse.Issuer{issuerDoc()}}
+	rotated.JWT[0].JWKS = jwks(jwk("r", p.rsa2, nil))
+	expect(t, "rotated", outcome(again("acme", rotated).Token([]byte(token), noon)), "signature is invalid")
+
+	narrowed := gatehouse.Identity{JWT: []gatehouse.Issuer{issuerDoc()}}
+	narrowed.JWT[0].Audience = []string{"other"}
+	expect(t, "narrowed", outcome(again("acme", narrowed).Token([]byte(token), noon)), "aud has none")
+	expect(t, "removed", outcome(again("acme", gatehouse.Identity{}).Token([]byte(token), noon)), "no issuer")
+	if accepted1(t, v, token, noon) != first {
+		t.Error("the running verifier changed")
+	}
+}
+
+func TestTokenSeenDoesNotAllocate(t *testing.T) {
+	v := compile(t, "acme", gatehouse.Identity{JWT: []gatehouse.Issuer{issuerDoc()}})
+	token := []byte(sign("RS256", object{"kid": "r"}, good(object{"fill": strings.Repeat("x", 300)}), private().rsa))
+	if _, err := v.Token(token, noon); err != nil {
+		t.Fatal(err)
+	}
+	if n := testing.AllocsPerRun(100, func() { _, _ = v.Token(token, noon) }); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}

@@ -1,0 +1,239 @@
+package identity
+
+import (
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"maps"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	gatehouse "github.com/gatehouse-gateway/gatehouse"
+)
+
+// directoryShards bounds the cost of a change: one shard is copied for each
+// key added or removed. With a million keys a shard holds 244.
+const directoryShards = 1 << 12
+
+// Directory finds the tenant of a credential among all tenants: for platform
+// domains, and to tell another tenant's credential from an unknown one. Reads
+// take no lock. A change costs in proportion to that tenant's keys and
+// issuers, however many tenants there are.
+type Directory struct {
+	seed    maphash.Seed
+	keys    table[gatehouse.KeyHash, gatehouse.TenantID]
+	issuers table[string, *published]
+	members table[membership, member]
+
+	mu     sync.Mutex           // held by Set
+	shared map[string]*accepted // by iss; guarded by mu
+}
+
+// accepted is the writer's view of the tenants that accept one issuer.
+type accepted struct {
+	tenants map[gatehouse.TenantID]string // to the tenant claim, which may be ""
+	claims  map[string]int                // tenants by tenant claim, without ""
+	node    *published
+}
+
+// published is the readers' view of one issuer. Its address stands for the
+// issuer in memberships.
+type published struct{ view atomic.Pointer[view] }
+
+type view struct {
+	only   gatehouse.TenantID // when a single tenant accepts the issuer
+	claims []string           // names of the tenant claims in use
+}
+
+type membership struct {
+	issuer *published
+	tenant gatehouse.TenantID
+}
+
+type member struct {
+	tenant gatehouse.TenantID
+	claim  string
+}
+
+// NewDirectory returns an empty directory.
+func NewDirectory() *Directory {
+	return &Directory{seed: maphash.MakeSeed(), shared: map[string]*accepted{}}
+}
+
+// Set replaces what tenant is found by: the credentials of old, which is what
+// the last Set was given, by those of new. Either may be nil. A key that
+// belongs to another tenant already is CodeInvalid, and nothing changes then.
+// During a change a reader may see some of the tenant's credentials and not
+// yet others.
+func (d *Directory) Set(tenant gatehouse.TenantID, old, new *Verifier) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, h := range new.hashes() {
+		if owner, ok := d.keys.at(prefix(&h))[h]; ok && owner != tenant {
+			return &gatehouse.Error{
+				Code:    gatehouse.CodeInvalid,
+				Message: "an API key is already in use",
+				Err:     fmt.Errorf("tenant %s: key hash %x belongs to tenant %s: %w", tenant, h[:4], owner, errKeyTaken),
+			}
+		}
+	}
+	for _, h := range new.hashes() {
+		d.keys.store(prefix(&h), h, tenant)
+	}
+	for _, h := range old.hashes() {
+		if !new.has(&h) {
+			d.keys.remove(prefix(&h), h)
+		}
+	}
+	for _, i := range new.issuers() {
+		d.join(tenant, i.Issuer, i.TenantClaim)
+	}
+	for _, i := range old.issuers() {
+		if !slices.ContainsFunc(new.issuers(), func(n gatehouse.Issuer) bool { return n.Issuer == i.Issuer }) {
+			d.leave(tenant, i.Issuer)
+		}
+	}
+	return nil
+}
+
+var errKeyTaken = errors.New("key in use")
+
+// join and leave are called with mu held.
+func (d *Directory) join(tenant gatehouse.TenantID, iss, claim string) {
+	a := d.shared[iss]
+	if a == nil {
+		a = &accepted{tenants: map[gatehouse.TenantID]string{}, claims: map[string]int{}, node: &published{}}
+		a.node.view.Store(&view{})
+		d.shared[iss] = a
+		d.issuers.store(d.shard(iss), iss, a.node)
+	}
+	if was, ok := a.tenants[tenant]; ok {
+		if was == claim {
+			return
+		}
+		a.uncount(was)
+	}
+	a.tenants[tenant] = claim
+	a.count(claim)
+	d.members.store(d.shard(string(tenant)), membership{a.node, tenant}, member{tenant, claim})
+	a.publish()
+}
+
+func (d *Directory) leave(tenant gatehouse.TenantID, iss string) {
+	a := d.shared[iss]
+	if a == nil {
+		return
+	}
+	claim, ok := a.tenants[tenant]
+	if !ok {
+		return
+	}
+	delete(a.tenants, tenant)
+	a.uncount(claim)
+	d.members.remove(d.shard(string(tenant)), membership{a.node, tenant})
+	if len(a.tenants) == 0 {
+		delete(d.shared, iss)
+		d.issuers.remove(d.shard(iss), iss)
+		return
+	}
+	a.publish()
+}
+
+func (a *accepted) count(claim string) {
+	if claim != "" {
+		a.claims[claim]++
+	}
+}
+
+func (a *accepted) uncount(claim string) {
+	if claim == "" {
+		return
+	}
+	if a.claims[claim]--; a.claims[claim] == 0 {
+		delete(a.claims, claim)
+	}
+}
+
+// publish shows readers the present state, if it differs from the last.
+func (a *accepted) publish() {
+	v := &view{claims: slices.Sorted(maps.Keys(a.claims))}
+	if len(a.tenants) == 1 {
+		for t := range a.tenants {
+			v.only = t
+		}
+	}
+	if last := a.node.view.Load(); last.only != v.only || !slices.Equal(last.claims, v.claims) {
+		a.node.view.Store(v)
+	}
+}
+
+// TenantOfKey returns the tenant that an API key belongs to. It says nothing
+// of its expiry: the tenant's Verifier decides. It does not allocate.
+func (d *Directory) TenantOfKey(secret []byte) (gatehouse.TenantID, bool) {
+	if !gatehouse.WellFormedKey(secret) {
+		return "", false
+	}
+	hash := gatehouse.KeyHash(sha256.Sum256(secret))
+	tenant, ok := d.keys.at(prefix(&hash))[hash]
+	return tenant, ok
+}
+
+// TenantOfToken returns the tenant that an unverified token claims to be for:
+// the one that its tenant claim names, if that tenant accepts the issuer under
+// that claim; else the only tenant that accepts the issuer and does not hold
+// the token to another. Nothing is proved by it: the tenant's Verifier must
+// accept the token. It does not allocate unless iss or the claim is written
+// with escapes.
+func (d *Directory) TenantOfToken(token []byte) (gatehouse.TenantID, bool) {
+	var buf [maxToken * 3 / 4]byte
+	payload, ok := payloadOf(token, buf[:])
+	if !ok {
+		return "", false
+	}
+	iss, ok := peek(payload, "iss")
+	if !ok {
+		return "", false
+	}
+	node := d.issuers.at(maphash.Bytes(d.seed, iss))[string(iss)]
+	if node == nil {
+		return "", false
+	}
+	view, held := node.view.Load(), false
+	for _, claim := range view.claims {
+		t, ok := peek(payload, claim)
+		if !ok {
+			continue
+		}
+		held = true
+		m := d.members.at(maphash.Bytes(d.seed, t))[membership{node, gatehouse.TenantID(t)}]
+		if m.claim == claim {
+			return m.tenant, true
+		}
+	}
+	if held {
+		return "", false
+	}
+	return view.only, view.only != ""
+}
+
+func (d *Directory) shard(s string) uint64 { return maphash.String(d.seed, s) }
+
+func (v *Verifier) hashes() []gatehouse.KeyHash {
+	if v == nil || v.keys == nil {
+		return nil
+	}
+	return v.keys.all
+}
+
+func (v *Verifier) has(h *gatehouse.KeyHash) bool {
+	return v != nil && v.keys != nil && v.keys.find(h) != nil
+}
+
+func (v *Verifier) issuers() []gatehouse.Issuer {
+	if v == nil {
+		return nil
+	}
+	return v.tokens.doc
+}

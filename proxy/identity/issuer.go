@@ -1,0 +1,154 @@
+package identity
+
+import (
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"reflect"
+	"slices"
+
+	"github.com/golang-jwt/jwt/v5"
+
+	gatehouse "github.com/gatehouse-gateway/gatehouse"
+)
+
+// tokens is the part of a verifier that deals with JSON Web Tokens. Two
+// verifiers of one tenant share it while the issuers do not change.
+type tokens struct {
+	tenant   gatehouse.TenantID
+	doc      []gatehouse.Issuer // what it was compiled from
+	issuers  map[string]*issuer // by iss
+	warnings gatehouse.Faults
+	parser   *jwt.Parser
+	cache    cache
+}
+
+// issuer is one source of tokens.
+type issuer struct {
+	name        string
+	audience    []string
+	algorithms  []string
+	tenantClaim string
+	rolesClaim  string
+
+	fixed  *keySet // from a file or a secret; nil until it exists
+	source *source // by URL
+}
+
+// keySet returns the keys in force, nil when there are none yet.
+func (i *issuer) keySet() *keySet {
+	if i.source != nil {
+		return i.source.keys.Load()
+	}
+	return i.fixed
+}
+
+func compileTokens(tenant gatehouse.TenantID, doc []gatehouse.Issuer, sets *KeySets) (*tokens, gatehouse.Faults) {
+	t := &tokens{
+		tenant:  tenant,
+		doc:     slices.Clone(doc),
+		issuers: make(map[string]*issuer, len(doc)),
+		// The claims are checked by verify, at the caller's instant.
+		parser: jwt.NewParser(jwt.WithStrictDecoding(), jwt.WithoutClaimsValidation()),
+		cache:  cache{seed: maphash.MakeSeed()},
+	}
+	var faults gatehouse.Faults
+	for n := range doc {
+		d := &doc[n]
+		i := &issuer{
+			name: d.Issuer, audience: d.Audience, algorithms: d.Algorithms,
+			tenantClaim: d.TenantClaim, rolesClaim: d.RolesClaim,
+		}
+		if i.rolesClaim == "" {
+			i.rolesClaim = gatehouse.DefaultRolesClaim
+		}
+		for a, alg := range i.algorithms {
+			if err := allowed(alg, d); err != nil {
+				faults = append(faults, gatehouse.Fault{Pointer: gatehouse.Pointer("jwt", n, "algorithms", a), Reason: err.Error()})
+			}
+		}
+		switch {
+		case d.SecretFile != "":
+			if len(d.Secret) > 0 {
+				i.fixed = &keySet{keys: []*key{{public: slices.Clone([]byte(d.Secret))}}}
+			}
+		case d.JWKSFile != "":
+			if d.JWKS == "" {
+				break
+			}
+			set, warnings, err := parseKeySet([]byte(d.JWKS))
+			at := gatehouse.Pointer("jwt", n, "jwks_file")
+			for _, w := range warnings {
+				faults = append(faults, gatehouse.Fault{Pointer: at, Reason: w, Warning: true})
+			}
+			if err != nil {
+				faults = append(faults, gatehouse.Fault{Pointer: at, Reason: err.Error()})
+			}
+			i.fixed = set
+		case d.JWKSURL != "":
+			i.source = &source{url: d.JWKSURL}
+		}
+		t.issuers[d.Issuer] = i
+	}
+	t.warnings = faults
+	if len(faults.Errors()) > 0 {
+		return nil, faults
+	}
+	if sets != nil {
+		for _, i := range t.issuers {
+			if i.source != nil {
+				i.source = sets.acquire(i.source.url)
+			}
+		}
+	}
+	return t, faults
+}
+
+// allowed says why an issuer may not use an algorithm. Validate has looked
+// already; here a mistake would let forged tokens in.
+func allowed(alg string, d *gatehouse.Issuer) error {
+	switch {
+	case jwt.GetSigningMethod(alg) == nil || alg == jwt.SigningMethodNone.Alg():
+		return fmt.Errorf("algorithm %q is not supported", alg)
+	case gatehouse.IsHMAC(alg) != (d.SecretFile != ""):
+		return errors.New("HS256, HS384 and HS512 go with secret_file, all others with public keys")
+	}
+	return nil
+}
+
+// same reports whether compiling doc would give t again.
+func (t *tokens) same(doc []gatehouse.Issuer) bool {
+	return reflect.DeepEqual(t.doc, slices.Clone(doc))
+}
+
+// retain takes one more hold of every source; false when one is gone.
+func (t *tokens) retain(sets *KeySets) bool {
+	if sets == nil {
+		return true
+	}
+	var held []*source
+	for _, i := range t.issuers {
+		if i.source == nil {
+			continue
+		}
+		if !sets.retain(i.source) {
+			for _, s := range held {
+				sets.release(s)
+			}
+			return false
+		}
+		held = append(held, i.source)
+	}
+	return true
+}
+
+func (t *tokens) release(sets *KeySets) {
+	if sets == nil {
+		return
+	}
+	for _, i := range t.issuers {
+		if i.source != nil {
+			sets.release(i.source)
+		}
+	}
+}

@@ -1,0 +1,158 @@
+package proxy
+
+import (
+	"io"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/VictoriaMetrics/metrics"
+	"github.com/gatehouse-gateway/gatehouse"
+)
+
+// gauges are the gateway's metrics. Every series is made at the start, so the
+// number of series does not depend on traffic or tenants.
+type gauges struct {
+	set      *metrics.Set
+	inFlight atomic.Int64  // requests between Begin and Finish
+	tick     atomic.Uint64 // requests begun; every sampleEvery-th is timed by phase
+
+	served    [6]*metrics.Counter // by status class of the backend's answer
+	refused   map[gatehouse.Code]*metrics.Counter
+	aborted   *metrics.Counter
+	duration  *metrics.PrometheusHistogram
+	firstByte *metrics.PrometheusHistogram
+	phases    [phaseCountOf]*metrics.PrometheusHistogram
+	bytesIn   *metrics.Counter
+	bytesOut  *metrics.Counter
+	badUnits  *metrics.Counter
+
+	updates       *metrics.Counter
+	refusals      *metrics.Counter
+	applyDuration *metrics.PrometheusHistogram
+}
+
+// sampleEvery spares most requests the clock reads that timing phases takes.
+const sampleEvery = 64
+
+// codePhase is the phase that a code's letters stand for.
+var codePhase = map[string]phase{
+	"AD": phaseAdmit, "RS": phaseResolve, "MT": phaseMatch, "ID": phaseIdentify,
+	"DC": phaseDecide, "RL": phaseLimit, "FW": phaseForward, "IN": phaseForward,
+}
+
+var (
+	// requestBuckets are those of OpenTelemetry's HTTP conventions, in seconds.
+	requestBuckets = []float64{0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10}
+	phaseBuckets   = []float64{1e-6, 2.5e-6, 5e-6, 1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 5e-3, 0.025, 0.1, 1}
+	applyBuckets   = []float64{1e-4, 5e-4, 1e-3, 5e-3, 0.01, 0.05, 0.1, 0.5, 1, 5}
+)
+
+func newGauges(g *Gateway) *gauges {
+	s := metrics.NewSet()
+	m := &gauges{set: s, refused: map[gatehouse.Code]*metrics.Counter{}}
+	for class := 1; class <= 5; class++ {
+		m.served[class] = s.NewCounter(`gatehouse_requests_total{phase="forward",outcome="` + string(rune('0'+class)) + `xx"}`)
+	}
+	for code, p := range gatehouse.Problems {
+		ph, ok := codePhase[string(code[3:5])]
+		if !ok {
+			continue // the control plane's
+		}
+		_, slug, _ := strings.Cut(p.Type, "#")
+		if code == gatehouse.CodeOverloaded {
+			slug = "overloaded" // shares its type with the capacity limits
+		}
+		m.refused[code] = s.NewCounter(`gatehouse_requests_total{phase="` + ph.String() + `",outcome="` + slug + `"}`)
+	}
+	m.aborted = s.NewCounter("gatehouse_responses_aborted_total")
+	m.duration = s.NewPrometheusHistogramExt("gatehouse_request_duration_seconds", requestBuckets)
+	m.firstByte = s.NewPrometheusHistogramExt("gatehouse_upstream_first_byte_seconds", requestBuckets)
+	for p := range phaseCountOf {
+		m.phases[p] = s.NewPrometheusHistogramExt(`gatehouse_phase_duration_seconds{phase="`+p.String()+`"}`, phaseBuckets)
+	}
+	m.bytesIn = s.NewCounter(`gatehouse_body_bytes_total{direction="in"}`)
+	m.bytesOut = s.NewCounter(`gatehouse_body_bytes_total{direction="out"}`)
+	m.badUnits = s.NewCounter("gatehouse_units_unreadable_total")
+	m.updates = s.NewCounter("gatehouse_updates_total")
+	m.refusals = s.NewCounter("gatehouse_updates_refused_tenants_total")
+	m.applyDuration = s.NewPrometheusHistogramExt("gatehouse_update_duration_seconds", applyBuckets)
+
+	gauge := func(name string, f func() float64) { s.NewGauge(name, f) }
+	gauge("gatehouse_requests_in_flight", func() float64 { return float64(m.inFlight.Load()) })
+	gauge("gatehouse_connections_open", func() float64 { return float64(g.server.GetOpenConnectionsCount()) })
+	gauge("gatehouse_connections_rejected", func() float64 { return float64(g.server.GetRejectedConnectionsCount()) })
+	gauge("gatehouse_config_revision", func() float64 { return float64(g.revision.Load()) })
+	gauge("gatehouse_tenants", func() float64 { return float64(g.counts().tenants) })
+	gauge("gatehouse_upstream_dials_total", func() float64 { return float64(g.counts().dials) })
+	gauge(`gatehouse_upstream_connections{state="open"}`, func() float64 { return float64(g.counts().open) })
+	gauge(`gatehouse_upstream_connections{state="idle"}`, func() float64 { return float64(g.counts().idle) })
+	gauge("gatehouse_endpoints_unhealthy", func() float64 { return float64(g.counts().unhealthy) })
+	return m
+}
+
+// counts sums what the tenants' backends hold.
+type counts struct{ tenants, dials, open, idle, unhealthy int64 }
+
+func (g *Gateway) counts() counts {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	var c counts
+	for _, s := range g.slots {
+		c.tenants++
+		for _, b := range s.table.Load().backends {
+			for _, e := range b.Stats().Endpoints {
+				c.dials += int64(e.Dials) //nolint:gosec // a count of dials
+				c.open += int64(e.Open)
+				c.idle += int64(e.Idle)
+				if !e.Healthy {
+					c.unhealthy++
+				}
+			}
+		}
+	}
+	return c
+}
+
+// sample says whether the next request's phases are timed.
+func (m *gauges) sample() bool { return m.tick.Add(1)%sampleEvery == 1 }
+
+// finish counts an exchange that is over.
+func (m *gauges) finish(x *Exchange, now time.Time) {
+	took := now.Sub(x.start).Seconds()
+	m.duration.Update(took)
+	if x.code != "" {
+		m.refused[x.code].Inc()
+	} else if class := x.Status / 100; class >= 1 && class <= 5 {
+		m.served[class].Inc()
+		m.firstByte.Update(x.resp.FirstByte.Seconds())
+		if x.failure != "" {
+			m.aborted.Inc()
+		}
+	}
+	if x.bodyIn > 0 {
+		m.bytesIn.AddInt64(x.bodyIn)
+	}
+	if x.bodyOut > 0 {
+		m.bytesOut.AddInt64(x.bodyOut)
+	}
+	if !x.sampled {
+		return
+	}
+	for p := phaseAdmit; p <= x.phase; p++ {
+		end := now.Sub(x.start)
+		if p < x.phase {
+			end = x.marks[p+1]
+		}
+		m.phases[p].Update((end - x.marks[p]).Seconds())
+	}
+}
+
+func (m *gauges) applied(out *gatehouse.Outcome, took time.Duration) {
+	m.updates.Inc()
+	m.refusals.Add(len(out.Refused))
+	m.applyDuration.Update(took.Seconds())
+}
+
+// WriteMetrics writes the gateway's metrics in the Prometheus text format.
+func (g *Gateway) WriteMetrics(w io.Writer) { g.metrics.set.WritePrometheus(w) }

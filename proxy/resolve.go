@@ -1,0 +1,230 @@
+package proxy
+
+import (
+	"bytes"
+
+	"github.com/gatehouse-gateway/gatehouse"
+	"github.com/gatehouse-gateway/gatehouse/proxy/identity"
+	"github.com/gatehouse-gateway/gatehouse/proxy/ingress"
+)
+
+func refuse(code gatehouse.Code, message string) error {
+	return &gatehouse.Error{Code: code, Message: message}
+}
+
+// resolve finds the tenant: by host, or on a platform domain by credential.
+func (g *Gateway) resolve(x *Exchange) error {
+	s := g.hosts.Find(x.In.Host)
+	if s == nil {
+		return refuse(gatehouse.CodeUnknownTenant, "this host is not served here")
+	}
+	if s.platform != nil {
+		x.domain = s.platform
+		found, err := g.resolveCredential(x)
+		if err != nil {
+			return err
+		}
+		s = found
+	}
+	if x.table = s.table.Load(); x.table == nil { // removed since it was found
+		return refuse(gatehouse.CodeUnknownTenant, "this host is not served here")
+	}
+	return nil
+}
+
+// resolveCredential finds the tenant that the request's key or token belongs
+// to. It only names a candidate: identify verifies.
+func (g *Gateway) resolveCredential(x *Exchange) (*slot, error) {
+	key, token, err := x.credentials(gatehouse.DefaultKeyHeader)
+	if err != nil {
+		return nil, err
+	}
+	var found []gatehouse.TenantID
+	missed := false
+	note := func(id gatehouse.TenantID, ok bool) {
+		if ok {
+			found = append(found, id)
+		}
+		missed = missed || !ok
+	}
+	if key != nil && x.domain.by(ResolveKey) {
+		note(g.directory.TenantOfKey(key))
+	}
+	if token != nil && x.domain.by(ResolveToken) {
+		note(g.directory.TenantOfToken(token))
+	}
+	switch {
+	case missed:
+		return nil, refuse(gatehouse.CodeInvalidCredential, "the credential is not accepted")
+	case len(found) == 0:
+		return nil, refuse(gatehouse.CodeUnauthenticated, "on this host a key or token says which tenant is meant")
+	case len(found) == 2 && found[0] != found[1]:
+		return nil, refuse(gatehouse.CodeForeignCredential, "the credentials belong to different tenants")
+	}
+	s := g.tenants.Find([]byte(found[0]))
+	if s == nil {
+		return nil, refuse(gatehouse.CodeInvalidCredential, "the credential is not accepted")
+	}
+	return s, nil
+}
+
+// credentials returns the API key and bearer token of the request, nil where
+// there is none. A key of ours may also come as a bearer token.
+func (x *Exchange) credentials(keyHeader string) (key, token []byte, err error) {
+	key, n := x.In.Sole(keyHeader)
+	if n > 1 {
+		return nil, nil, refuse(gatehouse.CodeAmbiguousIdentity, "the request has more than one API key")
+	}
+	n = 0
+	for i := range x.In.Fields {
+		f := &x.In.Fields[i]
+		if f.Kind != ingress.Authorization {
+			continue
+		}
+		if n++; n > 1 {
+			return nil, nil, refuse(gatehouse.CodeAmbiguousIdentity, "the request has more than one Authorization")
+		}
+		const scheme = "bearer "
+		if len(f.Value) > len(scheme) && ingress.EqualFold(f.Value[:len(scheme)], scheme) {
+			token = bytes.TrimLeft(f.Value[len(scheme):], " ")
+		}
+	}
+	if bytes.HasPrefix(token, []byte(gatehouse.KeyPrefix)) {
+		if key != nil {
+			return nil, nil, refuse(gatehouse.CodeAmbiguousIdentity, "the request has more than one API key")
+		}
+		return token, nil, nil
+	}
+	return key, token, nil
+}
+
+// identify proves who the caller is, as far as the route asks for it.
+func (g *Gateway) identify(x *Exchange) error {
+	if x.route.auth == gatehouse.AuthNone && x.domain == nil {
+		return nil
+	}
+	v := x.table.verifier
+	header := v.KeyHeader()
+	if header == "" {
+		header = gatehouse.DefaultKeyHeader
+	}
+	key, token, err := x.credentials(header)
+	if err != nil {
+		return err
+	}
+	if v.KeyHeader() == "" && !gatehouse.WellFormedKey(key) {
+		key = nil // the tenant takes no keys of ours, and this is none
+	}
+	if token != nil && !v.TakesTokens() && x.domain == nil {
+		if _, known := g.directory.TenantOfToken(token); !known {
+			token = nil // an Authorization that is the backend's own
+		}
+	}
+	switch {
+	case key != nil && token != nil:
+		return refuse(gatehouse.CodeAmbiguousIdentity, "the request has an API key and a token; send one")
+	case key != nil:
+		x.who, err = v.Key(key, x.start)
+		if err != nil && g.foreignKey(x, key) {
+			return refuse(gatehouse.CodeForeignCredential, "the API key belongs to another tenant")
+		}
+	case token != nil:
+		x.who, err = v.Token(token, x.start)
+		if err != nil && g.foreignToken(x, token) {
+			return refuse(gatehouse.CodeForeignCredential, "the token belongs to another tenant")
+		}
+	case x.route.auth == gatehouse.AuthRequired:
+		return refuse(gatehouse.CodeUnauthenticated, "this route needs a credential")
+	}
+	return err
+}
+
+// foreignKey reports whether a refused key is one of another tenant.
+func (g *Gateway) foreignKey(x *Exchange, key []byte) bool {
+	id, ok := g.directory.TenantOfKey(key)
+	return ok && string(id) != x.table.id
+}
+
+// foreignToken reports whether a refused token is good at another tenant. It
+// is verified there, so that a forged token learns nothing.
+func (g *Gateway) foreignToken(x *Exchange, token []byte) bool {
+	id, ok := g.directory.TenantOfToken(token)
+	if !ok || string(id) == x.table.id {
+		return false
+	}
+	s := g.tenants.Find([]byte(id))
+	if s == nil {
+		return false
+	}
+	t := s.table.Load()
+	if t == nil {
+		return false
+	}
+	_, err := t.verifier.Token(token, x.start)
+	return err == nil
+}
+
+func verifierOf(t *table) *identity.Verifier {
+	if t == nil {
+		return nil
+	}
+	return t.verifier
+}
+
+// limitValues serves the `by` selectors of limits from the exchange.
+type limitValues Exchange
+
+// Value returns the value that a selector picks, and whether there is one.
+func (v *limitValues) Value(s gatehouse.Selector) ([]byte, bool) {
+	x := (*Exchange)(v)
+	switch s.Kind {
+	case "principal":
+		if x.who != nil {
+			return x.text(x.who.Principal.ID), true
+		}
+	case "key":
+		if x.who != nil && x.who.KeyID != "" {
+			return x.text(string(x.who.KeyID)), true
+		}
+	case "address":
+		return x.address(), true
+	case "header":
+		return x.In.First(s.Name)
+	case "cookie":
+		return x.cookie(s.Name)
+	case "claim":
+		if x.who != nil {
+			if text, ok := x.who.Principal.Claims[s.Name].(string); ok {
+				return x.text(text), true
+			}
+		}
+	}
+	return nil, false
+}
+
+func (x *Exchange) cookie(name string) ([]byte, bool) {
+	for i := range x.In.Fields {
+		if x.In.Fields[i].Kind != ingress.Cookie {
+			continue
+		}
+		for list := x.In.Fields[i].Value; len(list) > 0; {
+			var pair []byte
+			pair, list, _ = bytes.Cut(list, []byte(";"))
+			k, v, ok := bytes.Cut(bytes.TrimSpace(pair), []byte("="))
+			if ok && string(k) == name {
+				return v, true
+			}
+		}
+	}
+	return nil, false
+}
+
+// methodError is a 405 with the methods that would do.
+type methodError struct{ allow []string }
+
+func (*methodError) Error() string { return "method not allowed" }
+
+// Unwrap gives the code.
+func (*methodError) Unwrap() error { return errMethod }
+
+var errMethod = &gatehouse.Error{Code: gatehouse.CodeMethodNotAllowed, Message: "the route does not take this method"}

@@ -1,0 +1,159 @@
+package proxy
+
+import (
+	"cmp"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/gatehouse-gateway/gatehouse"
+	"github.com/gatehouse-gateway/gatehouse/metering"
+	"github.com/gatehouse-gateway/gatehouse/policy"
+	"github.com/gatehouse-gateway/gatehouse/proxy/identity"
+	"github.com/gatehouse-gateway/gatehouse/proxy/route"
+	"github.com/gatehouse-gateway/gatehouse/proxy/upstream"
+	"github.com/gatehouse-gateway/gatehouse/ratelimit"
+)
+
+// slot is a tenant's place in the gateway. It outlives the tables that follow
+// one another in it, and holds the state that changes do not touch.
+type slot struct {
+	id     gatehouse.TenantID
+	table  atomic.Pointer[table] // written by Apply, under Gateway.mu; nil once removed
+	limits *ratelimit.Local
+	meter  *metering.TenantMeter
+
+	// platform is set in the slots of platform domains, which have no table.
+	platform *PlatformDomain
+}
+
+// table is one tenant compiled: immutable, replaced as a whole. A request
+// loads it once and uses no other.
+type table struct {
+	id       string
+	doc      *gatehouse.Tenant
+	plan     *gatehouse.Plan // nil: none
+	revision uint64
+	features []string
+	router   *route.Router
+	routes   []routeTable // as in doc.Routes
+	verifier *identity.Verifier
+	policy   *policy.Policy
+	backends map[gatehouse.BackendID]*upstream.Backend
+	meter    *metering.TenantMeter
+	slot     *slot
+}
+
+// routeTable is one route with what it needs of its tenant at hand.
+type routeTable struct {
+	doc     *gatehouse.Route
+	auth    gatehouse.Auth
+	cost    int64
+	backend *upstream.Backend
+	hashBy  gatehouse.Selector
+	hashes  bool // the backend balances by hash
+	stack   *ratelimit.Stack
+	fields  limitFields
+	owner   *table
+}
+
+// compile builds a tenant's next table. prev, the running one, may be nil;
+// what has not changed is carried over. Nothing of the running table is
+// touched: when faults come back the caller keeps it.
+func (g *Gateway) compile(s *slot, doc *gatehouse.Tenant, plan *gatehouse.Plan, revision uint64) (*table, gatehouse.Faults) {
+	prev := s.table.Load()
+	t := &table{
+		id: string(doc.ID), doc: doc, plan: plan, revision: revision, features: doc.Features.On(),
+		backends: map[gatehouse.BackendID]*upstream.Backend{}, meter: s.meter, slot: s,
+	}
+	faults := doc.Validate()
+	if doc.Plan != "" && plan == nil {
+		faults = append(faults, gatehouse.Fault{Pointer: "/plan", Reason: "plan \"" + string(doc.Plan) + "\" does not exist"})
+	}
+	zone, err := time.LoadLocation(doc.TimeZone)
+	if len(faults.Errors()) > 0 || err != nil {
+		return nil, faults
+	}
+	var more gatehouse.Faults
+	t.router, more = route.Compile(doc.Routes)
+	faults = append(faults, more.Under("/routes")...)
+	t.policy, more = g.engine.Compile(doc.Policy.Modules)
+	faults = append(faults, more.Under("/policy")...)
+
+	var prevVerifier *identity.Verifier
+	if prev != nil {
+		prevVerifier = prev.verifier
+	}
+	t.verifier, more = identity.Compile(doc.ID, doc.Identity, g.keySets, prevVerifier)
+	faults = append(faults, more.Under("/identity")...)
+
+	for i := range doc.Backends {
+		b := &doc.Backends[i]
+		var running *upstream.Backend
+		if prev != nil {
+			running = prev.backends[b.ID]
+		}
+		live, err := g.upstream.Backend(doc.ID, *b, running)
+		if err != nil {
+			faults = append(faults, gatehouse.Fault{Pointer: gatehouse.Pointer("backends", i), Reason: err.Error()})
+			continue
+		}
+		t.backends[b.ID] = live
+	}
+	if len(faults.Errors()) > 0 {
+		g.discard(t, prev)
+		return nil, faults
+	}
+	now := time.Now()
+	t.routes = make([]routeTable, len(doc.Routes))
+	for i := range doc.Routes {
+		t.routes[i] = g.compileRoute(t, &doc.Routes[i], zone, now)
+	}
+	return t, faults
+}
+
+func (g *Gateway) compileRoute(t *table, doc *gatehouse.Route, zone *time.Location, now time.Time) routeTable {
+	r := routeTable{
+		doc: doc, auth: cmp.Or(doc.Auth, gatehouse.AuthRequired), cost: max(1, doc.Cost),
+		backend: t.backends[doc.Backend], owner: t,
+	}
+	i := slices.IndexFunc(t.doc.Backends, func(b gatehouse.Backend) bool { return b.ID == doc.Backend })
+	r.hashes = t.doc.Backends[i].Balance == gatehouse.ConsistentHash
+	r.hashBy = cmp.Or(t.doc.Backends[i].HashBy, gatehouse.Selector{Kind: "principal"})
+	var scopes []ratelimit.Scope
+	if t.plan != nil {
+		scopes = append(scopes, ratelimit.Scope{Kind: ratelimit.PlanScope, Limits: t.plan.Limits})
+	}
+	scopes = append(scopes,
+		ratelimit.Scope{Kind: ratelimit.TenantScope, Limits: t.doc.Limits},
+		ratelimit.Scope{Kind: ratelimit.RouteScope, Route: doc.ID, Limits: doc.Limits})
+	r.stack = t.slot.limits.Stack(now, zone, scopes...)
+	r.fields = newLimitFields(g.headers, r.stack.Limits())
+	return r
+}
+
+// discard gives back what a refused table had begun to hold.
+func (g *Gateway) discard(t, prev *table) {
+	if t.verifier != nil {
+		t.verifier.Close()
+	}
+	for id, b := range t.backends {
+		if prev == nil || prev.backends[id] != b {
+			b.Retire()
+		}
+	}
+}
+
+// retire gives back what the replaced table held and its successor, which is
+// nil for a removed tenant, does not.
+func (t *table) retire(next *table) {
+	if t == nil {
+		return
+	}
+	t.verifier.Close()
+	for id, b := range t.backends {
+		if next == nil || next.backends[id] != b {
+			b.Retire()
+		}
+	}
+}

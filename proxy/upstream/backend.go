@@ -1,0 +1,168 @@
+package upstream
+
+import (
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/gatehouse-gateway/gatehouse"
+)
+
+// Backend is the live form of a gatehouse.Backend. Its settings never change;
+// its endpoints' pools and health may be shared with the version before and
+// after it. All methods are safe for concurrent use.
+type Backend struct {
+	client  *Client
+	members []member
+	balance gatehouse.Balance
+	health  gatehouse.Health // with its defaults; no Path: unchecked
+	limit   int              // connections to each endpoint
+	retries retries
+	load    *load      // shared between versions
+	turns   sync.Mutex // guards member.turn
+
+	connect, firstByte, idle time.Duration
+
+	retired bool // guarded by Client.mu
+}
+
+// member is an endpoint as one version of a backend uses it.
+type member struct {
+	*endpoint
+	check  *check // nil when unchecked
+	weight int64
+	turn   int64 // standing in the smooth round robin
+}
+
+// load counts a backend's requests that hold, or want, a connection.
+type load struct {
+	live     atomic.Int64 // from Do to Release
+	retrying atomic.Int64 // those of them that went beyond their first attempt
+}
+
+// retries is gatehouse.Retries, looked up rather than searched.
+type retries struct {
+	attempts       int
+	budget         gatehouse.Percent
+	connect, reset bool
+	status         [100]bool // 500 to 599
+}
+
+func newBackend(c *Client, doc gatehouse.Backend) *Backend {
+	b := &Backend{
+		client:    c,
+		members:   make([]member, len(doc.Endpoints)),
+		balance:   doc.Balance,
+		health:    doc.Health,
+		limit:     doc.MaxConnections,
+		load:      &load{},
+		connect:   doc.Timeouts.Connect.Or(gatehouse.DefaultConnectTimeout),
+		firstByte: doc.Timeouts.FirstByte.Or(gatehouse.DefaultFirstByteTimeout),
+		idle:      doc.Timeouts.Idle.Or(gatehouse.DefaultIdleTimeout),
+	}
+	if b.limit == 0 {
+		b.limit = gatehouse.DefaultMaxConnections
+	}
+	b.health.Interval = gatehouse.Duration(b.health.Interval.Or(gatehouse.DefaultHealthInterval))
+	if b.health.HealthyAfter == 0 {
+		b.health.HealthyAfter = gatehouse.DefaultHealthyAfter
+	}
+	if b.health.UnhealthyAfter == 0 {
+		b.health.UnhealthyAfter = gatehouse.DefaultUnhealthyAfter
+	}
+	b.retries = newRetries(doc.Retries)
+	return b
+}
+
+func newRetries(doc gatehouse.Retries) retries {
+	r := retries{attempts: doc.Attempts, budget: doc.Budget, connect: len(doc.On) == 0}
+	if r.budget == 0 {
+		r.budget = gatehouse.DefaultRetryBudget
+	}
+	for _, on := range doc.On {
+		switch on {
+		case gatehouse.RetryConnect:
+			r.connect = true
+		case gatehouse.RetryReset:
+			r.reset = true
+		default:
+			if status, err := strconv.Atoi(on); err == nil && status >= 500 && status < 600 {
+				r.status[status-500] = true
+			}
+		}
+	}
+	return r
+}
+
+// checked reports whether endpoints have active health checks.
+func (b *Backend) checked() bool { return b.health.Path != "" }
+
+// shared returns what b, which may be nil, has of an endpoint: its live part,
+// and its check where that is of the same settings. The caller holds Client.mu.
+func (b *Backend) shared(url string, health gatehouse.Health) member {
+	if b == nil {
+		return member{}
+	}
+	for _, m := range b.members {
+		if m.url != url || m.refs == 0 {
+			continue
+		}
+		shared := member{endpoint: m.endpoint}
+		if b.health == health {
+			shared.check = m.check
+		}
+		if !b.checked() {
+			m.sick.Store(false) // what an older check left
+		}
+		return shared
+	}
+	return member{}
+}
+
+// Retire ends b: health checks and idle connections that no later version
+// shares end now, and connections in use when they are released. Requests may
+// still be made; they open connections of their own. Retire is idempotent.
+func (b *Backend) Retire() { b.client.retire(b) }
+
+// Stats is a picture of a backend, for metrics.
+type Stats struct {
+	// Live counts requests from Do to Release; Retrying, those of them that
+	// went beyond their first attempt.
+	Live, Retrying int
+	// Endpoints are in document order.
+	Endpoints []EndpointStats
+}
+
+// EndpointStats is a picture of one endpoint.
+type EndpointStats struct {
+	URL string
+	// Healthy is false when active checks say so.
+	Healthy bool
+	// Dials counts attempts to open a connection for a request, ever.
+	Dials uint64
+	// Open connections, those of them that are Idle, and requests Waiting for
+	// one.
+	Open, Idle, Waiting int
+	// InFlight counts requests being tried or answered here.
+	InFlight int
+}
+
+// Stats allocates; it is not for the request path.
+func (b *Backend) Stats() Stats {
+	s := Stats{Live: int(b.load.live.Load()), Retrying: int(b.load.retrying.Load())}
+	for i := range b.members {
+		m := &b.members[i]
+		e := EndpointStats{
+			URL:      m.url,
+			Healthy:  b.well(i),
+			Dials:    m.dials.Load(),
+			InFlight: int(m.inFlight.Load()),
+		}
+		m.pool.mu.Lock()
+		e.Open, e.Idle, e.Waiting = len(m.pool.open), len(m.pool.idle), len(m.pool.waiting)
+		m.pool.mu.Unlock()
+		s.Endpoints = append(s.Endpoints, e)
+	}
+	return s
+}

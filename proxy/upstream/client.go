@@ -1,0 +1,183 @@
+// Package upstream is Gatehouse's own HTTP/1.1 client to the backends.
+//
+// A request runs on its caller's goroutine: the client takes a connection,
+// writes the head that the caller has serialised, copies the body, and parses
+// the answer strictly. There is one pool for each endpoint of each backend of
+// each tenant, and none is shared. Other goroutines exist in two places only:
+// one for each active health check, owned by the Client, and one that waits
+// for the answer while a large request body is copied, which ends before Do
+// returns.
+package upstream
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/gatehouse-gateway/gatehouse"
+)
+
+// Config is what all backends of a Client have in common.
+type Config struct {
+	// Allow lists the addresses that a backend may have. Empty: all. Some are
+	// never allowed, see Prohibited.
+	Allow []netip.Prefix
+	// RootCAs verify https endpoints. Nil: the system's.
+	RootCAs *x509.CertPool
+	// Dial opens connections in place of the resolver, the guard of addresses
+	// and TCP: for listeners in memory. Nil: TCP, both families.
+	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
+	// Log receives one record for each change of an endpoint's health. Nil:
+	// discarded.
+	Log *slog.Logger
+}
+
+// Client makes backends. Its methods are safe for concurrent use.
+type Client struct {
+	dial    func(ctx context.Context, network, addr string) (net.Conn, error)
+	roots   *x509.CertPool
+	log     *slog.Logger
+	clock   clock
+	buffers buffers
+	checks  sync.WaitGroup // the health checks' goroutines
+
+	mu        sync.Mutex             // guards the below, refs of endpoints and of checks
+	closed    bool                   // no more backends
+	endpoints map[*endpoint]struct{} // those that a backend refers to
+	leaving   map[*endpoint]struct{} // others, while requests are in flight there
+	running   map[*check]struct{}    // the checks to end at Close
+}
+
+// New returns a client that has no backends yet. Close ends it.
+func New(cfg Config) *Client {
+	c := &Client{
+		dial:      cfg.Dial,
+		roots:     cfg.RootCAs,
+		log:       cfg.Log,
+		clock:     clock{time.Now()},
+		endpoints: map[*endpoint]struct{}{},
+		leaving:   map[*endpoint]struct{}{},
+		running:   map[*check]struct{}{},
+	}
+	if c.dial == nil {
+		c.dial = (&net.Dialer{ControlContext: guard(cfg.Allow)}).DialContext
+	}
+	if c.log == nil {
+		c.log = slog.New(slog.DiscardHandler)
+	}
+	return c
+}
+
+// Backend returns the live form of doc, a valid document, for a tenant. It
+// opens no connection.
+//
+// With prev, an earlier live form of the same backend, endpoints of equal URL
+// are shared between both: pool, health and requests in flight. Both serve
+// until retired; the caller retires the one it does not keep. The error is
+// about an endpoint's URL, or says that the client is closed.
+func (c *Client) Backend(tenant gatehouse.TenantID, doc gatehouse.Backend, prev *Backend) (*Backend, error) {
+	b := newBackend(c, doc)
+	targets := make([]target, len(doc.Endpoints))
+	for i, e := range doc.Endpoints {
+		var err error
+		if targets[i], err = parseTarget(e.URL); err != nil {
+			return nil, fmt.Errorf("backend %s/%s: endpoint %s: %w", tenant, doc.ID, e.URL, err)
+		}
+	}
+	log := c.log.With("tenant", string(tenant), "backend", string(doc.ID))
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return nil, fmt.Errorf("backend %s/%s: %w", tenant, doc.ID, net.ErrClosed)
+	}
+	if prev != nil {
+		b.load = prev.load
+	}
+	for i, doc := range doc.Endpoints {
+		m := prev.shared(doc.URL, b.health)
+		if m.endpoint == nil {
+			m.endpoint = newEndpoint(c, doc.URL, targets[i])
+			c.endpoints[m.endpoint] = struct{}{}
+		}
+		m.refs++
+		if m.check == nil && b.checked() {
+			m.check = c.startCheck(m.endpoint, b.health, log)
+		}
+		if m.check != nil {
+			m.check.refs++
+		}
+		m.weight = int64(max(doc.Weight, 1))
+		b.members[i] = m
+	}
+	return b, nil
+}
+
+// retire takes back b's references, and closes what no backend refers to.
+func (c *Client) retire(b *Backend) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if b.retired || c.closed {
+		return
+	}
+	b.retired = true
+	for _, m := range b.members {
+		if k := m.check; k != nil {
+			if k.refs--; k.refs == 0 {
+				k.stop()
+				delete(c.running, k)
+			}
+		}
+		if m.refs--; m.refs == 0 {
+			m.pool.retire()
+			delete(c.endpoints, m.endpoint)
+			c.leaving[m.endpoint] = struct{}{}
+		}
+	}
+	maps.DeleteFunc(c.leaving, func(e *endpoint, _ struct{}) bool { return e.pool.empty() })
+}
+
+// Close retires all backends and returns when their health checks have ended.
+// Requests in flight go on; their connections close as they are released.
+func (c *Client) Close() {
+	c.mu.Lock()
+	c.closed = true
+	for k := range c.running {
+		k.stop()
+	}
+	for e := range c.endpoints {
+		e.pool.retire()
+	}
+	c.mu.Unlock()
+	c.checks.Wait()
+}
+
+// Abort breaks the connections of all requests in flight, whose Do or Read
+// then fails. It is for the end of a drain, after Close.
+func (c *Client) Abort() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for e := range c.endpoints {
+		e.pool.abort()
+	}
+	for e := range c.leaving {
+		e.pool.abort()
+	}
+}
+
+func (c *Client) tlsConfig(host string) *tls.Config {
+	const resumable = 16 // sessions; one is enough, more allow for a balancer behind the name
+	return &tls.Config{
+		ServerName:         host,
+		RootCAs:            c.roots,
+		MinVersion:         tls.VersionTLS12,
+		NextProtos:         []string{"http/1.1"},
+		ClientSessionCache: tls.NewLRUClientSessionCache(resumable),
+	}
+}

@@ -1,0 +1,251 @@
+package upstream
+
+import (
+	"context"
+	"errors"
+	"io"
+	"time"
+
+	"github.com/gatehouse-gateway/gatehouse"
+)
+
+// parting is how long an answer is waited for on a connection that no longer
+// takes the request: a backend may refuse a request and close.
+const parting = time.Second
+
+// Request is one request to a backend. The client only reads it.
+type Request struct {
+	// Head is the request line, all fields and the empty line, with framing
+	// fields that agree with BodyLength. Every attempt sends it as it is.
+	Head []byte
+	// IsHead says that the method is HEAD: the answer has no body.
+	IsHead bool
+	// Idempotent says that the request may be made twice (RFC 9110, section
+	// 9.2.2). It is not, all the same, when it has a body.
+	Idempotent bool
+	// Body is read by the goroutine that calls Do, and not after Do returns.
+	Body io.Reader
+	// BodyLength is the number of bytes that are copied from Body; 0: none,
+	// -1: all, as chunks.
+	BodyLength int64
+	// HashKey decides under consistent_hash.
+	HashKey uint64
+}
+
+func (r *Request) replayable() bool { return r.Idempotent && r.BodyLength == 0 }
+
+// cause is what a retry rule goes by.
+type cause uint8
+
+const (
+	noRetry   cause = iota
+	byConnect       // nothing was sent
+	byReset         // no byte of an answer
+	byStatus        // an answer; there is no error
+)
+
+// failure is the end of an attempt. The zero value is success.
+type failure struct {
+	err   *Error
+	cause cause
+	stale bool // a connection that had been idle turned out to be dead
+}
+
+// Do sends req and returns when the header section of the final answer is in
+// resp, which Release ends. The error is always an *Error, and then there is
+// nothing to release. resp may be reused from request to request; it must not
+// be in use.
+func (b *Backend) Do(req *Request, resp *Response) error {
+	resp.reset(b)
+	b.load.live.Add(1)
+	wire, joint, err := b.joinBody(req)
+	if err == nil {
+		err = b.try(req, wire, joint != nil, resp)
+		b.client.buffers.put(joint)
+	}
+	if err != nil {
+		b.finish(resp)
+		return err
+	}
+	return nil
+}
+
+// joinBody puts a small body behind the head, so that both go in one write,
+// and before a connection is taken, so that a slow client holds none. The
+// backend can take as much without reading it: there is no deadlock with an
+// answer that it writes first. It returns what to write, and a buffer to put
+// back when it is done.
+func (b *Backend) joinBody(req *Request) (wire []byte, joint *buffer, _ *Error) {
+	const small = 16 << 10
+	n := len(req.Head) + int(min(req.BodyLength, small))
+	if req.BodyLength <= 0 || req.BodyLength > small || n > bufferSizes[1] {
+		return req.Head, nil, nil
+	}
+	joint = b.client.buffers.take(n)
+	wire = joint.b[:n]
+	copy(wire, req.Head)
+	if _, err := io.ReadFull(req.Body, wire[len(req.Head):]); err != nil {
+		b.client.buffers.put(joint)
+		if errors.Is(err, io.EOF) {
+			err = io.ErrUnexpectedEOF
+		}
+		return nil, nil, bodyError(err)
+	}
+	return wire, joint, nil
+}
+
+// bodyError is the client's failure to send its body.
+func bodyError(err error) *Error {
+	return &Error{Code: gatehouse.CodeBadRequest, Token: "http_request_error", RequestBody: true, Err: err}
+}
+
+// try makes attempts until one succeeds or no other is due.
+func (b *Backend) try(req *Request, wire []byte, joint bool, resp *Response) *Error {
+	i := b.pick(req.HashKey, resp.tried)
+	if i < 0 {
+		return explain(errNoEndpoint, connecting, "")
+	}
+	fresh, refreshed := false, false
+	for retries := 0; ; {
+		f := b.attempt(b.members[i].endpoint, req, wire, joint, fresh, resp)
+		switch {
+		case f.stale && !refreshed:
+			// Not a retry by rule: the backend merely closed first.
+			fresh, refreshed = true, true
+			continue
+		case f.cause == noRetry || retries == b.retries.attempts || !b.budgeted(resp):
+			return f.err
+		}
+		if f.cause == byStatus {
+			resp.detach()
+			resp.Status = 0
+		}
+		retries++
+		fresh = false
+		resp.tried = append(resp.tried, i)
+		i = b.pick(req.HashKey, resp.tried)
+	}
+}
+
+// budgeted reports whether one more live request may be a retry, and counts
+// it as one until it is finished.
+func (b *Backend) budgeted(resp *Response) bool {
+	const always = 3
+	if resp.retrying {
+		return true
+	}
+	if b.load.retrying.Add(1) > max(always, b.retries.budget.Of(b.load.live.Load())) {
+		b.load.retrying.Add(-1)
+		return false
+	}
+	resp.retrying = true
+	return true
+}
+
+// finish ends the count of a request as live.
+func (b *Backend) finish(resp *Response) {
+	b.load.live.Add(-1)
+	if resp.retrying {
+		resp.retrying = false
+		b.load.retrying.Add(-1)
+	}
+}
+
+// attempt sends the request once. On success resp owns the connection.
+func (b *Backend) attempt(e *endpoint, req *Request, wire []byte, joint, fresh bool, resp *Response) failure {
+	resp.Attempts++
+	resp.Endpoint = e.url
+	e.inFlight.Add(1)
+	c, err := b.connection(e, fresh, resp)
+	if err != nil {
+		e.inFlight.Add(-1)
+		f := failure{err: err}
+		if b.retries.connect && (err.Code != gatehouse.CodeBackendBusy || len(b.members) > 1) {
+			f.cause = byConnect
+		}
+		return f
+	}
+	resp.conn = c
+	c.open()
+	f := b.exchange(c, req, wire, joint, resp)
+	if f.err != nil {
+		resp.detach()
+	}
+	return f
+}
+
+// connection takes a connection to e out of the pool, or dials one.
+func (b *Backend) connection(e *endpoint, fresh bool, resp *Response) (*conn, *Error) {
+	start := b.client.clock.now()
+	by := start + b.connect
+	c, err := e.pool.take(b.limit, fresh, by)
+	resp.Dialed = c == nil && err == nil
+	if err != nil {
+		return nil, explain(err, connecting, e.url)
+	}
+	if c == nil {
+		e.dials.Add(1)
+		var failed *Error
+		if c, failed = e.dial(context.Background(), b.client.clock.at(by)); failed != nil {
+			e.pool.vacate(b.limit)
+			return nil, failed
+		}
+		e.pool.join(c)
+	}
+	resp.Connect = b.client.clock.now() - start
+	return c, nil
+}
+
+// exchange sends the request on c and reads the answer's header section.
+func (b *Backend) exchange(c *conn, req *Request, wire []byte, joint bool, resp *Response) failure {
+	n, err := c.write(wire, b.idle)
+	sent := c.clock.now()
+	whole, during := true, awaiting
+	switch {
+	case err != nil && n == 0:
+		f := failure{err: explain(err, writing, c.endpoint.url), stale: c.reused}
+		if b.retries.connect {
+			f.cause = byConnect
+		}
+		return f
+	case err != nil && (timedOut(err) || c.reused && req.replayable()):
+		return b.broken(c, req, err, writing)
+	case err != nil:
+		whole = false
+		if c.readHead(&resp.head, sent+parting, parting) == nil {
+			err = nil
+		} else {
+			during = writing
+		}
+	case req.BodyLength == 0 || joint:
+		err = c.readHead(&resp.head, sent+b.firstByte, b.firstByte)
+	default:
+		whole, during, err = c.send(req, &resp.head, b)
+		sent = c.clock.now()
+	}
+	if err != nil {
+		return b.broken(c, req, err, during)
+	}
+	resp.begin(req, whole)
+	resp.FirstByte = max(c.firstByte-sent, 0)
+	if s := resp.Status - 500; s >= 0 && s < len(b.retries.status) && b.retries.status[s] && req.replayable() {
+		return failure{cause: byStatus}
+	}
+	return failure{}
+}
+
+// broken is the failure of a connection that the request was sent on.
+func (b *Backend) broken(c *conn, req *Request, err error, during phase) failure {
+	if e, ok := errors.AsType[*Error](err); ok {
+		e.Endpoint = c.endpoint.url
+		return failure{err: e}
+	}
+	f := failure{err: explain(err, during, c.endpoint.url)}
+	if f.err.Token == "connection_terminated" && req.replayable() {
+		f.stale = c.reused
+		if b.retries.reset {
+			f.cause = byReset
+		}
+	}
+	return f
+}

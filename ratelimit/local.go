@@ -1,0 +1,163 @@
+package ratelimit
+
+import (
+	"hash/maphash"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/gatehouse-gateway/gatehouse"
+)
+
+// DefaultMaxKeys is the default bound of Local on values counted apart.
+const DefaultMaxKeys = 65536
+
+// Local is the live state of one tenant's limits in this process. It outlives
+// every recompilation of the tenant. It is safe for concurrent use.
+type Local struct {
+	tenant  gatehouse.TenantID
+	maxKeys int
+	seeds   [2]maphash.Seed
+
+	// mu guards everything below, and every limit, cell and user reached
+	// from it.
+	mu sync.Mutex
+	// now is the latest instant seen. Time given to limits never runs
+	// backwards: rate.Limiter would refill the same span twice.
+	now      time.Time
+	limits   map[limitKey]*limit
+	table    table
+	restored restored
+}
+
+// limitKey finds a limit again when its tenant is compiled anew.
+type limitKey struct {
+	scope ScopeKind
+	route gatehouse.RouteID
+	kind  Kind
+	name  string
+	by    string // the selectors as text
+}
+
+// NewLocal returns the state of a tenant without history. At most maxKeys
+// values are counted apart, over all limits `by` value; 0 stands for
+// DefaultMaxKeys. Values beyond that share one overflow count per limit until
+// counts that are full again make room.
+func NewLocal(tenant gatehouse.TenantID, maxKeys int) *Local {
+	if maxKeys <= 0 {
+		maxKeys = DefaultMaxKeys
+	}
+	return &Local{
+		tenant:  tenant,
+		maxKeys: maxKeys,
+		seeds:   [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()},
+		limits:  map[limitKey]*limit{},
+	}
+}
+
+// Stack compiles scopes, outermost first, and makes their limits the ones in
+// force from now on, for older stacks too. A limit that has changed keeps its
+// count: a raised quota leaves the difference, a lowered one applies at once,
+// a rate and its burst change as rate.Limiter has it (what is in the bucket
+// stays, up to the new burst). A quota whose window changes keeps its count
+// if that began within the new window. Calendar windows lie in loc; nil is
+// UTC.
+func (l *Local) Stack(now time.Time, loc *time.Location, scopes ...Scope) *Stack {
+	if loc == nil {
+		loc = time.UTC
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now = l.advance(now)
+	s := &Stack{local: l}
+	for i := range scopes {
+		sc := &scopes[i]
+		rules := sc.Limits.AllRules()
+		for j := range rules {
+			r := &rules[j]
+			s.add(l.define(&spec{
+				facts: factsOf(sc, r), perSecond: r.Rate.PerSecond(), rate: r.Rate,
+				window: r.Window, loc: loc, since: now,
+			}))
+		}
+		if n := int64(sc.Limits.Concurrency); n > 0 {
+			s.add(l.define(&spec{loc: loc, facts: Limit{
+				Scope: sc.Kind, Route: sc.Route, Name: concurrencyName, Kind: Concurrency, Quota: n, Burst: n,
+			}}))
+		}
+		if n := int64(sc.Limits.MaxConcurrentUsers); n > 0 {
+			s.add(l.define(&spec{loc: loc, facts: Limit{
+				Scope: sc.Kind, Route: sc.Route, Name: usersName, Kind: Users, Quota: n, Burst: n,
+				Window: int64(userWindow / time.Second),
+			}}))
+		}
+	}
+	return s
+}
+
+// define puts sp in force and returns its limit. l.mu is held.
+func (l *Local) define(sp *spec) *limit {
+	f := &sp.facts
+	k := limitKey{f.Scope, f.Route, f.Kind, f.Name, selectorText(f.By)}
+	lim := l.limits[k]
+	if lim == nil {
+		lim = &limit{local: l, name: l.nameOf(f), spec: sp}
+		if f.Kind == Users {
+			lim.users = newUsers()
+		}
+		l.limits[k] = lim
+		return lim
+	}
+	if !lim.spec.same(sp) {
+		lim.spec = sp
+	}
+	return lim
+}
+
+// add appends a limit to a stack under construction.
+func (s *Stack) add(lim *limit) {
+	f := &lim.spec.facts
+	place := -1
+	if len(f.By) > 0 {
+		place = slices.IndexFunc(s.selects, func(by []gatehouse.Selector) bool { return slices.Equal(by, f.By) })
+		if place < 0 {
+			place = len(s.selects)
+			s.selects = append(s.selects, f.By)
+		}
+	}
+	s.limits = append(s.limits, lim)
+	s.places = append(s.places, place)
+	s.facts = append(s.facts, *f)
+	s.hasUser = s.hasUser || f.Kind == Users
+	s.tickets = s.tickets || f.Kind.Capacity()
+}
+
+// Retain drops every limit, and its count, that stands in none of the stacks.
+// It is called with the stacks of a tenant's table once that is in use. Older
+// stacks keep working, without the dropped limits.
+func (l *Local) Retain(stacks ...*Stack) {
+	live := map[*limit]bool{}
+	for _, s := range stacks {
+		for _, lim := range s.limits {
+			live[lim] = true
+		}
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for k, lim := range l.limits {
+		if !live[lim] {
+			lim.dropped, lim.cells = true, nil
+			delete(l.limits, k)
+		}
+	}
+	l.table.sweep()
+}
+
+// advance returns the later of now and the latest instant seen, and remembers
+// it. l.mu is held.
+func (l *Local) advance(now time.Time) time.Time {
+	if now.After(l.now) {
+		l.now = now
+	}
+	return l.now
+}
