@@ -84,6 +84,9 @@ func TestHashedAfterRestart(t *testing.T) {
 		m := open(t, dir)
 		m.Tenant("acme").Series("r", long).Count(200, 0, 0, 0, 0)
 		m.flush()
+		if n := len(m.Tenant("acme").series); n != 1 {
+			t.Errorf("%d series", n)
+		}
 	}
 	u := open(t, dir).Usage("acme", noon)
 	if len(u.Principals) != 1 || u.Principals[0].Requests != 3 {
@@ -271,6 +274,9 @@ func TestLeftover(t *testing.T) {
 	}
 	m = open(t, dir)
 	count(m, 1)
+	if err := os.WriteFile(filepath.Join(dir, "usage.json.tmp"), make([]byte, 1<<16), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	m.flush()
 	if got := total(t, dir); got != 3 {
 		t.Errorf("got %d, want 3", got)

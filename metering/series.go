@@ -1,7 +1,6 @@
 package metering
 
 import (
-	"math"
 	"sync/atomic"
 	"time"
 
@@ -55,8 +54,11 @@ func (s *Series) AddBytes(in, out int64) {
 // AddUnits adds custom units in millionths, as ParseUnits returns them. The
 // count stays at the end of int64 when it comes there.
 func (s *Series) AddUnits(units int64) {
-	if units != 0 && s.units.Add(units) < 0 {
-		s.units.Store(math.MaxInt64)
+	for units != 0 {
+		old := s.units.Load()
+		if s.units.CompareAndSwap(old, plus(old, units)) {
+			return
+		}
 	}
 }
 

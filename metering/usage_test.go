@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -98,6 +99,13 @@ func TestPrincipalNames(t *testing.T) {
 	f(strings.Repeat("x", 10<<10), "sha256:04f8f86af2cd14ffe9bbe8da1518ce9c980ae13fba87feb386b103544e9c4c6b")
 }
 
+func TestSeriesAreApart(t *testing.T) {
+	acme := open(t, "").Tenant("acme")
+	if acme.Series("a", []byte("b")) == acme.Series("b", []byte("a")) {
+		t.Error("a route and a principal changed places")
+	}
+}
+
 func TestSeriesBound(t *testing.T) {
 	m := open(t, "")
 	acme := m.Tenant("acme")
@@ -118,18 +126,24 @@ func TestSeriesBound(t *testing.T) {
 		if len(acme.series) != MaxSeries+2 {
 			t.Errorf("%d series, want %d and one more for each route", len(acme.series), MaxSeries)
 		}
+		if want := MaxSeries + MaxSeries/3; acme.entries != want {
+			t.Errorf("%d entries, want %d: two for each series that is shown by a hash", acme.entries, want)
+		}
 	}
 }
 
 func TestUnitsSaturate(t *testing.T) {
 	m := open(t, "")
+	var got []int64
 	for _, who := range []string{"a", "b"} {
 		s := m.Tenant("acme").Series("r", []byte(who))
-		for range 3000 {
+		for range 1500 {
 			s.AddUnits(gatehouse.MaxUnits)
 		}
+		got = append(got, s.counts().Units)
 	}
-	if got := m.Usage("acme", noon).Total.Units; got != math.MaxInt64 {
+	got = append(got, m.Usage("acme", noon).Total.Units)
+	if want := []int64{math.MaxInt64, math.MaxInt64, math.MaxInt64}; !slices.Equal(got, want) {
 		t.Errorf("got %d", got)
 	}
 }

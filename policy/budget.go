@@ -12,12 +12,13 @@ var errBudget = errors.New("policy: evaluation ran out of its budget of steps or
 // that evaluation and used by its goroutine only.
 type budget struct {
 	steps    int // left
+	grown    int // see maxGrown
 	deadline time.Time
 	cut      bool
 }
 
 // clockSteps is the number of steps between two looks at the clock.
-const clockSteps = 32
+const clockSteps = 8
 
 // Cancel ends the evaluation at its next step.
 func (b *budget) Cancel() { b.cut = true }
@@ -36,4 +37,10 @@ func (b *budget) spend(n int) bool {
 		b.cut = true
 	}
 	return !b.cut
+}
+
+// grow records that values grew by n, and reports whether they may.
+func (b *budget) grow(n int) bool {
+	b.grown += n
+	return b.grown <= maxGrown
 }

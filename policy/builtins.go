@@ -6,6 +6,7 @@ import (
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/topdown"
+	"github.com/open-policy-agent/opa/v1/types"
 )
 
 // plainBuiltins cost no more than a pass over operands that are themselves
@@ -67,6 +68,10 @@ var guardedBuiltins = map[string]func(ops []*ast.Term) int{
 	"time.parse_rfc3339_ns": nil, "time.parse_duration_ns": nil,
 }
 
+// comparisons are guarded built-ins that cost no more than a pass over one
+// operand if another is a literal string, number, boolean or null.
+var comparisons = []string{"neq", "lt", "lte", "gt", "gte", "internal.member_2"}
+
 // guardPrefix begins the name under which a compiled module calls a guarded
 // built-in. No source can write such a name.
 const guardPrefix = "guarded:"
@@ -76,7 +81,7 @@ func capabilities() *ast.Capabilities {
 	c := ast.CapabilitiesForThisVersion(ast.CapabilitiesRegoVersion(ast.RegoV1))
 	c.Builtins = slices.DeleteFunc(c.Builtins, func(b *ast.Builtin) bool {
 		_, guarded := guardedBuiltins[b.Name]
-		return !guarded && !slices.Contains(plainBuiltins, b.Name) && b.Name != "internal.print"
+		return !guarded && !slices.Contains(plainBuiltins, b.Name)
 	})
 	c.Features = slices.DeleteFunc(c.Features, func(f string) bool {
 		return f == ast.FeatureRegoV2 || f == ast.FeatureRegoV2Import
@@ -96,15 +101,48 @@ func guards() map[string]*topdown.Builtin {
 		decl.CanSkipBctx = false // the guard finds its budget there
 		gs[guardPrefix+name] = &topdown.Builtin{Decl: &decl, Func: guarded(topdown.GetBuiltin(name), cost)}
 	}
+	anything := types.NewFunction(types.Args(types.A), types.B)
+	gs[checkName] = &topdown.Builtin{Decl: &ast.Builtin{Name: checkName, Decl: anything}, Func: check(false)}
+	gs[growName] = &topdown.Builtin{Decl: &ast.Builtin{Name: growName, Decl: anything}, Func: check(true)}
 	return gs
 }
 
 // unitSize is how many bytes or elements one step of the budget pays for.
 const unitSize = 64
 
-// maxValue bounds an operand or a result of a guarded built-in, in bytes and
-// elements, counted as if nothing in it were shared.
-const maxValue = 256 << 10
+// Bounds of values, in bytes and elements, counted as if nothing were shared.
+const (
+	// maxValue bounds a value that a variable may have, other than a
+	// comprehension and the sets and objects that rules build.
+	maxValue = 64 << 10
+	// maxGrown bounds what comprehensions and such rules build in the course of
+	// an evaluation. To compare two values takes some 600 bytes of stack for
+	// each element of the smaller, and the stack may not reach 1 GB: that ends
+	// the process.
+	maxGrown = 128 << 10
+)
+
+// Names of the checks that guard puts into rules.
+const (
+	checkName = guardPrefix + "check"
+	growName  = guardPrefix + "grow"
+)
+
+// check ends the evaluation if its operand is over maxValue, or, for a value
+// that grows, if all those together are over maxGrown.
+func check(grows bool) topdown.BuiltinFunc {
+	return func(bctx topdown.BuiltinContext, ops []*ast.Term, iter func(*ast.Term) error) error {
+		b, ok := bctx.Cancel.(*budget)
+		n := measure(ops[0].Value, maxValue)
+		if !ok || n > maxValue || grows && !b.grow(n) || !b.spend(1+n/unitSize) {
+			if ok {
+				b.cut = true
+			}
+			return topdown.Halt{Err: errBudget}
+		}
+		return iter(ast.InternedTerm(true))
+	}
+}
 
 func guarded(f topdown.BuiltinFunc, cost func([]*ast.Term) int) topdown.BuiltinFunc {
 	return func(bctx topdown.BuiltinContext, ops []*ast.Term, iter func(*ast.Term) error) error {
@@ -137,31 +175,44 @@ func size(t *ast.Term) int {
 // value whose parts are shared many times over has no other bound. Numbers
 // beyond saneNumber count as over the limit.
 func measure(v ast.Value, limit int) int {
-	n := 1
 	switch v := v.(type) {
 	case ast.String:
-		n += len(v)
+		return 1 + len(v)
 	case ast.Number:
 		if !saneNumber(string(v)) {
 			return limit + 1
 		}
-		n += len(v)
+		return 1 + len(v)
 	case *ast.Array:
+		n := 1
 		for i := 0; i < v.Len() && n <= limit; i++ {
 			n += measure(v.Elem(i).Value, limit-n)
 		}
+		return n
 	case ast.Set:
-		v.Until(func(t *ast.Term) bool {
-			n += measure(t.Value, limit-n)
-			return n > limit
-		})
+		return measureSet(v, limit)
 	case ast.Object:
-		v.Until(func(k, t *ast.Term) bool {
-			n += measure(k.Value, limit-n)
-			n += measure(t.Value, max(0, limit-n))
-			return n > limit
-		})
+		return measureObject(v, limit)
 	}
+	return 1
+}
+
+func measureSet(s ast.Set, limit int) int {
+	n := 1
+	s.Until(func(t *ast.Term) bool {
+		n += measure(t.Value, limit-n)
+		return n > limit
+	})
+	return n
+}
+
+func measureObject(o ast.Object, limit int) int {
+	n := 1
+	o.Until(func(k, t *ast.Term) bool {
+		n += measure(k.Value, limit-n)
+		n += measure(t.Value, max(0, limit-n))
+		return n > limit
+	})
 	return n
 }
 

@@ -2,8 +2,6 @@ package policy
 
 import (
 	"maps"
-	"slices"
-	"strings"
 
 	"github.com/gatehouse-gateway/gatehouse"
 	"github.com/open-policy-agent/opa/v1/ast"
@@ -57,9 +55,6 @@ func (e *Engine) compile(modules []gatehouse.Module) (*program, gatehouse.Faults
 		s.failed(c.Errors)
 		return nil, s.faults
 	}
-	for _, file := range slices.Sorted(maps.Keys(c.Modules)) {
-		e.guard(s, c.Modules[file])
-	}
 	p := &program{compiler: c, tenant: len(modules) > 0}
 	allow := baselineAllows
 	if p.tenant {
@@ -72,6 +67,9 @@ func (e *Engine) compile(modules []gatehouse.Module) (*program, gatehouse.Faults
 		return nil, s.faults
 	}
 	p.reads = analyze(c, p.allow.body, p.deniedByTenant.body, p.deniedByBaseline.body)
+	if guard(s, c, e.guards); len(s.faults) > 0 {
+		return nil, s.faults
+	}
 	if p.reads.uncached != "" {
 		s.faultAt(p.reads.place, "decisions cannot be kept, each request is evaluated: "+p.reads.uncached, "")
 		s.faults[0].Warning = true
@@ -87,48 +85,6 @@ func (s *sources) query(c *ast.Compiler, text string) query {
 		s.failed(err)
 	}
 	return query{body, qc}
-}
-
-// guard makes a compiled module call the guarded built-ins by their guarded
-// names, which only the evaluator knows: OPA prefers its own function for a
-// name that it has. Nothing after compilation looks at the names. A call to
-// anything but a plain built-in, a guarded one or a function in data is a
-// fault.
-func (e *Engine) guard(s *sources, mod *ast.Module) {
-	rename := func(op *ast.Term) *ast.Term {
-		ref, ok := op.Value.(ast.Ref)
-		if !ok {
-			s.faultAt(op.Loc(), "call of a computed function", "")
-			return op
-		}
-		if ref[0].Equal(ast.DefaultRootDocument) {
-			return op
-		}
-		name := ref.String()
-		if e.guards[guardPrefix+name] != nil {
-			return &ast.Term{Value: ast.Ref{ast.VarTerm(guardPrefix + name)}, Location: op.Location}
-		}
-		if !strings.HasPrefix(name, guardPrefix) && !slices.Contains(plainBuiltins, name) {
-			s.faultAt(op.Loc(), "call of "+name, "")
-		}
-		return op
-	}
-	v := ast.NewGenericVisitor(func(x any) bool {
-		switch x := x.(type) {
-		case *ast.Expr:
-			if terms, ok := x.Terms.([]*ast.Term); ok && len(terms) > 0 {
-				terms[0] = rename(terms[0])
-			}
-		case ast.Call:
-			x[0] = rename(x[0])
-		}
-		return false
-	})
-	for _, r := range mod.Rules {
-		for ; r != nil; r = r.Else {
-			walkRule(r, v.Walk)
-		}
-	}
 }
 
 // walkRule calls walk for each part of r, but not for else branches.

@@ -38,13 +38,25 @@ const (
 	fieldsAll     = fieldTime<<1 - 1
 )
 
+// names are the keys of the document's objects, made once; never changed.
+var names = func() map[string]*ast.Term {
+	m := map[string]*ast.Term{}
+	for _, n := range []string{
+		"tenant", "plan", "features", "route", "auth", "request", "principal", "client", "time",
+		"method", "host", "path", "segments", "query", "headers", "body_size", "protocol", "ip", "tls",
+	} {
+		m[n] = ast.StringTerm(n)
+	}
+	return m
+}()
+
 // document builds those parts of input that r reads.
 func document(in *Input, r *readSet) *ast.Term {
 	fs := r.fields
 	top := make([][2]*ast.Term, 0, 9)
 	add := func(f fields, name string, value func() *ast.Term) {
 		if fs&f != 0 {
-			top = append(top, [2]*ast.Term{ast.InternedTerm(name), value()})
+			top = append(top, [2]*ast.Term{names[name], value()})
 		}
 	}
 	add(fieldTenant, "tenant", func() *ast.Term { return ast.StringTerm(in.Tenant) })
@@ -85,7 +97,7 @@ func (in *Input) request(r *readSet) *ast.Term {
 	pairs := make([][2]*ast.Term, 0, 8)
 	add := func(f fields, name string, value func() *ast.Term) {
 		if fs&f != 0 {
-			pairs = append(pairs, [2]*ast.Term{ast.InternedTerm(name), value()})
+			pairs = append(pairs, [2]*ast.Term{names[name], value()})
 		}
 	}
 	add(fieldMethod, "method", func() *ast.Term { return bytesTerm(in.Method) })
@@ -106,10 +118,10 @@ func (in *Input) client(fs fields) *ast.Term {
 		if in.Client.IsValid() {
 			ip = in.Client.String()
 		}
-		pairs = append(pairs, [2]*ast.Term{ast.InternedTerm("ip"), ast.StringTerm(ip)})
+		pairs = append(pairs, [2]*ast.Term{names["ip"], ast.StringTerm(ip)})
 	}
 	if fs&fieldTLS != 0 {
-		pairs = append(pairs, [2]*ast.Term{ast.InternedTerm("tls"), ast.InternedTerm(in.TLS)})
+		pairs = append(pairs, [2]*ast.Term{names["tls"], ast.InternedTerm(in.TLS)})
 	}
 	return ast.ObjectTerm(pairs...)
 }
@@ -133,7 +145,7 @@ func (in *Input) segments() *ast.Term {
 // query decodes pairs as forms are: "+" is a space. What cannot be decoded
 // stays as sent, so that a policy sees it.
 func (in *Input) query() *ast.Term {
-	var names []string
+	var order []string
 	values := map[string][]*ast.Term{}
 	for pair := range bytes.SplitSeq(in.Query, []byte("&")) {
 		if len(pair) == 0 {
@@ -142,12 +154,12 @@ func (in *Input) query() *ast.Term {
 		rawName, rawValue, _ := bytes.Cut(pair, []byte("="))
 		name := unescape(rawName)
 		if values[name] == nil {
-			names = append(names, name)
+			order = append(order, name)
 		}
 		values[name] = append(values[name], ast.StringTerm(unescape(rawValue)))
 	}
-	pairs := make([][2]*ast.Term, len(names))
-	for i, name := range names {
+	pairs := make([][2]*ast.Term, len(order))
+	for i, name := range order {
 		pairs[i] = [2]*ast.Term{ast.StringTerm(name), ast.ArrayTerm(values[name]...)}
 	}
 	return ast.ObjectTerm(pairs...)
@@ -161,8 +173,8 @@ func unescape(raw []byte) string {
 	return s
 }
 
-// headers builds the fields in names, or all where names is nil.
-func (in *Input) headers(names []string) *ast.Term {
+// headers builds the fields in only, or all where it is nil.
+func (in *Input) headers(only []string) *ast.Term {
 	if in.Headers == nil {
 		return ast.ObjectTerm()
 	}
@@ -173,7 +185,7 @@ func (in *Input) headers(names []string) *ast.Term {
 	list := make([]*field, 0, min(in.Headers.Len(), 16))
 	for i := range in.Headers.Len() {
 		rawName, value := in.Headers.At(i)
-		if names != nil && !slices.ContainsFunc(names, func(n string) bool { return isLowered(rawName, n) }) {
+		if only != nil && !slices.ContainsFunc(only, func(n string) bool { return isLowered(rawName, n) }) {
 			continue
 		}
 		name := lower(rawName)

@@ -53,6 +53,10 @@ func randomInput(r *rand.Rand) *Input {
 	for _, k := range some(r, "a", "b", "c", "jti") {
 		claims[k] = randomClaim(r, 2)
 	}
+	if r.IntN(2) == 0 { // few enough to meet again
+		claims = pick(r, map[string]any{"a": 1}, map[string]any{"a": 1, "b": 1}, map[string]any{"a": 2, "b": 1},
+			map[string]any{"a": map[string]any{"b": 1, "c": "a"}}, map[string]any{"a": map[string]any{"b": 2, "c": "a"}})
+	}
 	var h header
 	for range r.IntN(4) {
 		h = append(h, pick(r, "X-A", "x-a", "X-B", "Cookie", "X-Request-Id"), pick(r, "a", "b", "", "a, b"))

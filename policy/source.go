@@ -156,7 +156,7 @@ func (s *sources) whole() {
 // check refuses what the compiler would take: reading other documents than
 // input and the tenant's own, replacing functions and data, and numbers whose
 // arithmetic has no bound.
-func (s *sources) check(mod *ast.Module) {
+func (s *sources) check(node any) {
 	ast.NewGenericVisitor(func(x any) bool {
 		switch x := x.(type) {
 		case *ast.Package:
@@ -175,6 +175,13 @@ func (s *sources) check(mod *ast.Module) {
 			switch v := x.Value.(type) {
 			case ast.Ref:
 				s.checkRef(x.Loc(), v)
+				if _, ok := v[0].Value.(ast.Var); !ok {
+					s.check(v[0]) // a call or a literal
+				}
+				for _, t := range v[1:] {
+					s.check(t)
+				}
+				return true
 			case ast.Var:
 				if v.Equal(ast.DefaultRootDocument.Value) {
 					s.checkRef(x.Loc(), ast.Ref{x})
@@ -186,7 +193,7 @@ func (s *sources) check(mod *ast.Module) {
 			}
 		}
 		return false
-	}).Walk(mod)
+	}).Walk(node)
 }
 
 func (s *sources) checkRef(loc *ast.Location, ref ast.Ref) {

@@ -66,6 +66,9 @@ func (x *Exchange) answer(err error) {
 		e = &gatehouse.Error{Code: gatehouse.CodeInternal, Message: "the gateway failed on this request", Err: err}
 	}
 	p := gatehouse.Problems[e.Code]
+	if len(x.id) == 0 {
+		x.identifyRequest()
+	}
 	x.cause, x.code = e.Err, e.Code
 	x.resp.Release()
 	clear(x.Fields)
@@ -83,9 +86,7 @@ func (x *Exchange) answer(err error) {
 	x.add("Content-Type", "application/problem+json")
 	x.add("Cache-Control", "no-store")
 	x.add("Proxy-Status", "gatehouse; error="+token)
-	if len(x.id) > 0 {
-		x.Fields = append(x.Fields, Field{nameRequestID, x.id})
-	}
+	x.Fields = append(x.Fields, Field{nameRequestID, x.id})
 	switch {
 	case x.Status == 401:
 		x.challenge(e.Code == gatehouse.CodeInvalidCredential)
@@ -117,9 +118,7 @@ func (x *Exchange) answer(err error) {
 		b = appendJSON(append(b, `,"violated-policies":[`...), limit.verdict.Binding.Name)
 		b = append(b, ']')
 	}
-	if len(x.id) > 0 {
-		b = appendJSON(append(b, `,"request_id":`...), x.id)
-	}
+	b = appendJSON(append(b, `,"request_id":`...), x.id)
 	x.Body = append(b, "}\n"...)
 	x.Length = int64(len(x.Body))
 	x.count()

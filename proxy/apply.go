@@ -62,6 +62,7 @@ func (g *Gateway) Apply(u gatehouse.Update) gatehouse.Outcome {
 		}
 		g.slots[c.slot.id] = c.slot
 		live[string(c.slot.id)] = c.slot
+		g.bind(c.table, began)
 		c.slot.table.Store(c.table)
 		retired = append(retired, func() { old.retire(c.table) })
 		out.Applied = append(out.Applied, c.slot.id)

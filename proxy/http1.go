@@ -33,8 +33,8 @@ func (g *Gateway) newServer() *fasthttp.Server {
 		Concurrency:                   g.cfg.Limits.Connections,
 		MaxConnsPerIP:                 g.cfg.Limits.PerAddress,
 		// The line checks lengths itself; with streaming this only bounds what
-		// fasthttp reads ahead.
-		MaxRequestBodySize: 16 << 10,
+		// fasthttp waits for before it calls the handler, at least one byte.
+		MaxRequestBodySize: 1,
 	}
 }
 

@@ -180,3 +180,6 @@ func appendJSON[T string | []byte](b []byte, s T) []byte {
 	}
 	return append(b, '"')
 }
+
+// FlushRecords writes out the access records that are still in memory.
+func (g *Gateway) FlushRecords() { g.access.flush() }

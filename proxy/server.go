@@ -161,7 +161,7 @@ func (g *Gateway) Shutdown(ctx context.Context) error {
 		g.upstream.Abort()
 	}
 	g.keySets.Close()
-	g.access.flush()
+	g.FlushRecords()
 	return err
 }
 

@@ -70,8 +70,7 @@ func (g *Gateway) compile(s *slot, doc *gatehouse.Tenant, plan *gatehouse.Plan, 
 	if doc.Plan != "" && plan == nil {
 		faults = append(faults, gatehouse.Fault{Pointer: "/plan", Reason: "plan \"" + string(doc.Plan) + "\" does not exist"})
 	}
-	zone, err := time.LoadLocation(doc.TimeZone)
-	if len(faults.Errors()) > 0 || err != nil {
+	if len(faults.Errors()) > 0 {
 		return nil, faults
 	}
 	var more gatehouse.Faults
@@ -104,12 +103,23 @@ func (g *Gateway) compile(s *slot, doc *gatehouse.Tenant, plan *gatehouse.Plan, 
 		g.discard(t, prev)
 		return nil, faults
 	}
-	now := time.Now()
-	t.routes = make([]routeTable, len(doc.Routes))
-	for i := range doc.Routes {
-		t.routes[i] = g.compileRoute(t, &doc.Routes[i], zone, now)
-	}
 	return t, faults
+}
+
+// bind gives a table that goes live its routes. Their limits come into force
+// at once, for the running table too, and those that it no longer has end.
+func (g *Gateway) bind(t *table, now time.Time) {
+	zone, err := time.LoadLocation(t.doc.TimeZone)
+	if err != nil {
+		zone = time.UTC // Validate has loaded it, so the zone files went since
+	}
+	t.routes = make([]routeTable, len(t.doc.Routes))
+	stacks := make([]*ratelimit.Stack, len(t.doc.Routes))
+	for i := range t.doc.Routes {
+		t.routes[i] = g.compileRoute(t, &t.doc.Routes[i], zone, now)
+		stacks[i] = t.routes[i].stack
+	}
+	t.slot.limits.Retain(stacks...)
 }
 
 func (g *Gateway) compileRoute(t *table, doc *gatehouse.Route, zone *time.Location, now time.Time) routeTable {

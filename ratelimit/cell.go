@@ -100,8 +100,8 @@ func (c *cell) spend(now time.Time, cost int64) {
 	c.used += cost
 }
 
-// untilEnd returns the time left in the window, its whole length for one that
-// has not begun.
+// untilEnd returns the time left in the window, 0 for one that begins with
+// its first use and has not begun.
 func (c *cell) untilEnd(now time.Time) time.Duration {
 	if c.end == 0 {
 		return 0

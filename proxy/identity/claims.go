@@ -11,8 +11,6 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
-
-	"github.com/golang-jwt/jwt/v5"
 )
 
 // claims is a JSON object read so that no two readers can differ on it: a
@@ -22,18 +20,11 @@ import (
 //
 // Whole numbers of 64 bits stay json.Number, so that ids keep every digit;
 // other numbers are float64.
-type claims struct{ jwt.MapClaims }
-
-// UnmarshalJSON is called by the JWT parser.
-func (c *claims) UnmarshalJSON(text []byte) error {
-	m, err := readObject(text)
-	c.MapClaims = m
-	return err
-}
+type claims map[string]any
 
 var errDuplicate = errors.New("member given twice")
 
-func readObject(text []byte) (map[string]any, error) {
+func readObject(text []byte) (claims, error) {
 	if !utf8.Valid(text) {
 		return nil, errors.New("not UTF-8")
 	}
@@ -119,7 +110,7 @@ const maxDate = 253402300799
 // date reads a NumericDate (RFC 7519 section 2): a number of seconds after
 // 1970, never text, never negative. ok is false when the claim is absent.
 func (c claims) date(name string) (at time.Time, ok bool, err error) {
-	v, ok := c.MapClaims[name]
+	v, ok := c[name]
 	if !ok {
 		return time.Time{}, false, nil
 	}
@@ -139,7 +130,7 @@ func (c claims) date(name string) (at time.Time, ok bool, err error) {
 
 // text returns a claim that is a string, "" otherwise.
 func (c claims) text(name string) string {
-	s, _ := c.MapClaims[name].(string)
+	s, _ := c[name].(string)
 	return s
 }
 
@@ -147,7 +138,7 @@ func (c claims) text(name string) string {
 // separated by spaces. A claim of another shape gives none: less right, never
 // more.
 func (c claims) words(name string) []string {
-	switch v := c.MapClaims[name].(type) {
+	switch v := c[name].(type) {
 	case string:
 		return strings.Fields(v)
 	case []any:

@@ -19,7 +19,6 @@ type tokens struct {
 	doc      []gatehouse.Issuer // what it was compiled from
 	issuers  map[string]*issuer // by iss
 	warnings gatehouse.Faults
-	parser   *jwt.Parser
 	cache    cache
 }
 
@@ -27,7 +26,7 @@ type tokens struct {
 type issuer struct {
 	name        string
 	audience    []string
-	algorithms  []string
+	algorithms  map[string]jwt.SigningMethod // allowed; none is never among them
 	tenantClaim string
 	rolesClaim  string
 
@@ -48,21 +47,20 @@ func compileTokens(tenant gatehouse.TenantID, doc []gatehouse.Issuer, sets *KeyS
 		tenant:  tenant,
 		doc:     slices.Clone(doc),
 		issuers: make(map[string]*issuer, len(doc)),
-		// The claims are checked by verify, at the caller's instant.
-		parser: jwt.NewParser(jwt.WithStrictDecoding(), jwt.WithoutClaimsValidation()),
-		cache:  cache{seed: maphash.MakeSeed()},
+		cache:   cache{seed: maphash.MakeSeed()},
 	}
 	var faults gatehouse.Faults
 	for n := range doc {
 		d := &doc[n]
 		i := &issuer{
-			name: d.Issuer, audience: d.Audience, algorithms: d.Algorithms,
+			name: d.Issuer, audience: d.Audience, algorithms: make(map[string]jwt.SigningMethod, len(d.Algorithms)),
 			tenantClaim: d.TenantClaim, rolesClaim: d.RolesClaim,
 		}
 		if i.rolesClaim == "" {
 			i.rolesClaim = gatehouse.DefaultRolesClaim
 		}
-		for a, alg := range i.algorithms {
+		for a, alg := range d.Algorithms {
+			i.algorithms[alg] = jwt.GetSigningMethod(alg)
 			if err := allowed(alg, d); err != nil {
 				faults = append(faults, gatehouse.Fault{Pointer: gatehouse.Pointer("jwt", n, "algorithms", a), Reason: err.Error()})
 			}

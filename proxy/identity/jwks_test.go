@@ -45,7 +45,7 @@ func TestCompileFaults(t *testing.T) {
 	f("private part", jwks(jwk("r", p.rsa, object{"qi": "AQ"})), "is private")
 	f("private OKP", jwks(jwk("d", p.ed, object{"d": b64(p.ed.Seed())})), "is private")
 	f("symmetric", jwks(object{"kty": "oct", "k": b64([]byte("secret"))}), "symmetric")
-	f("symmetric, empty", jwks(object{"kty": "oct"}), "symmetric")
+	f("symmetric, empty", jwks(object{"kty": "oct"}), "is private or symmetric")
 	f("weak", jwks(jwk("w", p.weak, nil)), at+"no usable")
 	f("weak beside good", jwks(jwk("w", p.weak, nil), jwk("r", p.rsa, nil)), `warning /jwt/1/jwks_file key 0 (kid "w") is not used: RSA of 1024 bits`)
 	f("huge", jwks(jwk("r", p.rsa, object{"n": b64(append([]byte{1}, make([]byte, 2048)...))})), at+"no usable")

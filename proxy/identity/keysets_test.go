@@ -150,7 +150,7 @@ func TestKeySetsRetryFirst(t *testing.T) {
 		synctest.Wait()
 		// At 0, then about 1, 2, 4 and 8 seconds apart.
 		if n := e.count(); n != 5 && n != 6 {
-			t.Errorf("%d fetches in 20 seconds: %v", n, e.fetches)
+			t.Errorf("%d fetches in 20 seconds", n)
 		}
 		expect(t, "none yet", outcome(v.Token(fresh("r", p.rsa), time.Now())), "no keys yet")
 		time.Sleep(time.Hour)
@@ -162,6 +162,16 @@ func TestKeySetsRetryFirst(t *testing.T) {
 			t.Errorf("%d fetches in retryMax", n)
 		}
 		expect(t, "healed", outcome(v.Token(fresh("r", p.rsa), time.Now())), "alice")
+
+		// The next trouble begins with short waits again.
+		first := e.count()
+		e.set(func(e *endpoint) { e.status = http.StatusBadGateway })
+		time.Sleep(time.Hour)
+		e.set(func(e *endpoint) {
+			if gap := e.fetches[first+1] - e.fetches[first]; gap > retryFirst {
+				t.Errorf("the first retry came after %v", gap)
+			}
+		})
 	})
 }
 
@@ -242,6 +252,9 @@ func TestKeySetsShareAndForget(t *testing.T) {
 		if e.count() != 2 {
 			t.Errorf("%d fetches after the last was closed", e.count())
 		}
+		if len(sets.sources) != 0 {
+			t.Error("the URL is not forgotten")
+		}
 		expect(t, "still served", outcome(third.Token(fresh("a", p.rsa), time.Now())), "alice")
 		expect(t, "unknown", outcome(third.Token(fresh("b", p.rsa), time.Now())), "kid is not in")
 		// A closed predecessor has nothing to carry over.
@@ -251,6 +264,9 @@ func TestKeySetsShareAndForget(t *testing.T) {
 			t.Error("forgotten keys are in use")
 		}
 		synctest.Wait()
+		if e.count() != 3 {
+			t.Errorf("%d fetches when the URL came back", e.count())
+		}
 		expect(t, "anew", outcome(fourth.Token(fresh("a", p.rsa), time.Now())), "alice")
 	})
 }

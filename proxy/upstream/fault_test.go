@@ -11,8 +11,9 @@ import (
 	"github.com/gatehouse-gateway/gatehouse"
 )
 
-// brief are timeouts short enough to be waited for.
-var brief = gatehouse.Timeouts{Connect: seconds(0.2), FirstByte: seconds(0.1), Idle: seconds(0.1)}
+// brief are timeouts short enough to be waited for, and long enough for a busy
+// machine.
+var brief = gatehouse.Timeouts{Connect: seconds(2), FirstByte: seconds(1), Idle: seconds(1)}
 
 // What a backend may do to one request, and what becomes of it.
 func TestFaults(t *testing.T) {
@@ -283,4 +284,3 @@ func TestAbort(t *testing.T) {
 	f(false)
 	f(true)
 }
-

@@ -1,19 +1,27 @@
 package upstream
 
-import "net"
+import (
+	"io"
+	"net"
+)
 
 // gate lets TLS be asked what it has already taken from the socket. A tls.Conn
 // reads ahead, so the socket may be silent while an unasked record waits.
 type gate struct {
 	net.Conn
 	shut bool // reads find nothing; the conn's owner sets it, and reads
+	cut  bool // the socket ended before TLS did; tls.Conn has io.EOF for both
 }
 
 func (g *gate) Read(p []byte) (int, error) {
 	if g.shut {
 		return 0, errShut
 	}
-	return g.Conn.Read(p)
+	n, err := g.Conn.Read(p)
+	if err == io.EOF { //nolint:errorlint // io.Reader's contract
+		g.cut = true
+	}
+	return n, err
 }
 
 // drained reports whether secure, which reads through g, holds nothing.

@@ -148,7 +148,8 @@ func (r *Response) Read(p []byte) (int, error) {
 		r.ended = r.left == 0
 	default:
 		n, err = r.conn.take(p, r.backend.idle)
-		r.ended = err == io.EOF //nolint:errorlint // TLS has another error for a cut connection
+		// RFC 9112, section 8: an incomplete close of TLS is no end.
+		r.ended = err == io.EOF && (r.conn.gate == nil || !r.conn.gate.cut) //nolint:errorlint // io.Reader's contract
 	}
 	if err != nil && !r.ended {
 		return n, r.fail(err)

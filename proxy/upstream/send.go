@@ -9,7 +9,9 @@ import (
 )
 
 // A large body is copied by the caller's goroutine, which alone may touch the
-// client's body, while another waits for the answer. An answer of 400 or more,
+// client's body, while another waits for the answer. The answer is noticed as
+// soon as the backend makes a write wait, or else between two reads of the
+// client's body. An answer of 400 or more,
 // or one that ends the connection, stops the copying: the backend has decided.
 // After any other early answer the copying goes on, for a backend may answer
 // as it reads, until it is done or stalls: then the backend waits for its
@@ -17,7 +19,7 @@ import (
 
 // stall is how long a backend that has begun its answer may leave the request
 // body unread.
-const stall = time.Second
+const stall = 10 * time.Second
 
 const (
 	unanswered = iota
@@ -27,10 +29,11 @@ const (
 
 // watcher waits for the answer on behalf of a conn that is sending.
 type watcher struct {
-	run     func() // made once, so that starting it does not allocate
-	head    *head  // owned by run until it sends on done
-	done    chan error
-	verdict atomic.Int32 // set by run before it moves the write deadline
+	run      func() // made once, so that starting it does not allocate
+	head     *head  // owned by run until it sends on done
+	done     chan error
+	patience time.Duration // stall, or the idle timeout where that is shorter
+	verdict  atomic.Int32  // set by run before it moves the write deadline
 }
 
 var (
@@ -39,7 +42,7 @@ var (
 )
 
 // watch starts reading the answer into h.
-func (c *conn) watch(h *head) error {
+func (c *conn) watch(h *head, idle time.Duration) error {
 	w := &c.watcher
 	if w.run == nil {
 		w.done = make(chan error, 1)
@@ -47,7 +50,7 @@ func (c *conn) watch(h *head) error {
 			err := c.readHead(w.head, never, 0)
 			if err == nil && w.head.status < 400 && !w.head.close {
 				w.verdict.Store(answered)
-				c.nc.SetWriteDeadline(time.Now().Add(stall))
+				c.nc.SetWriteDeadline(time.Now().Add(w.patience))
 			} else {
 				w.verdict.Store(decided)
 				c.nc.SetWriteDeadline(longAgo)
@@ -55,7 +58,7 @@ func (c *conn) watch(h *head) error {
 			w.done <- err
 		}
 	}
-	w.head = h
+	w.head, w.patience = h, min(stall, idle)
 	w.verdict.Store(unanswered)
 	// How long the client takes is no measure of the backend.
 	if err := c.nc.SetReadDeadline(time.Time{}); err != nil {
@@ -69,7 +72,7 @@ func (c *conn) watch(h *head) error {
 // into h. It reports whether the whole request was sent and, with an error,
 // during what phase it came up; the client's own failure is an *Error.
 func (c *conn) send(req *Request, h *head, b *Backend) (whole bool, during phase, err error) {
-	if err := c.watch(h); err != nil {
+	if err := c.watch(h, b.idle); err != nil {
 		return false, writing, err
 	}
 	err = c.copyBody(req, b.idle)
@@ -160,7 +163,7 @@ func frame(b []byte, lead, n int, last bool) []byte {
 func (c *conn) push(p []byte, idle time.Duration) error {
 	w := &c.watcher
 	if w.verdict.Load() == answered {
-		c.writeBy, idle = 0, stall
+		c.writeBy, idle = 0, w.patience
 	}
 	if err := c.arm(idle); err != nil {
 		return err

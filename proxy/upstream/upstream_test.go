@@ -61,12 +61,17 @@ func backend(t testing.TB, serve func(n int, p *peer)) string {
 
 func serveOn(t testing.TB, l net.Listener, serve func(n int, p *peer)) string {
 	var all sync.WaitGroup
+	var accepted []net.Conn // owned by the goroutine that accepts
 	all.Go(func() {
 		for n := 1; ; n++ {
 			c, err := l.Accept()
 			if err != nil {
+				for _, c := range accepted {
+					c.Close()
+				}
 				return
 			}
+			accepted = append(accepted, c)
 			all.Go(func() {
 				defer c.Close()
 				serve(n, &peer{c, bufio.NewReader(c)})
