@@ -30,8 +30,11 @@ func NewFiles(path string, book *Book, log *slog.Logger) *Files {
 }
 
 // quiet is how long files must rest before they are read: an editor may save
-// in several steps.
-const quiet = 30 * time.Millisecond
+// in several steps. Files that never rest are read every patience.
+const (
+	quiet    = 30 * time.Millisecond
+	patience = 10 * quiet
+)
 
 // Run watches the files and publishes their changes until ctx ends. A value
 // from reload reads them at once.
@@ -43,6 +46,7 @@ func (f *Files) Run(ctx context.Context, reload <-chan struct{}) error {
 	defer watcher.Close() //nolint:errcheck // nothing depends on it at the end
 	f.watch(watcher)
 	settle := time.NewTimer(0) // what changed between Load and here
+	due := time.Now()          // when what has been seen is read at the latest
 	for {
 		select {
 		case <-ctx.Done():
@@ -50,11 +54,15 @@ func (f *Files) Run(ctx context.Context, reload <-chan struct{}) error {
 		case <-reload:
 			settle.Reset(0)
 		case <-watcher.Events:
-			settle.Reset(quiet)
+			if due.IsZero() {
+				due = time.Now().Add(patience)
+			}
+			settle.Reset(min(quiet, time.Until(due)))
 		case err := <-watcher.Errors:
 			f.log.Warn("watching files", "path", f.path, "error", err)
 			settle.Reset(quiet)
 		case <-settle.C:
+			due = time.Time{}
 			f.Load()
 			f.watch(watcher)
 		}

@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/http"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -80,7 +81,7 @@ func New(cfg Config, p Parts) (*Gateway, error) {
 	if g.headers == "" {
 		g.headers = HeadersIETF
 	}
-	g.keySets = identity.NewKeySets(nil, func(url string, err error) {
+	g.keySets = identity.NewKeySets(&http.Transport{DialContext: g.upstream.Dial, ForceAttemptHTTP2: true, TLSHandshakeTimeout: 10 * time.Second}, func(url string, err error) {
 		g.log.Warn("key set not refreshed", "url", url, "error", err)
 	})
 	platform := map[string]*slot{}

@@ -183,8 +183,8 @@ var demoText = template.Must(template.New("demo").Parse(`Gatehouse is serving tw
   curl -i -H "Authorization: Bearer $TOKEN" -X POST http://studio.localhost:{{.Port}}/api/tracks
   # the key of one tenant at another
   curl -i -H "X-API-Key: $KEY" http://label.localhost:{{.Port}}/
-  # a limit: the free plan takes 5 requests a second
-  for i in 1 2 3 4 5 6 7; do curl -s -o /dev/null -w '%{http_code}\n' http://label.localhost:{{.Port}}/; done
+  # a limit: the free plan takes a request a second, five at once
+  for i in 1 2 3 4 5 6 7 8 9; do curl -s -o /dev/null -w '%{http_code}\n' http://label.localhost:{{.Port}}/; done
   # a host that nobody has, and a backend that is down
   curl -i http://nobody.localhost:{{.Port}}/
   curl -i http://studio.localhost:{{.Port}}/broken/

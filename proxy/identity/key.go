@@ -12,8 +12,8 @@ import (
 )
 
 const (
-	keyRefused = "The API key is not valid."
-	keyExpired = "The API key has expired."
+	keyRefused = "the API key is not valid"
+	keyExpired = "the API key has expired"
 )
 
 var (

@@ -24,10 +24,10 @@ const (
 )
 
 const (
-	tokenRefused  = "The token is not valid."
-	tokenExpired  = "The token has expired."
-	tokenIssuer   = "The token's issuer is not accepted here."
-	tokenElsewere = "The token belongs to another tenant."
+	tokenRefused  = "the token is not valid"
+	tokenExpired  = "the token has expired"
+	tokenIssuer   = "the token's issuer is not accepted here"
+	tokenElsewere = "the token belongs to another tenant"
 )
 
 var (

@@ -119,6 +119,12 @@ func (c *Client) Backend(tenant gatehouse.TenantID, doc gatehouse.Backend, prev 
 	return b, nil
 }
 
+// Dial opens a connection under the guard of addresses, for others who fetch
+// from addresses that a tenant names.
+func (c *Client) Dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	return c.dial(ctx, network, addr)
+}
+
 // retire takes back b's references, and closes what no backend refers to.
 func (c *Client) retire(b *Backend) {
 	c.mu.Lock()

@@ -187,6 +187,7 @@ func (b *Backend) connection(e *endpoint, fresh bool, resp *Response) (*conn, *E
 		e.dials.Add(1)
 		var failed *Error
 		if c, failed = e.dial(context.Background(), b.client.clock.at(by)); failed != nil {
+			e.pool.vacate(b.limit)
 			return nil, failed
 		}
 		e.pool.join(c)
