@@ -34,7 +34,6 @@ import (
 	"github.com/gatehouse-gateway/gatehouse/policies"
 	"github.com/gatehouse-gateway/gatehouse/policy"
 	"github.com/gatehouse-gateway/gatehouse/proxy"
-	"github.com/gatehouse-gateway/gatehouse/proxy/upstream"
 	"github.com/valyala/fasthttp/fasthttputil"
 )
 
@@ -48,6 +47,10 @@ type Options struct {
 	// Backends answer for an address, "host:port", in place of the echo. One
 	// that is nil refuses connections.
 	Backends map[string]Script
+	// TCP dials the endpoints' real addresses; no backend is made up.
+	TCP bool
+	// NoAccess turns the access log off.
+	NoAccess bool
 }
 
 // Script is a backend of raw bytes: it is handed each connection that the
@@ -136,10 +139,16 @@ func New(tb testing.TB, yaml string, opts ...Options) *Harness {
 	if o.Config != nil {
 		o.Config(&cfg)
 	}
-	h.Gateway, err = proxy.New(cfg, proxy.Parts{
-		Engine: engine, Meter: h.Meter, Log: slog.New(slog.NewTextHandler(h.operator, nil)), Access: h.access,
-		Headers: o.Headers, Upstream: upstream.Config{Dial: h.dial},
-	})
+	parts := proxy.Parts{
+		Engine: engine, Meter: h.Meter, Log: slog.New(slog.NewTextHandler(h.operator, nil)), Headers: o.Headers,
+	}
+	if !o.NoAccess {
+		parts.Access = h.access
+	}
+	if !o.TCP {
+		parts.Upstream.Dial = h.dial
+	}
+	h.Gateway, err = proxy.New(cfg, parts)
 	if err != nil {
 		tb.Fatal(err)
 	}

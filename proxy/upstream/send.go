@@ -49,8 +49,8 @@ func (c *conn) watch(h *head, idle time.Duration) error {
 		w.run = func() {
 			err := c.readHead(w.head, never, 0)
 			if err == nil && w.head.status < 400 && !w.head.close {
-				w.verdict.Store(decided)
-				c.nc.SetWriteDeadline(longAgo)
+				w.verdict.Store(answered)
+				c.nc.SetWriteDeadline(time.Now().Add(w.patience))
 			} else {
 				w.verdict.Store(decided)
 				c.nc.SetWriteDeadline(longAgo)
