@@ -3,7 +3,6 @@ package proxy
 import (
 	"bytes"
 	"errors"
-	"hash/maphash"
 	"net/netip"
 	"strconv"
 
@@ -201,9 +200,19 @@ func (x *Exchange) upstreamRequest() *upstream.Request {
 		if !ok {
 			value = x.address()
 		}
-		x.up.HashKey = maphash.Bytes(x.gateway.seed, value)
+		x.up.HashKey = fnv1a(value)
 	}
 	return &x.up
+}
+
+// fnv1a is the 64-bit FNV-1a hash: the same in every gateway and after every
+// restart, so that replicas send a caller to the same endpoint.
+func fnv1a(b []byte) uint64 {
+	h := uint64(14695981039346656037)
+	for _, c := range b {
+		h = (h ^ uint64(c)) * 1099511628211
+	}
+	return h
 }
 
 // bodyReader is the request body on its way to the backend: bounded, counted,

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"hash/maphash"
 	"io"
 	"log/slog"
 	"net"
@@ -58,7 +57,6 @@ type Gateway struct {
 	trusted   []netip.Prefix
 	maxBody   int64
 	idle      time.Duration // of the client's connection
-	seed      maphash.Seed
 	revision  atomic.Uint64 // of the last update applied
 	draining  atomic.Bool   // set once, by Shutdown
 
@@ -75,7 +73,7 @@ func New(cfg Config, p Parts) (*Gateway, error) {
 		cfg: cfg, engine: p.Engine, meter: p.Meter, log: p.Log, access: newRecorder(p.Access), headers: p.Headers,
 		upstream: upstream.New(p.Upstream), directory: identity.NewDirectory(),
 		hosts: route.NewHosts[slot](), tenants: route.NewHosts[slot](),
-		trusted: cfg.TrustedProxies, maxBody: int64(cfg.Limits.Body), seed: maphash.MakeSeed(),
+		trusted: cfg.TrustedProxies, maxBody: int64(cfg.Limits.Body),
 		slots: map[gatehouse.TenantID]*slot{}, plans: map[gatehouse.PlanID]*gatehouse.Plan{},
 	}
 	if g.headers == "" {

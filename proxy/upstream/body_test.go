@@ -322,6 +322,47 @@ func TestEarlyAnswerGoesOn(t *testing.T) {
 	})
 }
 
+// The pauses between requests with large bodies do not matter.
+func TestBodiesAfterPauses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, end := inMemory(t, gatehouse.Backend{}, func(p *peer) { checksum(1, p) })
+		defer end()
+		for range 5 {
+			want(t, outcome(b, post(strings.Repeat("x", 100_000))), `200 "100000 x" attempts=1`)
+			<-time.After(stall + time.Second)
+		}
+	})
+}
+
+// A refusal is heard while a write waits for the backend to read.
+func TestLateRefusal(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		over := make(chan struct{})
+		b, end := inMemory(t, gatehouse.Backend{}, func(p *peer) {
+			p.request()
+			<-time.After(5 * time.Second)
+			p.send("HTTP/1.1 429 Too Many Requests\r\nContent-Length: 4\r\n\r\nslow")
+			<-over
+		})
+		defer end()
+		defer close(over)
+		start := time.Now()
+		want(t, outcome(b, chunkedPost(endless{})), `429 "slow" attempts=1`)
+		if waited := time.Since(start); waited != 5*time.Second {
+			t.Errorf("waited %v", waited)
+		}
+	})
+}
+
+// A small body that is refused unread, with a reset behind the refusal.
+func TestRefusalAndReset(t *testing.T) {
+	b := live(t, gatehouse.Backend{}, backend(t, func(_ int, p *peer) {
+		p.send("HTTP/1.1 413 Content Too Large\r\nContent-Length: 3\r\n\r\nbig")
+	}))
+	want(t, outcome(b, post(strings.Repeat("x", 16<<10))), `413 "big" attempts=1`)
+	want(t, outcome(b, post(strings.Repeat("x", 1<<20))), `413 "big" attempts=1`)
+}
+
 // A backend that wants its answer read before it reads the request does not
 // lock up with us.
 func TestNoDeadlock(t *testing.T) {
@@ -366,6 +407,7 @@ func TestSlowClient(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b, end := inMemory(t, gatehouse.Backend{Timeouts: brief}, func(p *peer) { checksum(1, p) })
 		defer end()
+		want(t, outcome(b, post("x")), `200 "1 x" attempts=1`)
 		slow := io.MultiReader(strings.NewReader("a"), pause(time.Hour), strings.NewReader("b"))
 		want(t, outcome(b, chunkedPost(slow)), `200 "2 b" attempts=1`)
 	})
@@ -382,7 +424,7 @@ func (p pause) Read([]byte) (int, error) {
 // for long keeps each phase's time.
 func TestDeadlines(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		delay := time.Duration(0)
+		delay := 0 * time.Second
 		b, end := inMemory(t, gatehouse.Backend{Timeouts: gatehouse.Timeouts{FirstByte: seconds(10), Idle: seconds(20)}}, func(p *peer) {
 			for p.request() != "" {
 				<-time.After(delay)
@@ -392,6 +434,11 @@ func TestDeadlines(t *testing.T) {
 			}
 		})
 		defer end()
+		// The second answer comes after the deadline that the first left behind.
+		want(t, outcome(b, get()), `200 "x" attempts=1`)
+		<-time.After(4 * time.Second)
+		delay = 9 * time.Second
+		want(t, outcome(b, get()), `200 "x" attempts=1`)
 		for range 10 {
 			delay = 9 * time.Second
 			want(t, outcome(b, get()), `200 "x" attempts=1`)

@@ -131,7 +131,7 @@ func TestPoison(t *testing.T) {
 				t.Fatal(err)
 			}
 			<-sent
-			settle(t, b, &resp)
+			settle(t, &resp)
 			want(t, outcome(b, get()), expected)
 		})
 	}
@@ -142,7 +142,7 @@ func TestPoison(t *testing.T) {
 
 // settle releases resp when what the backend did behind the answer has come
 // to the socket.
-func settle(t *testing.T, b *Backend, resp *Response) {
+func settle(t *testing.T, resp *Response) {
 	t.Helper()
 	c := resp.conn
 	resp.Release()
@@ -152,7 +152,6 @@ func settle(t *testing.T, b *Backend, resp *Response) {
 			t.Fatal("the connection still looks usable")
 		}
 	}
-	_ = b
 }
 
 // A connection that the backend closed while it was idle costs no request,
@@ -197,6 +196,23 @@ func TestStaleOnce(t *testing.T) {
 	}))
 	want(t, outcome(b, get()), `200 "ok" attempts=1`)
 	want(t, outcome(b, get()), `GH-FW-001 connection_terminated attempts=2`)
+}
+
+// When one idle connection was dead, so may be the others: the second try has
+// a new one.
+func TestStaleTogether(t *testing.T) {
+	b := live(t, gatehouse.Backend{}, backend(t, func(n int, p *peer) {
+		p.request()
+		p.send(ok)
+		p.request()
+		if n > 2 {
+			p.send(ok)
+		}
+	}))
+	first, second := held(t, b), held(t, b)
+	first.Release()
+	second.Release()
+	want(t, outcome(b, get()), `200 "ok" attempts=2`)
 }
 
 // Bytes behind an answer, in the same segment, end the connection.

@@ -58,6 +58,9 @@ func TestVersions(t *testing.T) {
 		v2 := version(t, c, v1, gatehouse.Backend{MaxConnections: 9}, "http://a")
 		v1.Retire()
 		v1.Retire()
+		if n := v2.Stats().Live; n != 1 {
+			t.Errorf("%d live", n)
+		}
 		want(t, outcome(v2, get()), `200 "ok" attempts=1`)
 		expect(v2, 1, 1, 1)
 		expect(v1, 1, 1, 1, 1)
@@ -176,6 +179,9 @@ func TestWaiterDials(t *testing.T) {
 		if s := b.Stats().Endpoints[0]; s.Dials != 2 || s.Open != 0 {
 			t.Errorf("%+v", s)
 		}
+		if !b.members[0].pool.empty() {
+			t.Error("slots are taken")
+		}
 	})
 }
 
@@ -266,7 +272,7 @@ func TestConcurrency(t *testing.T) {
 	}
 	all.Wait()
 	s := b.Stats()
-	if e := s.Endpoints[0]; s.Live != 0 || e.InFlight != 0 || e.Waiting != 0 || e.Open > 4 || e.Open != e.Idle {
+	if e := s.Endpoints[0]; s.Live != 0 || e.InFlight != 0 || e.Waiting != 0 || e.Open > 4 || e.Open != e.Idle || e.Open != b.members[0].pool.slots {
 		t.Errorf("%+v", s)
 	}
 }

@@ -8,7 +8,7 @@ import (
 // Response is an answer whose body is still to be read from the connection.
 // The zero value is ready for Do. It is used by one goroutine at a time.
 type Response struct {
-	// Status is 100 to 999, never 1xx.
+	// Status is 200 to 999.
 	Status int
 	// Fields are all header lines of the final answer in their order, framing
 	// and connection fields among them. They are slices of the connection's

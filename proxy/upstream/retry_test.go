@@ -66,6 +66,26 @@ func TestRetries(t *testing.T) {
 	f(1, all, get(), `GH-FW-003 http_protocol_error attempts=1`, script(t, "!", ok))
 }
 
+// Also where the balance would pick the same endpoint again.
+func TestRetryElsewhere(t *testing.T) {
+	b := live(t, gatehouse.Backend{Balance: gatehouse.ConsistentHash, Retries: gatehouse.Retries{Attempts: 1}},
+		refusing(t), backend(t, always(ok)))
+	retried := 0
+	for key := range uint64(40) {
+		var resp Response
+		req := get()
+		req.HashKey = key
+		if err := b.Do(req, &resp); err != nil {
+			t.Fatal(err)
+		}
+		retried += resp.Attempts - 1
+		resp.Release()
+	}
+	if retried < 10 || retried > 30 {
+		t.Errorf("%d of 40 were retried", retried)
+	}
+}
+
 // Of the live requests only so many may be retries, but always three.
 func TestRetryBudget(t *testing.T) {
 	f := func(live, expected int, budget gatehouse.Percent) {

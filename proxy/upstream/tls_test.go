@@ -126,7 +126,7 @@ func TestSecureReuse(t *testing.T) {
 		if err := b.Do(get(), &resp); err != nil {
 			t.Fatal(err)
 		}
-		settle(t, b, &resp)
+		settle(t, &resp)
 		want(t, outcome(b, get()), `200 "ok" attempts=1`)
 	}
 }
