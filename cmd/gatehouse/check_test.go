@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	_ "time/tzdata" // the same zones on every machine
 
 	"github.com/gatehouse-gateway/gatehouse/configs"
 	"github.com/rogpeppe/go-internal/txtar"

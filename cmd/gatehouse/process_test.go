@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -13,6 +14,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -21,6 +23,7 @@ import (
 	"time"
 
 	"github.com/gatehouse-gateway/gatehouse/control"
+	"github.com/rogpeppe/go-internal/testscript"
 )
 
 // TestMain lets the test binary be the program: signals need a real process.
@@ -29,7 +32,24 @@ func TestMain(m *testing.M) {
 		main()
 		return
 	}
-	os.Exit(m.Run())
+	testscript.Main(m, map[string]func(){"gatehouse": main})
+}
+
+// TestScripts runs the command line as a shell does. exits CODE COMMAND…
+// expects an exit code.
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata/script",
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"exits": func(ts *testscript.TestScript, _ bool, args []string) {
+				err := ts.Exec(args[1], args[2:]...)
+				failed, ok := errors.AsType[*exec.ExitError](err)
+				if !ok || strconv.Itoa(failed.ExitCode()) != args[0] {
+					ts.Fatalf("want exit code %s, got %v", args[0], err)
+				}
+			},
+		},
+	})
 }
 
 // program is a running gatehouse.
