@@ -14,7 +14,6 @@ const (
 	CodeVersion            Code = "GH-AD-005"
 	CodeNotImplemented     Code = "GH-AD-006"
 	CodeExpectation        Code = "GH-AD-007"
-	CodeOverloaded         Code = "GH-AD-008"
 	CodeUnknownTenant      Code = "GH-RS-001"
 	CodeTenantSuspended    Code = "GH-RS-002"
 	CodeForeignCredential  Code = "GH-RS-003"
@@ -70,7 +69,6 @@ var Problems = map[Code]Problem{
 	CodeVersion:            {505, problemDocs + "version", "HTTP version not supported", "http_request_error"},
 	CodeNotImplemented:     {501, problemDocs + "not-implemented", "Not implemented", "http_request_error"},
 	CodeExpectation:        {417, problemDocs + "expectation", "Expectation failed", "http_request_error"},
-	CodeOverloaded:         {503, reducedCapacityType, "Gateway overloaded", "connection_limit_reached"},
 	CodeUnknownTenant:      {404, problemDocs + "unknown-tenant", "Unknown host", "destination_not_found"},
 	CodeTenantSuspended:    {403, problemDocs + "tenant-suspended", "Tenant suspended", "http_request_denied"},
 	CodeForeignCredential:  {403, problemDocs + "foreign-credential", "Credential belongs elsewhere", "http_request_denied"},

@@ -244,7 +244,7 @@ func TestDependencies(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer mod.Close() //nolint:errcheck // read only
+	defer mod.Close()
 	reasons, err := os.ReadFile("docs/adr/dependencies.md")
 	if err != nil {
 		t.Fatal(err)

@@ -3,7 +3,7 @@ package gatehouse
 // Update is a change on its way from the control plane to a data plane. It
 // is the only thing that passes between them.
 type Update struct {
-	// Revision counts up; a gateway refuses one that is not newer.
+	// Revision counts up. It is reported by the gateway and in its records.
 	Revision uint64
 	// Full updates hold every plan and tenant: those absent are removed.
 	Full bool

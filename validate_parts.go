@@ -116,7 +116,7 @@ func (v *validation) backend(at string, b *Backend) {
 		if reason := endpointFault(e.URL); reason != "" {
 			v.fault(at+"/url", fmt.Sprintf("endpoint URL %q %s", clip(e.URL), reason), "write http://host:port or https://host:port")
 		} else {
-			unique(v, seen, e.URL, at+"/url", "endpoint")
+			unique(v, seen, strings.TrimSuffix(e.URL, "/"), at+"/url", "endpoint")
 		}
 		v.span(at+"/weight", "weight", int64(e.Weight), 1, 1000)
 	}

@@ -102,14 +102,20 @@ func (d *decoder) note(at string, n ast.Node) {
 }
 
 // resolve follows anchors, aliases and tags to the value node; nil for null.
-func (d *decoder) resolve(n ast.Node) ast.Node {
+func (d *decoder) resolve(n ast.Node, at string) ast.Node {
 	for range 100 {
 		switch t := n.(type) {
 		case *ast.AnchorNode:
 			d.anchors[t.Name.GetToken().Value] = t.Value
 			n = t.Value
 		case *ast.AliasNode:
-			n = d.anchors[t.Value.GetToken().Value]
+			name := t.Value.GetToken().Value
+			anchored, ok := d.anchors[name]
+			if !ok {
+				d.fault(at, fmt.Sprintf("alias *%s has no anchor before it", name), "")
+				return nil
+			}
+			n = anchored
 		case *ast.TagNode:
 			n = t.Value
 		case *ast.NullNode, nil:
@@ -131,7 +137,7 @@ func (d *decoder) value(n ast.Node, v reflect.Value, at string) {
 		}
 		return
 	}
-	if n = d.resolve(n); n == nil {
+	if n = d.resolve(n, at); n == nil {
 		return
 	}
 	if v.Kind() == reflect.Pointer {
@@ -145,7 +151,7 @@ func (d *decoder) value(n ast.Node, v reflect.Value, at string) {
 		return
 	}
 	if u, ok := v.Addr().Interface().(json.Unmarshaler); ok {
-		b, err := json.Marshal(d.plain(n))
+		b, err := json.Marshal(d.plain(n, at))
 		if err == nil {
 			err = u.UnmarshalJSON(b)
 		}
@@ -301,22 +307,26 @@ func mapping(n ast.Node) ([]*ast.MappingValueNode, bool) {
 }
 
 // plain turns a node into what encoding/json writes.
-func (d *decoder) plain(n ast.Node) any {
+func (d *decoder) plain(n ast.Node, at string) any {
 	if d.nodes++; d.nodes > maxNodes {
 		return nil
 	}
-	switch n := d.resolve(n).(type) {
+	switch n := d.resolve(n, at).(type) {
 	case *ast.MappingNode, *ast.MappingValueNode:
 		pairs, _ := mapping(n)
 		m := map[string]any{}
 		for _, p := range pairs {
-			m[keyText(p)] = d.plain(p.Value)
+			key := keyText(p)
+			if _, twice := m[key]; twice {
+				d.unknown(at, p, fmt.Sprintf("key %q is given twice", key), "")
+			}
+			m[key] = d.plain(p.Value, at)
 		}
 		return m
 	case *ast.SequenceNode:
 		s := make([]any, len(n.Values))
 		for i, item := range n.Values {
-			s[i] = d.plain(item)
+			s[i] = d.plain(item, at)
 		}
 		return s
 	case *ast.BoolNode:

@@ -59,10 +59,12 @@ const history = 1000
 type Book struct {
 	apply Apply
 
+	publishing sync.Mutex // held by Publish: changes take turns
+
 	mu        sync.RWMutex
 	document  gatehouse.Document // guarded by mu; what the data plane serves
 	revisions []Revision         // guarded by mu; oldest first
-	next      uint64             // guarded by mu
+	next      uint64             // guarded by publishing
 }
 
 // NewBook returns an empty book whose changes go to apply.
@@ -86,12 +88,13 @@ type Change struct {
 // Publish brings a change in force as far as the data plane takes it. It
 // reports false when there was nothing to do and nothing to say.
 func (b *Book) Publish(c Change) (Revision, bool) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	u := difference(&b.document, &c.Document)
+	b.publishing.Lock()
+	defer b.publishing.Unlock()
+	from := b.Document()
+	u := difference(&from, &c.Document)
 	u.Revision, u.Full = b.next, b.next == 1
 	empty := len(u.Plans)+len(u.Tenants)+len(u.RemovedPlans)+len(u.RemovedTenants) == 0
-	if empty && !u.Full && len(c.Problems) == 0 {
+	if empty && !u.Full && len(c.Problems.Errors()) == 0 {
 		return Revision{}, false
 	}
 	r := Revision{
@@ -116,6 +119,8 @@ func (b *Book) Publish(c Change) (Revision, bool) {
 		r.Result = Refused
 	}
 	r.Took = float64(time.Since(c.Began).Microseconds()) / 1000
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	if b.revisions = append(b.revisions, r); len(b.revisions) > history {
 		b.revisions = slices.Delete(b.revisions, 0, len(b.revisions)-history)
 	}
@@ -131,8 +136,10 @@ func (c *Change) locate(r gatehouse.Refusal) configs.Problems {
 }
 
 // settle makes next the document in force, but for the refused tenants, which
-// stay as they were. It is called with mu held.
+// stay as they were.
 func (b *Book) settle(next *gatehouse.Document, refused []gatehouse.Refusal) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	doc := gatehouse.Document{Plans: next.Plans}
 	is := func(id gatehouse.TenantID) bool {
 		return slices.ContainsFunc(refused, func(r gatehouse.Refusal) bool { return r.Tenant == id })

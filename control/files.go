@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"slices"
 	"time"
@@ -43,7 +44,7 @@ func (f *Files) Run(ctx context.Context, reload <-chan struct{}) error {
 	if err != nil {
 		return fmt.Errorf("watch %s: %w", f.path, err)
 	}
-	defer watcher.Close() //nolint:errcheck // nothing depends on it at the end
+	defer watcher.Close()
 	f.watch(watcher)
 	settle := time.NewTimer(0) // what changed between Load and here
 	due := time.Now()          // when what has been seen is read at the latest
@@ -84,12 +85,20 @@ func (f *Files) watch(w *fsnotify.Watcher) {
 	}
 	have := w.WatchList()
 	for folder := range folders {
+		for !exists(folder) && filepath.Dir(folder) != folder {
+			folder = filepath.Dir(folder) // it may be made there
+		}
 		if !slices.Contains(have, folder) {
 			if err := w.Add(folder); err != nil {
 				f.log.Debug("folder not watched", "path", folder, "error", err)
 			}
 		}
 	}
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
 }
 
 // Load reads what has changed and publishes it.
@@ -106,9 +115,6 @@ func (f *Files) Load() {
 	if usable {
 		joined := configs.Join(use...)
 		c.Document, c.Locate = joined.Document, joined.Locate
-	}
-	if len(problems.Errors()) == 0 {
-		c.Problems = nil // warnings alone are not news at every save
 	}
 	r, news := f.book.Publish(c)
 	if usable {

@@ -59,8 +59,8 @@ type Usage struct {
 	// Since is when the tenant was first metered; zero if it never was.
 	Since time.Time `json:"since,omitzero"`
 	Total Counts    `json:"total"`
-	// Routes are in the order of their ids. The id is empty for requests that
-	// matched no route.
+	// Routes are in the order of their ids. Requests that matched no route are
+	// not metered.
 	Routes []RouteUsage `json:"routes"`
 	// Principals are those with the most requests, at most TopPrincipals.
 	Principals []PrincipalUsage `json:"principals"`

@@ -50,7 +50,10 @@ func (e *Engine) compile(modules []gatehouse.Module) (*program, gatehouse.Faults
 	}
 	all := maps.Clone(e.baseline)
 	maps.Copy(all, s.parsed)
-	c := ast.NewCompiler().WithCapabilities(e.caps).WithStrict(true).WithDefaultRegoVersion(ast.RegoV1)
+	c := ast.NewCompiler().WithCapabilities(e.caps).WithStrict(true).WithDefaultRegoVersion(ast.RegoV1).
+		WithStageAfterID(ast.StageCheckRecursion, ast.CompilerStageDefinition{
+			Name: "CheckTypeSizes", MetricName: "compile_stage_check_type_sizes", Stage: checkTypeSizes,
+		})
 	if c.Compile(all); c.Failed() {
 		s.failed(c.Errors)
 		return nil, s.faults

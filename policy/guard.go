@@ -27,18 +27,11 @@ type guarding struct {
 	sources  *sources
 	compiler *ast.Compiler
 	known    func(name string) bool
-	with     bool // some rule replaces input
 	fresh    int
 }
 
 func guard[B any](s *sources, c *ast.Compiler, guards map[string]B) {
 	g := &guarding{sources: s, compiler: c, known: func(name string) bool { _, ok := guards[name]; return ok }}
-	for _, mod := range c.Modules {
-		ast.WalkWiths(mod, func(*ast.With) bool {
-			g.with = true
-			return true
-		})
-	}
 	for _, mod := range c.Modules {
 		for _, r := range mod.Rules {
 			for ; r != nil; r = r.Else {
@@ -188,7 +181,7 @@ func (g *guarding) equality(x *ast.Expr, a, b *ast.Term) []*ast.Expr {
 // grows reports whether t may be larger than what is checked already.
 func (g *guarding) grows(t *ast.Term) bool {
 	if ref, ok := t.Value.(ast.Ref); ok {
-		return g.collects(ref) || g.with && ref[0].Equal(ast.InputRootDocument)
+		return g.collects(ref)
 	}
 	return variables(t) > 1
 }

@@ -70,6 +70,9 @@ func (x *Exchange) answer(err error) {
 		x.identifyRequest()
 	}
 	x.cause, x.code = e.Err, e.Code
+	if ph, ok := codePhase[string(e.Code[3:5])]; ok {
+		x.phase = ph
+	}
 	x.resp.Release()
 	clear(x.Fields)
 	x.Fields, x.Stream, x.units = x.Fields[:0], nil, 0
@@ -87,10 +90,10 @@ func (x *Exchange) answer(err error) {
 	x.add("Cache-Control", "no-store")
 	x.add("Proxy-Status", "gatehouse; error="+token)
 	x.Fields = append(x.Fields, Field{nameRequestID, x.id})
-	switch {
-	case x.Status == 401:
+	switch x.Status {
+	case 401:
 		x.challenge(e.Code == gatehouse.CodeInvalidCredential)
-	case x.Status == 405:
+	case 405:
 		allow := "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 		if m, ok := errors.AsType[*methodError](err); ok {
 			allow = strings.Join(m.allow, ", ")

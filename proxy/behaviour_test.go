@@ -487,6 +487,40 @@ func TestExpect(t *testing.T) {
 	}
 }
 
+// A client that is told to go on and does not gives back what it held.
+func TestExpectAbandoned(t *testing.T) {
+	h := proxytest.New(t, `
+tenants:
+  - id: a
+    domain: a.test
+    limits: {concurrency: 1}
+    backends: [{id: app, endpoints: [{url: "http://a.app"}]}]
+    routes: [{id: all, match: {path: /}, auth: none, backend: app}]
+`)
+	for range 3 {
+		c := h.Dial()
+		if _, err := io.WriteString(c, "POST / HTTP/1.1\r\nHost: a.test\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		if line, err := bufio.NewReader(c).ReadString('\n'); err != nil || line != "HTTP/1.1 100 Continue\r\n" {
+			t.Fatal(line, err)
+		}
+		c.Close()
+		idle := false
+		for limit := time.Now().Add(10 * time.Second); !idle && time.Now().Before(limit); {
+			var m strings.Builder
+			h.Gateway.WriteMetrics(&m)
+			idle = strings.Contains(m.String(), "gatehouse_requests_in_flight 0\n")
+		}
+		if !idle {
+			t.Fatal("the request is still in flight")
+		}
+	}
+	if s := status(get(h, "a.test", "/")); s != "200" {
+		t.Errorf("after three abandoned bodies: %s", s)
+	}
+}
+
 // A head that does not fit or does not come is refused, and said to be.
 func TestHeadBounds(t *testing.T) {
 	h := proxytest.New(t, "tenants:"+one("a", "a.test", "a.app"), proxytest.Options{Config: func(c *proxy.Config) {

@@ -3,7 +3,6 @@ package proxy
 import (
 	"io"
 	"net/netip"
-	"sync"
 	"time"
 
 	"github.com/gatehouse-gateway/gatehouse"
@@ -98,11 +97,12 @@ type Exchange struct {
 // Field is one header line of an answer. Its slices hold until Finish.
 type Field struct{ Name, Value []byte }
 
-var exchanges = sync.Pool{New: func() any { return new(Exchange) }}
-
 // NewExchange returns an exchange that begins now. Release gives it back.
 func (g *Gateway) NewExchange() *Exchange {
-	x := exchanges.Get().(*Exchange)
+	x, ok := g.exchanges.Get().(*Exchange)
+	if !ok {
+		x = new(Exchange)
+	}
 	x.gateway, x.start = g, time.Now()
 	x.closing = g.draining.Load()
 	x.sampled = g.metrics.sample()
@@ -112,6 +112,7 @@ func (g *Gateway) NewExchange() *Exchange {
 // Release makes the exchange's memory free for another. Nothing of it may be
 // used afterwards.
 func (x *Exchange) Release() {
+	g := x.gateway
 	x.In.Reset()
 	x.resp.Release()
 	clear(x.Fields)
@@ -119,7 +120,7 @@ func (x *Exchange) Release() {
 		In: x.In, Fields: x.Fields[:0], resp: x.resp,
 		id: x.id[:0], trace: x.trace[:0], head: x.head[:0], scratch: x.scratch[:0],
 	}
-	exchanges.Put(x)
+	g.exchanges.Put(x)
 }
 
 // SetHead gives the parts of a request head as they were received.

@@ -3,13 +3,16 @@ package proxy_test
 import (
 	"encoding"
 	"encoding/json"
+	"fmt"
 	"maps"
+	"net"
 	"os"
 	"path/filepath"
 	"reflect"
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -40,13 +43,11 @@ var elsewhere = map[string]string{
 	"tenants.backends.timeouts.first_byte":    "proxy/upstream: TestDeadlines",
 	"tenants.backends.timeouts.idle":          "proxy/upstream: TestIdle",
 	"tenants.backends.retries.budget":         "proxy/upstream: TestRetryBudget",
-	"tenants.backends.max_connections":        "proxy/upstream: TestMaxConnections",
 	"tenants.identity.jwt.jwks_url":           "proxy/identity: TestKeySetsOverHTTP",
 
-	// Requests at the same time, which scenarios do not have.
-	"plans.limits.concurrency":          "ratelimit: TestConcurrencyRace",
-	"tenants.limits.concurrency":        "ratelimit: TestVerdict",
-	"tenants.routes.limits.concurrency": "ratelimit: TestVerdict",
+	// Where a hash leads is not the same in two gateways.
+	"tenants.backends.balance": "proxy: TestHash",
+	"tenants.backends.hash_by": "proxy: TestHash",
 
 	// Refused on a route: the golden limit-route.
 	"tenants.routes.limits.max_concurrent_users":   "cmd/gatehouse: TestFaults",
@@ -131,15 +132,13 @@ func hasTest(t *testing.T, dir, name string) bool {
 }
 
 // A field's scenario is two documents that differ in this field only, and
-// requests whose answers differ. They run by a clock that stands still.
+// requests whose answers differ. A request called meanwhile is sent while all
+// those before it are still unanswered. Time passes only while all wait.
 func TestFields(t *testing.T) {
 	files, err := filepath.Glob("testdata/fields/*.txtar")
 	if err != nil || len(files) == 0 {
 		t.Fatal("no scenarios", err)
 	}
-	// fasthttp has one goroutine that tells the date, for good: it must not
-	// be started by a bubble.
-	_ = new(fasthttp.ResponseHeader).Header()
 	expand := credentials(t)
 	for _, file := range files {
 		field := strings.TrimSuffix(filepath.Base(file), ".txtar")
@@ -148,11 +147,12 @@ func TestFields(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			var requests, documents []string
+			var documents []string
+			var requests []request
 			for _, f := range a.Files {
 				switch f.Name {
-				case "request":
-					requests = append(requests, expand(string(f.Data)))
+				case "request", "meanwhile":
+					requests = append(requests, request{expand(string(f.Data)), f.Name == "meanwhile"})
 				case "one.yaml", "two.yaml":
 					documents = append(documents, expand(string(f.Data)))
 				}
@@ -186,30 +186,92 @@ func TestFields(t *testing.T) {
 	}
 }
 
-// answers sends the requests, one after the other, to a gateway of its own
-// and returns what tells answers apart: the status, the fields of limits and
-// challenges, the error's code, and what the backend saw of the request.
-func answers(t *testing.T, document string, requests []string) string {
+type request struct {
+	text      string
+	meanwhile bool
+}
+
+// answers sends the requests to a gateway of its own and returns what tells
+// answers apart: the status, the fields of limits and challenges, the error's
+// code, and what the backend saw of the request.
+func answers(t *testing.T, document string, requests []request) string {
 	t.Helper()
-	var all strings.Builder
+	got := make([]string, len(requests))
+	bubble(t, document, func(h *proxytest.Harness) {
+		var all sync.WaitGroup
+		for i, r := range requests {
+			if !r.meanwhile {
+				all.Wait()
+			}
+			all.Go(func() { got[i] = h.Do(r.text) })
+			synctest.Wait()
+		}
+		all.Wait()
+	})
+	var told strings.Builder
+	for line := range strings.Lines(strings.Join(got, "\n")) {
+		if telling.MatchString(line) {
+			told.WriteString(codeOnly.ReplaceAllString(line, "$1"))
+		}
+	}
+	return told.String()
+}
+
+// bubble runs use over a gateway with a clock of its own. Of its backends
+// dead.test refuses connections and slow.test answers after ten seconds.
+func bubble(t *testing.T, document string, use func(*proxytest.Harness)) {
+	t.Helper()
+	// fasthttp has one goroutine that tells the date, for good: it must not
+	// be started by a bubble.
+	_ = new(fasthttp.ResponseHeader).Header()
+	slow := func(c net.Conn) {
+		<-time.After(10 * time.Second)
+		proxytest.Answer("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nlate\n")(c)
+	}
 	synctest.Test(t, func(t *testing.T) {
 		// Runs after the gateway has shut down: fasthttp's workers look
 		// whether they are still needed only now and then.
 		t.Cleanup(func() { <-time.After(time.Minute) })
-		h := proxytest.New(t, document, proxytest.Options{Config: config, Backends: map[string]proxytest.Script{"dead.test:80": nil}})
-		for _, r := range requests {
-			for line := range strings.Lines(h.Do(r)) {
-				if telling.MatchString(line) {
-					all.WriteString(codeOnly.ReplaceAllString(line, "$1"))
+		use(proxytest.New(t, document, proxytest.Options{
+			Config: config, Backends: map[string]proxytest.Script{"dead.test:80": nil, "slow.test:80": slow},
+		}))
+	})
+}
+
+// Equal values go to one endpoint, different ones to all.
+func TestHash(t *testing.T) {
+	f := func(balance string, want int) {
+		t.Helper()
+		reached := map[string]bool{}
+		document := `tenants:
+  - id: studio
+    domain: studio.test
+    backends: [{id: app, endpoints: [{url: "http://one.test"}, {url: "http://two.test"}], ` + balance + `}]
+    routes: [{id: all, match: {path: /}, auth: none, backend: app}]
+`
+		bubble(t, document, func(h *proxytest.Harness) {
+			for i := range 64 {
+				answer := h.Do(fmt.Sprintf("GET / HTTP/1.1\nHost: studio.test\nX-Same: a\nX-Other: %d\n\n", i))
+				for _, endpoint := range []string{"one.test", "two.test"} {
+					if strings.Contains(answer, "\n"+endpoint+":80: GET") {
+						reached[endpoint] = true
+					}
 				}
 			}
+		})
+		if len(reached) != want {
+			t.Errorf("%s: %v are reached, want %d", balance, reached, want)
 		}
-	})
-	return all.String()
+	}
+	f("balance: round_robin", 2)
+	f("balance: consistent_hash", 1) // one address
+	f(`balance: consistent_hash, hash_by: "header:X-Same"`, 1)
+	f(`balance: consistent_hash, hash_by: "header:X-Other"`, 2)
+	f(`balance: consistent_hash, hash_by: "header:X-None"`, 1)
 }
 
 var (
-	telling  = regexp.MustCompile(`^(HTTP/|RateLimit|Retry-After|WWW-|X-Units|X-Gatehouse|Host|\{|[a-z]+\.test:)`)
+	telling  = regexp.MustCompile(`^(HTTP/|RateLimit|Retry-After|WWW-|X-Units|X-Gatehouse|Host|\{|[a-z]+\.test:|late)`)
 	codeOnly = regexp.MustCompile(`^\{.*"code":"(GH-[A-Z]+-\d+)".*\}`)
 )
 

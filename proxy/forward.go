@@ -159,6 +159,9 @@ func (g *Gateway) clientAddress(x *Exchange) netip.Addr {
 	if len(g.trusted) == 0 || !g.trusts(x.Peer) {
 		return x.Peer
 	}
+	if proto, n := x.In.Sole("X-Forwarded-Proto"); n == 1 && ingress.EqualFold(proto, "https") {
+		x.TLS = true // terminated in front
+	}
 	client := x.Peer
 	for i := len(x.In.Fields) - 1; i >= 0; i-- {
 		if x.In.Fields[i].Kind != ingress.ForwardedFor {

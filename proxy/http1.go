@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"strings"
 
 	"github.com/gatehouse-gateway/gatehouse"
 	"github.com/valyala/fasthttp"
@@ -43,9 +44,34 @@ type quiet struct{}
 
 func (quiet) Printf(string, ...any) {}
 
-// exchangeKey is where an exchange waits between the two halves of a request
+// parkedKey is where an exchange waits between the two halves of a request
 // with Expect: 100-continue.
-const exchangeKey = "gatehouse.exchange"
+const parkedKey = "gatehouse.parked"
+
+// parked is a cleared exchange whose client has been told to go on. fasthttp
+// closes it with the request, so that what it holds is given back even when
+// the body never comes and no handler runs.
+type parked struct{ x *Exchange }
+
+// take returns the exchange; whoever takes it finishes it.
+func (p *parked) take() *Exchange {
+	if p == nil {
+		return nil
+	}
+	x := p.x
+	p.x = nil
+	return x
+}
+
+// Close ends an exchange that nobody took.
+func (p *parked) Close() error {
+	if x := p.take(); x != nil {
+		x.Close, x.failure = true, "client_gone"
+		x.gateway.Finish(x, nil)
+		x.Release()
+	}
+	return nil
+}
 
 // begin makes the exchange of a request.
 func (g *Gateway) begin(ctx *fasthttp.RequestCtx) *Exchange {
@@ -67,7 +93,8 @@ func addressOf(a net.Addr) netip.Addr {
 }
 
 func (g *Gateway) serveHTTP1(ctx *fasthttp.RequestCtx) {
-	x, _ := ctx.UserValue(exchangeKey).(*Exchange)
+	p, _ := ctx.UserValue(parkedKey).(*parked)
+	x := p.take()
 	if x == nil {
 		x = g.begin(ctx)
 		if !g.Begin(x) {
@@ -90,7 +117,7 @@ func (g *Gateway) expectHTTP1(ctx *fasthttp.RequestCtx) int {
 		x.writeHTTP1(ctx)
 		return status
 	}
-	ctx.SetUserValue(exchangeKey, x)
+	ctx.SetUserValue(parkedKey, &parked{x})
 	return fasthttp.StatusContinue
 }
 
@@ -152,10 +179,16 @@ func (g *Gateway) refuseHTTP1(ctx *fasthttp.RequestCtx, err error) {
 	} else if e, ok := errors.AsType[net.Error](err); ok && e.Timeout() {
 		code, message = gatehouse.CodeRequestTimeout, "the request head did not arrive in time"
 	}
-	x := g.begin(ctx)
-	x.rawMethod, x.rawTarget, x.rawProtocol = nil, nil, nil
+	p, _ := ctx.UserValue(parkedKey).(*parked)
+	x := p.take()
+	if x == nil {
+		x = g.begin(ctx)
+		x.rawMethod, x.rawTarget, x.rawProtocol = nil, nil, nil
+		g.metrics.inFlight.Add(1)
+	} else {
+		message = strings.Replace(message, "head", "body", 1)
+	}
 	x.Close = true
-	g.metrics.inFlight.Add(1)
 	x.answer(&gatehouse.Error{Code: code, Message: message, Err: err})
 	x.writeHTTP1(ctx)
 }

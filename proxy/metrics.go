@@ -2,6 +2,8 @@ package proxy
 
 import (
 	"io"
+	"maps"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -48,7 +50,7 @@ var (
 	applyBuckets   = []float64{1e-4, 5e-4, 1e-3, 5e-3, 0.01, 0.05, 0.1, 0.5, 1, 5}
 )
 
-func newGauges(g *Gateway) *gauges {
+func newGauges() *gauges {
 	s := metrics.NewSet()
 	m := &gauges{set: s, refused: map[gatehouse.Code]*metrics.Counter{}}
 	for class := 1; class <= 5; class++ {
@@ -60,9 +62,6 @@ func newGauges(g *Gateway) *gauges {
 			continue // the control plane's
 		}
 		_, slug, _ := strings.Cut(p.Type, "#")
-		if code == gatehouse.CodeOverloaded {
-			slug = "overloaded" // shares its type with the capacity limits
-		}
 		m.refused[code] = s.NewCounter(`gatehouse_requests_total{phase="` + ph.String() + `",outcome="` + slug + `"}`)
 	}
 	m.aborted = s.NewCounter("gatehouse_responses_aborted_total")
@@ -78,33 +77,26 @@ func newGauges(g *Gateway) *gauges {
 	m.refusals = s.NewCounter("gatehouse_updates_refused_tenants_total")
 	m.applyDuration = s.NewPrometheusHistogramExt("gatehouse_update_duration_seconds", applyBuckets)
 
-	gauge := func(name string, f func() float64) { s.NewGauge(name, f) }
-	gauge("gatehouse_requests_in_flight", func() float64 { return float64(m.inFlight.Load()) })
-	gauge("gatehouse_connections_open", func() float64 { return float64(g.server.GetOpenConnectionsCount()) })
-	gauge("gatehouse_connections_rejected", func() float64 { return float64(g.server.GetRejectedConnectionsCount()) })
-	gauge("gatehouse_config_revision", func() float64 { return float64(g.revision.Load()) })
-	gauge("gatehouse_tenants", func() float64 { return float64(g.counts().tenants) })
-	gauge("gatehouse_upstream_dials_total", func() float64 { return float64(g.counts().dials) })
-	gauge(`gatehouse_upstream_connections{state="open"}`, func() float64 { return float64(g.counts().open) })
-	gauge(`gatehouse_upstream_connections{state="idle"}`, func() float64 { return float64(g.counts().idle) })
-	gauge("gatehouse_endpoints_unhealthy", func() float64 { return float64(g.counts().unhealthy) })
 	return m
 }
 
 // counts sums what the tenants' backends hold.
-type counts struct{ tenants, dials, open, idle, unhealthy int64 }
+type counts struct{ tenants, open, idle, unhealthy uint64 }
 
 func (g *Gateway) counts() counts {
 	g.mu.Lock()
-	defer g.mu.Unlock()
-	var c counts
-	for _, s := range g.slots {
-		c.tenants++
-		for _, b := range s.table.Load().backends {
+	slots := slices.Collect(maps.Values(g.slots))
+	g.mu.Unlock()
+	c := counts{tenants: uint64(len(slots))}
+	for _, s := range slots {
+		t := s.table.Load()
+		if t == nil {
+			continue // removed meanwhile
+		}
+		for _, b := range t.backends {
 			for _, e := range b.Stats().Endpoints {
-				c.dials += int64(e.Dials) //nolint:gosec // a count of dials
-				c.open += int64(e.Open)
-				c.idle += int64(e.Idle)
+				c.open += uint64(e.Open)
+				c.idle += uint64(e.Idle)
 				if !e.Healthy {
 					c.unhealthy++
 				}
@@ -155,4 +147,17 @@ func (m *gauges) applied(out *gatehouse.Outcome, took time.Duration) {
 }
 
 // WriteMetrics writes the gateway's metrics in the Prometheus text format.
-func (g *Gateway) WriteMetrics(w io.Writer) { g.metrics.set.WritePrometheus(w) }
+func (g *Gateway) WriteMetrics(w io.Writer) {
+	g.metrics.set.WritePrometheus(w)
+	c := g.counts()
+	metrics.WriteGaugeUint64(w, "gatehouse_requests_in_flight", uint64(g.metrics.inFlight.Load()))
+	metrics.WriteGaugeUint64(w, "gatehouse_connections_open", uint64(g.server.GetOpenConnectionsCount()))
+	metrics.WriteCounterUint64(w, "gatehouse_connections_rejected_total", uint64(g.server.GetRejectedConnectionsCount()))
+	metrics.WriteGaugeUint64(w, "gatehouse_config_revision", g.revision.Load())
+	metrics.WriteGaugeUint64(w, "gatehouse_tenants", c.tenants)
+	metrics.WriteCounterUint64(w, "gatehouse_upstream_dials_total", g.upstream.Dials())
+	metrics.WriteGaugeUint64(w, `gatehouse_upstream_connections{state="open"}`, c.open)
+	metrics.WriteGaugeUint64(w, `gatehouse_upstream_connections{state="idle"}`, c.idle)
+	metrics.WriteGaugeUint64(w, "gatehouse_endpoints_unhealthy", c.unhealthy)
+	metrics.WriteCounterUint64(w, "gatehouse_access_log_lost_bytes_total", uint64(g.access.lostBytes()))
+}

@@ -16,10 +16,10 @@ type recorder struct {
 	mu  sync.Mutex
 	w   io.Writer // guarded by mu; nil: off
 	buf []byte    // guarded by mu
-	// failed is the first error of w, guarded by mu. Records after it are
-	// counted in lost.
-	failed error
-	lost   int
+	// failing is told when w begins to fail. It is set before the first write.
+	failing func(error)
+	broken  bool  // the last write failed; guarded by mu
+	lost    int64 // bytes of records that could not be written; guarded by mu
 }
 
 const (
@@ -55,17 +55,21 @@ func (r *recorder) flushLocked() {
 	if len(r.buf) == 0 {
 		return
 	}
-	if _, err := r.w.Write(r.buf); err != nil && r.failed == nil {
-		r.failed = err
+	n, err := r.w.Write(r.buf)
+	if err != nil {
+		r.lost += int64(len(r.buf) - n)
+		if !r.broken {
+			r.failing(err)
+		}
 	}
+	r.broken = err != nil
 	r.buf = r.buf[:0]
 }
 
-// health returns the first error of writing, if any.
-func (r *recorder) health() error {
+func (r *recorder) lostBytes() int64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.failed
+	return r.lost
 }
 
 // write adds the record of a finished exchange.

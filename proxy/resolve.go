@@ -105,7 +105,7 @@ func (g *Gateway) identify(x *Exchange) error {
 	}
 	v := x.table.verifier
 	header := v.KeyHeader()
-	if header == "" {
+	if header == "" || x.domain != nil { // as resolve read it
 		header = gatehouse.DefaultKeyHeader
 	}
 	key, token, err := x.credentials(header)

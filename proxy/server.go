@@ -59,6 +59,7 @@ type Gateway struct {
 	idle      time.Duration // of the client's connection
 	revision  atomic.Uint64 // of the last update applied
 	draining  atomic.Bool   // set once, by Shutdown
+	exchanges sync.Pool     // of *Exchange
 
 	mu        sync.Mutex // guards the rest, and the writing of tables
 	slots     map[gatehouse.TenantID]*slot
@@ -79,9 +80,13 @@ func New(cfg Config, p Parts) (*Gateway, error) {
 	if g.headers == "" {
 		g.headers = HeadersIETF
 	}
-	g.keySets = identity.NewKeySets(&http.Transport{DialContext: g.upstream.Dial, ForceAttemptHTTP2: true, TLSHandshakeTimeout: 10 * time.Second}, func(url string, err error) {
-		g.log.Warn("key set not refreshed", "url", url, "error", err)
+	transport := &http.Transport{DialContext: g.upstream.Dial, ForceAttemptHTTP2: true, TLSHandshakeTimeout: 10 * time.Second}
+	g.keySets = identity.NewKeySets(transport, func(url string, err error) {
+		if err != nil {
+			g.log.Warn("key set not refreshed", "url", url, "error", err)
+		}
 	})
+	g.access.failing = func(err error) { g.log.Error("access log cannot be written; records are lost", "error", err) }
 	platform := map[string]*slot{}
 	for i := range cfg.PlatformDomains {
 		d := &cfg.PlatformDomains[i]
@@ -92,7 +97,7 @@ func New(cfg Config, p Parts) (*Gateway, error) {
 	}
 	g.hosts.Change(platform, nil)
 	g.server = g.newServer()
-	g.metrics = newGauges(g)
+	g.metrics = newGauges()
 	return g, nil
 }
 

@@ -135,6 +135,7 @@ func (c *config) validate() gatehouse.Faults {
 	fault(c.Control.URL != "", "/control/url", "a remote control plane "+later, "leave it out")
 	fault(c.Control.TokenFile != "", "/control/token_file", "a remote control plane "+later, "leave it out")
 	fault(c.Store.URL != defaultStore, "/store/url", "a store "+later, "leave it out: tenants come from files")
+	fault(c.Limits.Mode == "exact", "/limits/mode", "mode exact belongs to a shared store, which "+later, "leave it out")
 	fault(c.Limits.Redis != "", "/limits/redis", "a shared store of limits "+later, "leave it out: limits are held in the process")
 	fault(len(c.Metering.Sinks) > 0, "/metering/sinks", "a usage sink "+later, "leave it out: usage is kept under data")
 	fault(c.Telemetry.OTLP != "", "/telemetry/otlp", "OpenTelemetry "+later, "leave it out")

@@ -180,7 +180,7 @@ func assemble(s *streams, cfg *config) (_ *process, err error) {
 	p.files = control.NewFiles(cfg.Tenants, book, p.log)
 	p.api = &http.Server{
 		Handler: api.Handler(api.Parts{
-			Book: book, Meter: p.meter, Log: p.log,
+			Book: book, Meter: p.meter, Log: p.log, Loopback: isLoopback(p.control.Addr()),
 			Checks:  []api.Check{{Name: "configuration", State: p.gateway.Ready}, {Name: "metering", State: p.meter.Health}},
 			Metrics: []func(io.Writer){p.gateway.WriteMetrics, writeProcessMetrics},
 		}),
@@ -188,6 +188,11 @@ func assemble(s *streams, cfg *config) (_ *process, err error) {
 		ErrorLog: slog.NewLogLogger(p.log.Handler(), slog.LevelWarn),
 	}
 	return p, nil
+}
+
+func isLoopback(a net.Addr) bool {
+	tcp, ok := a.(*net.TCPAddr)
+	return ok && tcp.IP.IsLoopback()
 }
 
 // abandon closes what assemble had opened.

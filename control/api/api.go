@@ -6,7 +6,9 @@ import (
 	"encoding/json"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -25,6 +27,10 @@ type Parts struct {
 	// Metrics write the text format of Prometheus, in turn.
 	Metrics []func(io.Writer)
 	Log     *slog.Logger
+	// Loopback says that the listener is bound to loopback. Requests are then
+	// refused unless their Host is an address or localhost: a page in a
+	// browser that has its own name resolve to loopback learns nothing.
+	Loopback bool
 }
 
 // Check is one condition of readiness.
@@ -56,7 +62,24 @@ func Handler(p Parts) http.Handler {
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
 		s.fail(w, http.StatusNotFound, gatehouse.CodeNotFound, "there is nothing at this path")
 	})
-	return mux
+	if !p.Loopback {
+		return mux
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !local(r.Host) {
+			s.fail(w, http.StatusMisdirectedRequest, gatehouse.CodeNotFound, "this listener answers to localhost and addresses only")
+			return
+		}
+		mux.ServeHTTP(w, r)
+	})
+}
+
+func local(host string) bool {
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	_, err := netip.ParseAddr(strings.Trim(host, "[]"))
+	return err == nil || host == "localhost" || strings.HasSuffix(host, ".localhost")
 }
 
 func (s *server) live(w http.ResponseWriter, _ *http.Request) {

@@ -34,13 +34,19 @@ func TestHandler(t *testing.T) {
 	meter.Tenant("a").Series("r", nil).Count(200, 1, 2, 0, 0)
 	var state error
 	h := Handler(Parts{
-		Book: book, Meter: meter, Log: slog.New(slog.DiscardHandler),
+		Loopback: true, Book: book, Meter: meter, Log: slog.New(slog.DiscardHandler),
 		Checks:  []Check{{"always", func() error { return nil }}, {"sometimes", func() error { return state }}},
 		Metrics: []func(io.Writer){func(w io.Writer) { _, _ = io.WriteString(w, "one 1\n") }, func(w io.Writer) { _, _ = io.WriteString(w, "two 2\n") }},
 	})
 	get := func(method, path string) string {
 		w := httptest.NewRecorder()
-		h.ServeHTTP(w, httptest.NewRequest(method, path, http.NoBody))
+		r := httptest.NewRequest(method, path, http.NoBody)
+		r.Host = "127.0.0.1:9090"
+		if host, rest, ok := strings.Cut(path, "!"); ok {
+			r = httptest.NewRequest(method, rest, http.NoBody)
+			r.Host = host
+		}
+		h.ServeHTTP(w, r)
 		return w.Result().Status + " " + w.Header().Get("Content-Type") + " " + w.Header().Get("Allow") + "\n" + w.Body.String()
 	}
 	for _, tt := range []struct {
@@ -63,6 +69,9 @@ func TestHandler(t *testing.T) {
 		{"GET /api/v1/tenants/c/usage/", nil, []string{"404 Not Found"}},
 		{"GET /api/v1/revisions/", nil, []string{`"revision": 1`, `"result": "applied"`, `"source": "test"`}},
 		{"POST /api/v1/tenants/", nil, []string{"405 Method Not Allowed application/problem+json GET, HEAD", "read-only"}},
+		{"GET localhost:9090!/livez", nil, []string{"200 OK"}},
+		{"GET [::1]!/livez", nil, []string{"200 OK"}},
+		{"GET rebound.example!/livez", nil, []string{"421 Misdirected Request"}},
 		{"GET /other", nil, []string{"404 Not Found application/problem+json"}},
 	} {
 		state = tt.state

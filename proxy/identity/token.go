@@ -24,10 +24,10 @@ const (
 )
 
 const (
-	tokenRefused  = "the token is not valid"
-	tokenExpired  = "the token has expired"
-	tokenIssuer   = "the token's issuer is not accepted here"
-	tokenElsewere = "the token belongs to another tenant"
+	tokenRefused   = "the token is not valid"
+	tokenExpired   = "the token has expired"
+	tokenIssuer    = "the token's issuer is not accepted here"
+	tokenElsewhere = "the token belongs to another tenant"
 )
 
 var (
@@ -237,7 +237,7 @@ func (t *tokens) accept(by *issuer, c claims, now time.Time) (*Verified, time.Ti
 	}
 	if by.tenantClaim != "" {
 		if v, ok := c[by.tenantClaim]; ok && v != string(t.tenant) {
-			return nil, notBefore, &gatehouse.Error{Code: gatehouse.CodeForeignCredential, Message: tokenElsewere, Err: errTenantClaim}
+			return nil, notBefore, &gatehouse.Error{Code: gatehouse.CodeForeignCredential, Message: tokenElsewhere, Err: errTenantClaim}
 		}
 	}
 	scopes := c.words("scope")

@@ -3,6 +3,7 @@ package upstream
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -19,15 +20,14 @@ var kibibyte = fmt.Sprintf("HTTP/1.1 200 OK\r\nDate: Mon, 23 Nov 2026 10:00:00 G
 // echoless answers each request without allocating.
 func echoless(answer string) func(int, *peer) {
 	return func(_ int, p *peer) {
-		r := bufio.NewReader(p.Conn)
-		out := []byte(answer)
+		r, out := bufio.NewReader(p), []byte(answer)
 		for {
 			line, err := r.ReadSlice('\n')
 			if err != nil {
 				return
 			}
 			if len(line) == 2 {
-				p.Conn.Write(out)
+				_, _ = p.Write(out)
 			}
 		}
 	}
@@ -69,9 +69,11 @@ func TestAllocations(t *testing.T) {
 			t.Fatal(err)
 		}
 		for {
-			if _, err := resp.Read(p); err == io.EOF {
+			_, err := resp.Read(p)
+			if errors.Is(err, io.EOF) {
 				break
-			} else if err != nil {
+			}
+			if err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -83,13 +85,13 @@ func TestAllocations(t *testing.T) {
 	f("small body", live(t, gatehouse.Backend{}, backend(t, func(_ int, p *peer) {
 		in, out := make([]byte, 4096), []byte(kibibyte)
 		for n := 0; ; {
-			more, err := p.Conn.Read(in)
+			more, err := p.Read(in)
 			if err != nil {
 				return
 			}
 			if n += more; n == len(req.Head)+1000 {
 				n = 0
-				p.Conn.Write(out)
+				_, _ = p.Write(out)
 			}
 		}
 	})), func(b *Backend, _ *Request, resp *Response) {

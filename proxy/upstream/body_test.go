@@ -97,7 +97,7 @@ func TestBodyIsPreserved(t *testing.T) {
 			w := httputil.NewChunkedWriter(&answer)
 			for rest := body; len(rest) > 0; {
 				n := rapid.IntRange(1, min(len(rest), 9000)).Draw(rt, "chunk")
-				w.Write(rest[:n])
+				_, _ = w.Write(rest[:n])
 				rest = rest[n:]
 			}
 			w.Close()
@@ -111,7 +111,7 @@ func TestBodyIsPreserved(t *testing.T) {
 			for p.request() != "" {
 				for rest := answer.Bytes(); len(rest) > 0; {
 					n := min(piece, len(rest))
-					p.Write(rest[:n])
+					p.send(string(rest[:n]))
 					rest = rest[n:]
 				}
 			}
@@ -180,7 +180,7 @@ func (p *peer) readBody(head string) ([]byte, error) {
 	if strings.Contains(head, "chunked") {
 		body, err := io.ReadAll(httputil.NewChunkedReader(p.r))
 		if err == nil {
-			p.r.Discard(len("\r\n"))
+			_, err = p.r.Discard(len("\r\n"))
 		}
 		return body, err
 	}

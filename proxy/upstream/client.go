@@ -19,6 +19,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gatehouse-gateway/gatehouse"
@@ -46,6 +47,7 @@ type Client struct {
 	log     *slog.Logger
 	clock   clock
 	buffers buffers
+	dials   atomic.Uint64  // of all endpoints, those that are gone among them
 	checks  sync.WaitGroup // the health checks' goroutines
 
 	mu        sync.Mutex             // guards the below, refs of endpoints and of checks
@@ -124,6 +126,10 @@ func (c *Client) Backend(tenant gatehouse.TenantID, doc gatehouse.Backend, prev 
 func (c *Client) Dial(ctx context.Context, network, addr string) (net.Conn, error) {
 	return c.dial(ctx, network, addr)
 }
+
+// Dials returns how many connections were opened for requests, or tried to,
+// since the client was made.
+func (c *Client) Dials() uint64 { return c.dials.Load() }
 
 // retire takes back b's references, and closes what no backend refers to.
 func (c *Client) retire(b *Backend) {

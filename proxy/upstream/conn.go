@@ -198,7 +198,7 @@ func (c *conn) moreHead(by, span time.Duration) error {
 // block, and which HTTP's own framing makes needless.
 func (c *conn) close() {
 	if c.gate != nil {
-		c.gate.Conn.Close()
+		c.gate.Close()
 		return
 	}
 	c.nc.Close()

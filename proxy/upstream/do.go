@@ -185,6 +185,7 @@ func (b *Backend) connection(e *endpoint, fresh bool, resp *Response) (*conn, *E
 	}
 	if c == nil {
 		e.dials.Add(1)
+		b.client.dials.Add(1)
 		var failed *Error
 		if c, failed = e.dial(context.Background(), b.client.clock.at(by)); failed != nil {
 			e.pool.vacate(b.limit)

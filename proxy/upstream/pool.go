@@ -60,10 +60,10 @@ func (p *pool) take(limit int, fresh bool, by time.Duration) (*conn, error) {
 	w := &waiter{make(chan *conn, 1)}
 	p.waiting = append(p.waiting, w)
 	p.mu.Unlock()
-	return p.wait(w, limit, by)
+	return p.wait(w, by)
 }
 
-func (p *pool) wait(w *waiter, limit int, by time.Duration) (*conn, error) {
+func (p *pool) wait(w *waiter, by time.Duration) (*conn, error) {
 	timeout := time.NewTimer(by - p.clock.now())
 	defer timeout.Stop()
 	var c *conn

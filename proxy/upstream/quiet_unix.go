@@ -9,9 +9,9 @@ func quiet(fd uintptr) bool {
 	var one [1]byte
 	for {
 		_, _, err := syscall.Recvfrom(int(fd), one[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
-		if err == syscall.EINTR { //nolint:errorlint // an Errno is compared
+		if err == syscall.EINTR {
 			continue
 		}
-		return err == syscall.EAGAIN //nolint:errorlint // an Errno is compared
+		return err == syscall.EAGAIN
 	}
 }

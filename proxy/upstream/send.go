@@ -48,12 +48,14 @@ func (c *conn) watch(h *head, idle time.Duration) error {
 		w.done = make(chan error, 1)
 		w.run = func() {
 			err := c.readHead(w.head, never, 0)
+			// A deadline cannot be set on a closed connection alone, and there
+			// nothing waits.
 			if err == nil && w.head.status < 400 && !w.head.close {
 				w.verdict.Store(answered)
-				c.nc.SetWriteDeadline(time.Now().Add(w.patience))
+				_ = c.nc.SetWriteDeadline(time.Now().Add(w.patience))
 			} else {
 				w.verdict.Store(decided)
-				c.nc.SetWriteDeadline(longAgo)
+				_ = c.nc.SetWriteDeadline(longAgo)
 			}
 			w.done <- err
 		}
@@ -85,7 +87,7 @@ func (c *conn) send(req *Request, h *head, b *Backend) (whole bool, during phase
 	default:
 		c.readBy += parting
 	}
-	c.nc.SetReadDeadline(c.clock.at(c.readBy))
+	_ = c.nc.SetReadDeadline(c.clock.at(c.readBy)) // as in watch
 	answer := <-c.watcher.done
 	c.writeBy = 0
 	switch {
@@ -117,7 +119,7 @@ func (c *conn) copyBody(req *Request, idle time.Duration) error {
 		left -= int64(n)
 		piece := room[:n]
 		if chunked {
-			piece = frame(buf.b, lead, n, err == io.EOF) //nolint:errorlint // io.Reader's contract
+			piece = frame(buf.b, lead, n, err == io.EOF)
 		}
 		if len(piece) > 0 {
 			if err := c.push(piece, idle); err != nil {
@@ -125,11 +127,11 @@ func (c *conn) copyBody(req *Request, idle time.Duration) error {
 			}
 		}
 		switch {
-		case err == io.EOF && chunked: //nolint:errorlint // io.Reader's contract
+		case err == io.EOF && chunked:
 			return nil
-		case err == io.EOF && left > 0: //nolint:errorlint // io.Reader's contract
+		case err == io.EOF && left > 0:
 			return bodyError(io.ErrUnexpectedEOF)
-		case err != nil && err != io.EOF: //nolint:errorlint // io.Reader's contract
+		case err != nil && err != io.EOF:
 			return bodyError(err)
 		case n > 0:
 			empty = 0

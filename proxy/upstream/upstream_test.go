@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -40,13 +41,13 @@ func (p *peer) request() string {
 	}
 }
 
-func (p *peer) send(s string) { io.WriteString(p.Conn, s) }
+func (p *peer) send(s string) { _, _ = io.WriteString(p, s) }
 
 // reset makes Close send RST.
-func (p *peer) reset() { p.Conn.(*net.TCPConn).SetLinger(0) }
+func (p *peer) reset() { _ = p.Conn.(*net.TCPConn).SetLinger(0) }
 
 // hold waits for the other side to close.
-func (p *peer) hold() { io.Copy(io.Discard, p.r) }
+func (p *peer) hold() { _, _ = io.Copy(io.Discard, p.r) }
 
 // backend listens on loopback and runs serve for each connection, which is
 // numbered from 1 and closed when serve returns.
@@ -157,7 +158,10 @@ func outcome(b *Backend, req *Request) string {
 }
 
 func failureText(err error) string {
-	e := err.(*Error)
+	e, ok := errors.AsType[*Error](err)
+	if !ok {
+		return "not an *Error: " + err.Error()
+	}
 	s := string(e.Code) + " " + e.Token
 	if e.RequestBody {
 		s += " request-body"
