@@ -70,8 +70,10 @@ func (v *validation) id(at, kind, id string) {
 // unique faults an id that seen has already, and notes where it was first.
 func unique[K ~string](v *validation, seen map[K]string, id K, at, kind string) {
 	if first, dup := note(seen, id, at); dup && id != "" {
-		v.faults = append(v.faults, Fault{Pointer: at, Also: first,
-			Reason: fmt.Sprintf("%s %q is defined twice", kind, clip(string(id)))})
+		v.faults = append(v.faults, Fault{
+			Pointer: at, Also: first,
+			Reason: fmt.Sprintf("%s %q is defined twice", kind, clip(string(id))),
+		})
 	}
 }
 
@@ -144,8 +146,10 @@ func (v *validation) hosts(at string, t *Tenant, seen map[string]string) {
 			return
 		}
 		if first, dup := note(seen, host, at); dup {
-			v.faults = append(v.faults, Fault{Pointer: at, Also: first,
-				Reason: fmt.Sprintf("host %q is claimed twice", host), Hint: "a host belongs to one tenant"})
+			v.faults = append(v.faults, Fault{
+				Pointer: at, Also: first,
+				Reason: fmt.Sprintf("host %q is claimed twice", host), Hint: "a host belongs to one tenant",
+			})
 		}
 	}
 	if t.Domain != "" {

@@ -118,7 +118,7 @@ func (v *validation) backend(at string, b *Backend) {
 		} else {
 			unique(v, seen, strings.TrimSuffix(e.URL, "/"), at+"/url", "endpoint")
 		}
-		v.span(at+"/weight", "weight", int64(e.Weight), 1, 1000)
+		v.span(at+"/weight", "weight", int64(e.Weight), 1000)
 	}
 	oneOf(v, at+"/balance", "balance", b.Balance, RoundRobin, LeastRequests, ConsistentHash)
 	if b.HashBy != (Selector{}) && b.Balance != ConsistentHash {
@@ -129,17 +129,17 @@ func (v *validation) backend(at string, b *Backend) {
 		if !strings.HasPrefix(h.Path, "/") || strings.ContainsAny(h.Path, " \t\r\n#") {
 			v.fault(at+"/path", "health path must begin with / and have no spaces", "")
 		}
-		v.span(at+"/unhealthy_after", "unhealthy_after", int64(h.UnhealthyAfter), 1, 100)
-		v.span(at+"/healthy_after", "healthy_after", int64(h.HealthyAfter), 1, 100)
+		v.span(at+"/unhealthy_after", "unhealthy_after", int64(h.UnhealthyAfter), 100)
+		v.span(at+"/healthy_after", "healthy_after", int64(h.HealthyAfter), 100)
 	}
-	v.span(at+"/retries/attempts", "attempts", int64(b.Retries.Attempts), 1, 10)
+	v.span(at+"/retries/attempts", "attempts", int64(b.Retries.Attempts), 10)
 	for i, on := range b.Retries.On {
 		status, err := strconv.Atoi(on)
 		if on != RetryConnect && on != RetryReset && (err != nil || status < 500 || status > 599) {
 			v.fault(at+Pointer("retries", "on", i), fmt.Sprintf("retry cause %q is unknown", clip(on)), `use connect, reset or a status from "500" to "599"`)
 		}
 	}
-	v.span(at+"/max_connections", "max_connections", int64(b.MaxConnections), 1, 100_000)
+	v.span(at+"/max_connections", "max_connections", int64(b.MaxConnections), 100_000)
 }
 
 func endpointFault(raw string) string {
@@ -169,10 +169,10 @@ func endpointFault(raw string) string {
 	return ""
 }
 
-// span faults a value outside lo to hi; zero stands for the default.
-func (v *validation) span(at, what string, got, lo, hi int64) {
-	if got != 0 && (got < lo || got > hi) {
-		v.fault(at, fmt.Sprintf("%s %d is outside %d to %d", what, got, lo, hi), "")
+// span faults a value outside 1 to most; zero stands for the default.
+func (v *validation) span(at, what string, got, most int64) {
+	if got < 0 || got > most {
+		v.fault(at, fmt.Sprintf("%s %d is outside 1 to %d", what, got, most), "")
 	}
 }
 
@@ -202,8 +202,10 @@ func (v *validation) route(at string, r *Route, backends map[BackendID]bool, mat
 	if r.Match.Path != "" {
 		key := fmt.Sprint(matchKey(r.Match.Path), slices.Sorted(slices.Values(r.Match.Methods)), r.Match.Headers)
 		if first, dup := note(matchAt, key, at+"/match"); dup {
-			v.faults = append(v.faults, Fault{Pointer: at + "/match", Also: first,
-				Reason: "two routes match exactly the same requests", Hint: "only the first could ever be used"})
+			v.faults = append(v.faults, Fault{
+				Pointer: at + "/match", Also: first,
+				Reason: "two routes match exactly the same requests", Hint: "only the first could ever be used",
+			})
 		}
 	}
 	oneOf(v, at+"/auth", "auth", r.Auth, AuthNone, AuthOptional, AuthRequired)
@@ -213,7 +215,7 @@ func (v *validation) route(at string, r *Route, backends map[BackendID]bool, mat
 	case !backends[r.Backend]:
 		v.fault(at+"/backend", fmt.Sprintf("backend %q does not exist in this tenant", clip(string(r.Backend))), suggest(string(r.Backend), maps.Keys(backends)))
 	}
-	v.span(at+"/cost", "cost", r.Cost, 1, MaxUnits)
+	v.span(at+"/cost", "cost", r.Cost, MaxUnits)
 	v.limits(at+"/limits", &r.Limits, routeScope)
 	if h := r.Meter.UnitsHeader; h != "" && !isToken(h) {
 		v.fault(at+"/meter/units_header", fmt.Sprintf("header name %q is not a token", clip(h)), "")
@@ -287,9 +289,9 @@ func (v *validation) limits(at string, l *Limits, scope limitScope) {
 		unique(v, seen, r.Name, at+"/name", "limit")
 		v.rule(at, r)
 	}
-	v.span(at+"/concurrency", "concurrency", int64(l.Concurrency), 1, 1_000_000)
-	v.span(at+"/max_concurrent_users", "max_concurrent_users", int64(l.MaxConcurrentUsers), 1, 10_000_000)
-	v.span(at+"/max_api_calls_per_hour", "max_api_calls_per_hour", l.MaxAPICallsPerHour, 1, MaxUnits)
+	v.span(at+"/concurrency", "concurrency", int64(l.Concurrency), 1_000_000)
+	v.span(at+"/max_concurrent_users", "max_concurrent_users", int64(l.MaxConcurrentUsers), 10_000_000)
+	v.span(at+"/max_api_calls_per_hour", "max_api_calls_per_hour", l.MaxAPICallsPerHour, MaxUnits)
 	if l.MaxAPICallsPerHour != 0 {
 		unique(v, seen, HourlyRule, at+"/max_api_calls_per_hour", "limit")
 	}
@@ -317,8 +319,8 @@ func (v *validation) rule(at string, r *LimitRule) {
 	case quota && r.Window == (Window{}):
 		v.fault(at, fmt.Sprintf("quota %q has no window", clip(r.Name)), "add window: month, say")
 	}
-	v.span(at+"/burst", "burst", r.Burst, 1, MaxUnits)
-	v.span(at+"/quota", "quota", r.Quota, 1, MaxUnits)
+	v.span(at+"/burst", "burst", r.Burst, MaxUnits)
+	v.span(at+"/quota", "quota", r.Quota, MaxUnits)
 	for i, s := range r.By {
 		if slices.Contains(r.By[:i], s) {
 			v.fault(at+Pointer("by", i), "selector is given twice", "")

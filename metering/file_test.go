@@ -102,7 +102,7 @@ func TestRun(t *testing.T) {
 		done := make(chan error, 1)
 		go func() { done <- m.Run(ctx) }()
 		second := func() {
-			time.Sleep(time.Second) // of the bubble's clock
+			<-time.After(time.Second) // of the bubble's clock
 			synctest.Wait()
 		}
 		second()

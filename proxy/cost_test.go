@@ -85,7 +85,6 @@ type client struct {
 	conn    net.Conn
 	request []byte
 	buf     []byte
-	size    int
 }
 
 func newClient(tb testing.TB, addr, request string) *client {

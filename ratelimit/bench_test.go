@@ -22,13 +22,6 @@ func fourLimits(l *Local) *Stack {
 	)
 }
 
-type byKind map[string][]byte
-
-func (v byKind) Value(s gatehouse.Selector) ([]byte, bool) {
-	b, ok := v[s.Kind+s.Name]
-	return b, ok
-}
-
 type principal []byte
 
 func (p principal) Value(gatehouse.Selector) ([]byte, bool) { return p, true }

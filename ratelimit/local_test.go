@@ -285,7 +285,7 @@ func TestQuotas(t *testing.T) {
 	}
 
 	// f restores the states after a while and drains.
-	f := func(after time.Duration, who string, want int) *Local {
+	f := func(after time.Duration, who string, want int) {
 		t.Helper()
 		var states []QuotaState
 		if err := json.Unmarshal(b, &states); err != nil {
@@ -301,7 +301,6 @@ func TestQuotas(t *testing.T) {
 		if got := drain(s, Request{Now: now, Values: values{"principal": who}}); got != want {
 			t.Errorf("%s after %v: got %d, want %d", who, after, got, want)
 		}
-		return l
 	}
 	f(0, "ann", 2)
 	f(0, "bob", 6) // ann's place is kept

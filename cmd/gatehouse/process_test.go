@@ -52,6 +52,8 @@ func TestScripts(t *testing.T) {
 	})
 }
 
+func noEnvironment(string) string { return "" }
+
 // program is a running gatehouse.
 type program struct {
 	t             *testing.T
@@ -120,7 +122,8 @@ func start(t *testing.T, args ...string) *program {
 	go func() { p.ended <- p.cmd.Wait() }()
 	t.Cleanup(func() {
 		_ = p.cmd.Process.Kill() // most have ended by themselves
-		<-p.ended
+		err := <-p.ended
+		p.ended <- err
 	})
 	m := p.await(p.stderr, `msg=serving .*data_plane=(\S+) control=(\S+)`)
 	p.data, p.control = m[1], m[2]
@@ -549,7 +552,7 @@ func TestStartFaults(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			var out, errs bytes.Buffer
 			args := append([]string{"run", "--data", t.TempDir()}, tt.args...)
-			code := run(context.Background(), args, os.Getenv, strings.NewReader(""), &out, &errs)
+			code := run(context.Background(), args, noEnvironment, strings.NewReader(""), &out, &errs)
 			if code != tt.code || !strings.Contains(errs.String(), tt.want) {
 				t.Errorf("exit code %d, want %d\n%s\nwant %s", code, tt.code, errs.String(), tt.want)
 			}
@@ -564,7 +567,7 @@ func TestStartFaults(t *testing.T) {
 func TestExamples(t *testing.T) {
 	for _, name := range []string{"tenants.yaml", "demo.yaml"} {
 		var out, errs bytes.Buffer
-		if code := run(context.Background(), []string{"check", "--strict", filepath.Join("../../configs", name)}, os.Getenv, nil, &out, &errs); code != exitOK {
+		if code := run(context.Background(), []string{"check", "--strict", filepath.Join("../../configs", name)}, noEnvironment, nil, &out, &errs); code != exitOK {
 			t.Errorf("%s: %d\n%s", name, code, errs.String())
 		}
 	}

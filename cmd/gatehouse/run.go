@@ -11,7 +11,6 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -143,7 +142,6 @@ type process struct {
 	control net.Listener
 	api     *http.Server
 	access  *os.File
-	serving atomic.Bool // the data plane answers
 }
 
 // assemble builds everything in the order of its dependencies. What can fail

@@ -2,6 +2,7 @@ package identity
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -91,7 +92,7 @@ func TestDirectory(t *testing.T) {
 	if gatehouse.CodeOf(err) != gatehouse.CodeInvalid {
 		t.Errorf("taken: %v", err)
 	}
-	if strings.Contains(err.(*gatehouse.Error).Message, "acme") {
+	if e, ok := errors.AsType[*gatehouse.Error](err); !ok || strings.Contains(e.Message, "acme") {
 		t.Error("the message names another tenant")
 	}
 	key(9, "")

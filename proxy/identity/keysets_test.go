@@ -100,7 +100,7 @@ func TestKeySetsRefreshAndRetire(t *testing.T) {
 		}
 		expect(t, "b", outcome(v.Token(b, time.Now())), "alice")
 		e.set(func(e *endpoint) { e.keys = one })
-		time.Sleep(48 * time.Minute) // 80 % of an hour
+		<-time.After(48 * time.Minute) // 80 % of an hour
 		synctest.Wait()
 		if e.count() != 2 {
 			t.Fatalf("%d fetches", e.count())
@@ -110,7 +110,7 @@ func TestKeySetsRefreshAndRetire(t *testing.T) {
 			t.Error("the token of the key that stayed was verified again")
 		}
 		e.set(func(e *endpoint) { e.keys = jwks(jwk("a", p.rsa2, nil)) })
-		time.Sleep(48 * time.Minute)
+		<-time.After(48 * time.Minute)
 		synctest.Wait()
 		expect(t, "a replaced", outcome(v.Token(a, time.Now())), "signature is invalid")
 	})

@@ -2,6 +2,7 @@ package ingress
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -19,7 +20,7 @@ func parse(r *Request, head string) error {
 
 func picture(r *Request, err error) string {
 	if err != nil {
-		e := err.(*gatehouse.Error)
+		e, _ := errors.AsType[*gatehouse.Error](err)
 		return fmt.Sprint(gatehouse.Problems[e.Code].Status, " ", e.Message)
 	}
 	query := ""
