@@ -40,12 +40,12 @@ func TestHandler(t *testing.T) {
 	})
 	get := func(method, path string) string {
 		w := httptest.NewRecorder()
-		r := httptest.NewRequest(method, path, http.NoBody)
-		r.Host = "127.0.0.1:9090"
-		if host, rest, ok := strings.Cut(path, "!"); ok {
-			r = httptest.NewRequest(method, rest, http.NoBody)
-			r.Host = host
+		host, rest, other := strings.Cut(path, "!")
+		if !other {
+			host, rest = "127.0.0.1:9090", path
 		}
+		r := httptest.NewRequest(method, rest, http.NoBody)
+		r.Host = host
 		h.ServeHTTP(w, r)
 		return w.Result().Status + " " + w.Header().Get("Content-Type") + " " + w.Header().Get("Allow") + "\n" + w.Body.String()
 	}

@@ -29,11 +29,11 @@ func TestKey(t *testing.T) {
 		t.Helper()
 		expect(t, secret, outcome(v.Key([]byte(secret), now)), want)
 	}
-	const refused = "GH-ID-002 The API key is not valid. "
+	const refused = "GH-ID-002 the API key is not valid "
 	f(one.Reveal(), noon, "key:one")
 	f(two.Reveal(), noon, refused+"unknown")
 	f(last.Reveal(), noon.Add(-1), "key:last")
-	f(last.Reveal(), noon, "GH-ID-002 The API key has expired. ")
+	f(last.Reveal(), noon, "GH-ID-002 the API key has expired ")
 	f("", noon, refused+"not the form")
 	f(one.Reveal()[1:], noon, refused+"not the form")
 	f(one.Reveal()+"0", noon, refused+"not the form")

@@ -42,10 +42,10 @@ func TestToken(t *testing.T) {
 	evil := jwk("r", p.rsa2, nil)
 
 	const (
-		refused = "GH-ID-002 The token is not valid. "
-		expired = "GH-ID-002 The token has expired. "
-		unknown = "GH-ID-002 The token's issuer is not accepted here. "
-		foreign = "GH-RS-003 The token belongs to another tenant. "
+		refused = "GH-ID-002 the token is not valid "
+		expired = "GH-ID-002 the token has expired "
+		unknown = "GH-ID-002 the token's issuer is not accepted here "
+		foreign = "GH-RS-003 the token belongs to another tenant "
 		badSig  = refused + "signature is invalid"
 		badForm = refused + "not three segments"
 	)
