@@ -45,9 +45,9 @@ func TestHostileIsCut(t *testing.T) {
 		"sets of sets":        `allow if { s := {x | some x in numbers.range(1, 20000)}; every i in numbers.range(1, 5000) { count(s | {i}) > 0 } }`,
 		"cidrs by cidrs":      `allow if { c := [sprintf("10.%d.%d.0/24", [i, j]) | some i in numbers.range(0, 30); some j in numbers.range(0, 30)]; count(net.cidr_contains_matches(c, c)) == 1 }`,
 		"trim by large set":   `allow if { s := concat("", ["é" | some i in numbers.range(1, 30000)]); trim(s, s) == "x" }`,
-		"shared parts walked": double(`[X, X, X, X, X, X, X, X, X, X]`, 12) + `allow if { walk(a12, [_, v]); v == 7 }`,
-		"shared parts shown":  double(`[X, X, X, X, X, X, X, X, X, X]`, 12) + `allow if sprintf("%v", [a12]) == ""`,
-		"shared parts told":   double(`[X, X, X, X, X, X, X, X, X, X]`, 12) + `allow if a12 > a11`,
+		"shared parts walked": "hide(x) := [x][_]\n" + double(`[hide(X), hide(X), hide(X), hide(X)]`, 12) + `allow if { walk(a12, [_, v]); v == 7 }`,
+		"shared parts shown":  "hide(x) := [x][_]\n" + double(`[hide(X), hide(X), hide(X), hide(X)]`, 12) + `allow if sprintf("%v", [a12]) == ""`,
+		"shared parts told":   "hide(x) := [x][_]\n" + double(`[hide(X), hide(X), hide(X), hide(X)]`, 12) + `allow if a12 > a11`,
 	} {
 		t.Run(name, func(t *testing.T) {
 			e := engine(t, policy.Config{Deadline: time.Minute})

@@ -222,7 +222,7 @@ func TestBudget(t *testing.T) {
 			t.Fatalf("cut at step %d", i)
 		}
 	}
-	if !b.Cancelled() || !b.Cancelled() {
+	if first, again := b.Cancelled(), b.Cancelled(); !first || !again {
 		t.Error("more steps than there were")
 	}
 	b = &budget{steps: 1000, deadline: time.Now()}

@@ -36,7 +36,7 @@ func TestRego(t *testing.T) {
 		}
 	}
 	results, err := tester.NewRunner().SetCompiler(ast.NewCompiler().WithStrict(true)).
-		SetModules(modules).Run(t.Context(), modules)
+		SetModules(modules).RunTests(t.Context(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -166,7 +166,7 @@ func (s *typeSizes) ref(r ast.Ref) int {
 		return 1
 	}
 	total, composite := 0, 0
-	for _, rule := range s.compiler.GetRulesDynamic(r) {
+	for _, rule := range s.compiler.GetRulesDynamicWithOpts(r, ast.RulesOptions{IncludeHiddenModules: true}) {
 		if n := s.rule(rule); n > 1 {
 			composite++
 			total = s.cap(total + n<<min(20, max(0, len(rule.Ref().GroundPrefix())-len(r))))
