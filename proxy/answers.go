@@ -50,10 +50,10 @@ func (e *limitedError) Error() string { return e.problem.Error() }
 func (e *limitedError) Unwrap() error { return e.problem }
 
 func (x *Exchange) limited() error {
-	v := &x.verdict
-	message := "the limit \"" + v.Binding.Name + "\" is used up"
+	v, name := &x.verdict, x.route.fields.name(x.verdict.Binding)
+	message := "the limit \"" + name + "\" is used up"
 	if v.Binding.Kind.Capacity() {
-		message = "the limit \"" + v.Binding.Name + "\" has no room now"
+		message = "the limit \"" + name + "\" has no room now"
 	}
 	return &limitedError{&gatehouse.Error{Code: v.Code(), Message: message}, v}
 }
@@ -118,7 +118,7 @@ func (x *Exchange) answer(err error) {
 	b = appendJSON(append(b, `,"detail":`...), e.Message)
 	b = appendJSON(append(b, `,"code":`...), string(e.Code))
 	if isLimit {
-		b = appendJSON(append(b, `,"violated-policies":[`...), limit.verdict.Binding.Name)
+		b = appendJSON(append(b, `,"violated-policies":[`...), x.route.fields.name(limit.verdict.Binding))
 		b = append(b, ']')
 	}
 	b = appendJSON(append(b, `,"request_id":`...), x.id)

@@ -244,6 +244,29 @@ tenants:
 	}
 }
 
+// Limits of one name in several scopes are told apart.
+func TestLimitNames(t *testing.T) {
+	h := proxytest.New(t, `
+plans: [{id: p, limits: {rules: [{name: q, quota: 50, window: 1000h}, {name: p, quota: 60, window: 1000h}]}}]
+tenants:
+  - id: a
+    domain: a.test
+    plan: p
+    backends: [{id: app, endpoints: [{url: "http://a.app"}]}]
+    routes: [{id: all, match: {path: /}, auth: none, backend: app, limits: {rules: [{name: q, quota: 1, window: 1000h}]}}]
+`)
+	get(h, "a.test", "/")
+	answer := get(h, "a.test", "/")
+	for _, want := range []string{
+		"\nRateLimit-Policy: \"plan.q\";q=50;w=3600000, \"p\";q=60;w=3600000, \"route.q\";q=1;w=3600000\n",
+		"\nRateLimit: \"route.q\";r=0;t=3600000\n", `"violated-policies":["route.q"]`, `the limit \"route.q\" is used up`,
+	} {
+		if !strings.Contains(answer, want) {
+			t.Errorf("no %s in\n%s", want, answer)
+		}
+	}
+}
+
 // A concurrency limit answers 503, and its room comes back.
 func TestConcurrency(t *testing.T) {
 	inside, release := make(chan struct{}, 1), make(chan struct{})

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 
 	"github.com/gatehouse-gateway/gatehouse/ratelimit"
@@ -12,12 +13,33 @@ import (
 type limitFields struct {
 	style  HeaderStyle
 	policy []byte // RateLimit-Policy of the whole stack, or RateLimit-Limit's tail
+	// renamed holds the limits whose name occurs in more than one scope: they
+	// are told apart as plan.NAME, tenant.NAME and route.NAME.
+	renamed []renamedLimit
+}
+
+type renamedLimit struct {
+	scope      ratelimit.ScopeKind
+	name, told string
+}
+
+// name is how a limit is called towards callers.
+func (f *limitFields) name(l *ratelimit.Limit) string {
+	for i := range f.renamed {
+		if r := &f.renamed[i]; r.name == l.Name && r.scope == l.Scope {
+			return r.told
+		}
+	}
+	return l.Name
 }
 
 func newLimitFields(style HeaderStyle, limits []ratelimit.Limit) limitFields {
 	f := limitFields{style: style}
 	for i := range limits {
 		l := &limits[i]
+		if slices.ContainsFunc(limits, func(o ratelimit.Limit) bool { return o.Name == l.Name && o.Scope != l.Scope }) {
+			f.renamed = append(f.renamed, renamedLimit{l.Scope, l.Name, string(l.Scope) + "." + l.Name})
+		}
 		if style == HeadersDraft03 {
 			if !l.Kind.Capacity() {
 				f.policy = fmt.Appendf(f.policy, ", %d;w=%d", l.Quota, l.Window)
@@ -27,7 +49,7 @@ func newLimitFields(style HeaderStyle, limits []ratelimit.Limit) limitFields {
 		if len(f.policy) > 0 {
 			f.policy = append(f.policy, ", "...)
 		}
-		f.policy = fmt.Appendf(f.policy, "%q;q=%d", l.Name, l.Quota)
+		f.policy = fmt.Appendf(f.policy, "%q;q=%d", f.name(l), l.Quota)
 		switch l.Kind {
 		case ratelimit.Concurrency:
 			f.policy = append(f.policy, `;qu="concurrent-requests"`...)
@@ -70,7 +92,7 @@ func (x *Exchange) limitAnswer() {
 	case HeadersIETF:
 		start := len(x.scratch)
 		b := append(x.scratch, '"')
-		b = append(append(b, v.Binding.Name...), `";r=`...)
+		b = append(append(b, f.name(v.Binding)...), `";r=`...)
 		b = strconv.AppendInt(b, left, 10)
 		if !v.Binding.Kind.Capacity() {
 			b = strconv.AppendInt(append(b, ";t="...), reset, 10)
