@@ -129,7 +129,8 @@ func FuzzDecode(f *testing.F) {
 	f.Fuzz(func(t *testing.T, source []byte) {
 		var doc gatehouse.Document
 		_, problems := configs.Decode("a.yaml", source, &doc)
-		lines := strings.Count(string(source), "\n") + 1
+		// A lone CR ends a line of YAML as well.
+		lines := strings.Count(strings.ReplaceAll(string(source), "\r\n", "\n"), "\n") + strings.Count(string(source), "\r") + 1
 		for _, p := range problems {
 			if p.Reason == "" || p.Line < 0 || p.Line > lines || p.Column < 0 {
 				t.Fatalf("%+v of %d lines", p, lines)

@@ -45,10 +45,6 @@ var elsewhere = map[string]string{
 	"tenants.backends.retries.budget":         "proxy/upstream: TestRetryBudget",
 	"tenants.identity.jwt.jwks_url":           "proxy/identity: TestKeySetsOverHTTP",
 
-	// Where a hash leads is not the same in two gateways.
-	"tenants.backends.balance": "proxy: TestHash",
-	"tenants.backends.hash_by": "proxy: TestHash",
-
 	// Refused on a route: the golden limit-route.
 	"tenants.routes.limits.max_concurrent_users":   "cmd/gatehouse: TestFaults",
 	"tenants.routes.limits.max_api_calls_per_hour": "cmd/gatehouse: TestFaults",
