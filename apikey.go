@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"hash/crc32"
 	"io"
 	"log/slog"
@@ -66,6 +67,9 @@ func (k APIKey) Reveal() string { return string(k) }
 
 // Hash returns what is stored of the key.
 func (k APIKey) Hash() KeyHash { return KeyHash(sha256.Sum256([]byte(k))) }
+
+// Format hides the secret whatever the verb: %d would show it past String.
+func (APIKey) Format(s fmt.State, _ rune) { _, _ = io.WriteString(s, redacted) }
 
 // String hides the secret.
 func (APIKey) String() string { return redacted }

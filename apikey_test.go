@@ -111,7 +111,7 @@ func TestRedaction(t *testing.T) {
 		"document": gatehouse.Document{Tenants: []gatehouse.Tenant{{Identity: gatehouse.Identity{JWT: []gatehouse.Issuer{{Secret: gatehouse.Secret(secret)}}}}}},
 		"error":    fmt.Errorf("key %v: %w", key, errors.New("x")),
 	} {
-		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X"} {
+		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d", "%t", "%08.3f"} {
 			if got := fmt.Sprintf(verb, v); shows(got) {
 				t.Errorf("%s: %s shows %s", name, verb, got)
 			}

@@ -120,7 +120,9 @@ func (v *validation) tenant(at string, t *Tenant) {
 	for i := range t.Policy.Modules {
 		m, at := &t.Policy.Modules[i], at+Pointer("policy", "modules", i)
 		unique(v, moduleAt, m.Name, at+"/name", "module")
-		if !moduleForm.MatchString(m.Name) {
+		if m.Name == "" {
+			v.fault(at+"/name", "module name is missing", "a file name ending in .rego")
+		} else if !moduleForm.MatchString(m.Name) {
 			v.fault(at+"/name", fmt.Sprintf("module name %q is not a file name ending in .rego", clip(m.Name)), "use letters, digits, _ and -, then .rego")
 		}
 		if strings.TrimSpace(m.Source) == "" {
@@ -174,10 +176,17 @@ func hostFault(name string) string {
 		return "has a port or is not a host name"
 	case strings.HasSuffix(name, "."):
 		return "ends with a dot"
+	case strings.Contains(name, "*"):
+		return "has * elsewhere than in front, as *."
+	}
+	for i := range len(name) {
+		if name[i] >= 0x80 {
+			return "is not in ASCII: internationalised names are written as xn--…"
+		}
 	}
 	for label := range strings.SplitSeq(name, ".") {
 		if !hostLabel.MatchString(label) {
-			return "is not a host name in ASCII (internationalised names are written as xn--…)"
+			return fmt.Sprintf("has the malformed label %q: 1 to 63 of a-z, 0-9, _ and -, not beginning or ending with -", clip(label))
 		}
 	}
 	return ""
@@ -248,7 +257,7 @@ func suggest[K ~string](got string, known iter.Seq[K]) string {
 func Nearest(s string, candidates []string) string {
 	best, bestAt := "", max(1, len(s)/3)+1
 	for _, c := range candidates {
-		if d := distance(s, c); d < bestAt {
+		if d := distance(strings.ToLower(s), strings.ToLower(c)); d < bestAt {
 			best, bestAt = c, d
 		}
 	}

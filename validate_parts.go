@@ -1,6 +1,7 @@
 package gatehouse
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -36,10 +37,12 @@ func (v *validation) identity(at string, id *Identity) {
 func reservedHeader(name string) bool {
 	switch strings.ToLower(name) {
 	case "host", "connection", "content-length", "transfer-encoding", "te", "trailer", "upgrade",
+		"keep-alive", "proxy-connection", "content-type", "x-real-ip",
 		"cookie", "expect", "forwarded", "via", "authorization", "proxy-authorization", "x-request-id", "traceparent":
 		return true
 	}
-	return strings.HasPrefix(strings.ToLower(name), "x-gatehouse-")
+	name = strings.ToLower(name)
+	return strings.HasPrefix(name, "x-gatehouse-") || strings.HasPrefix(name, "x-forwarded-")
 }
 
 var (
@@ -114,7 +117,11 @@ func (v *validation) backend(at string, b *Backend) {
 	for i := range b.Endpoints {
 		e, at := &b.Endpoints[i], at+Pointer("endpoints", i)
 		if reason := endpointFault(e.URL); reason != "" {
-			v.fault(at+"/url", fmt.Sprintf("endpoint URL %q %s", clip(e.URL), reason), "write http://host:port or https://host:port")
+			shown := e.URL
+			if u, err := url.Parse(e.URL); err == nil && u.User != nil {
+				shown = u.Redacted()
+			}
+			v.fault(at+"/url", fmt.Sprintf("endpoint URL %q %s", clip(shown), reason), "write http://host:port or https://host:port")
 		} else {
 			unique(v, seen, strings.TrimSuffix(e.URL, "/"), at+"/url", "endpoint")
 		}
@@ -135,7 +142,7 @@ func (v *validation) backend(at string, b *Backend) {
 	v.span(at+"/retries/attempts", "attempts", int64(b.Retries.Attempts), 10)
 	for i, on := range b.Retries.On {
 		status, err := strconv.Atoi(on)
-		if on != RetryConnect && on != RetryReset && (err != nil || status < 500 || status > 599) {
+		if on != RetryConnect && on != RetryReset && (err != nil || status < 500 || status > 599 || strconv.Itoa(status) != on) {
 			v.fault(at+Pointer("retries", "on", i), fmt.Sprintf("retry cause %q is unknown", clip(on)), `use connect, reset or a status from "500" to "599"`)
 		}
 	}
@@ -178,7 +185,11 @@ func (v *validation) span(at, what string, got, most int64) {
 
 func (v *validation) route(at string, r *Route, backends map[BackendID]bool, matchAt map[string]string) {
 	if reason := PathFault(r.Match.Path); reason != "" {
-		v.fault(at+"/match/path", fmt.Sprintf("path %q %s", clip(r.Match.Path), reason), "")
+		what := fmt.Sprintf("path %q", clip(r.Match.Path))
+		if r.Match.Path == "" {
+			what = "path"
+		}
+		v.fault(at+"/match/path", what+" "+reason, "")
 	}
 	for i, m := range r.Match.Methods {
 		if !isToken(m) || strings.ToUpper(m) != m {
@@ -200,7 +211,14 @@ func (v *validation) route(at string, r *Route, backends map[BackendID]bool, mat
 		}
 	}
 	if r.Match.Path != "" {
-		key := fmt.Sprint(matchKey(r.Match.Path), slices.Sorted(slices.Values(r.Match.Methods)), r.Match.Headers)
+		headers := slices.Clone(r.Match.Headers)
+		for i := range headers {
+			headers[i].Name = strings.ToLower(headers[i].Name)
+		}
+		slices.SortFunc(headers, func(a, b HeaderMatch) int {
+			return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Value, b.Value), cmp.Compare(a.Regex, b.Regex))
+		})
+		key := fmt.Sprintf("%q %q %q", matchKey(r.Match.Path), slices.Compact(slices.Sorted(slices.Values(r.Match.Methods))), headers)
 		if first, dup := note(matchAt, key, at+"/match"); dup {
 			v.faults = append(v.faults, Fault{
 				Pointer: at + "/match", Also: first,
@@ -266,7 +284,7 @@ func PathFault(path string) string {
 		}
 		for j := range len(s) {
 			if s[j] <= ' ' || s[j] >= 0x7f {
-				return "has a character outside printable ASCII"
+				return "has a space or a character outside printable ASCII"
 			}
 		}
 	}

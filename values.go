@@ -3,6 +3,7 @@ package gatehouse
 import (
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"math"
 	"net/textproto"
@@ -254,6 +255,9 @@ func (s Selector) MarshalText() ([]byte, error) {
 type Secret []byte
 
 const redacted = "[redacted]"
+
+// Format hides the value whatever the verb: %d would show it past String.
+func (Secret) Format(s fmt.State, _ rune) { _, _ = io.WriteString(s, redacted) }
 
 // String hides the value.
 func (Secret) String() string { return redacted }

@@ -1,6 +1,7 @@
 package configs
 
 import (
+	"bytes"
 	"encoding"
 	"encoding/json"
 	"errors"
@@ -12,7 +13,9 @@ import (
 	"github.com/gatehouse-gateway/gatehouse"
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/lexer"
 	"github.com/goccy/go-yaml/parser"
+	"github.com/goccy/go-yaml/token"
 )
 
 // Decode reads one YAML or JSON document into v, a pointer to a struct with
@@ -33,8 +36,9 @@ type Text struct {
 }
 
 // position is where a value stands; block is the line before a literal
-// block's first, zero for other values.
-type position struct{ line, column, block int }
+// block's first, zero for other values, and indent how far each line of the
+// block is moved in.
+type position struct{ line, column, block, indent int }
 
 // decoder walks a YAML tree and a Go value together.
 type decoder struct {
@@ -47,15 +51,24 @@ type decoder struct {
 	nodes int
 }
 
+// lineEnds makes all three line ends of YAML one.
+var lineEnds = strings.NewReplacer("\r\n", "\n", "\r", "\n")
+
 const maxNodes = 20_000_000
 
 func decode(name string, source []byte, v any, d decoder) (*Text, gatehouse.Faults) {
-	d.text = &Text{name: name, lines: strings.Split(string(source), "\n"), at: map[string]position{}}
+	d.text = &Text{name: name, lines: strings.Split(lineEnds.Replace(string(source)), "\n"), at: map[string]position{}}
 	d.anchors = map[string]ast.Node{}
-	file, err := parser.ParseBytes(source, 0, parser.AllowDuplicateMapKey())
+	tokens := lexer.Tokenize(string(bytes.TrimPrefix(source, []byte("\ufeff"))))
+	if deep := tooDeep(tokens); deep != nil {
+		d.text.at[""] = position{line: deep.Position.Line, column: deep.Position.Column}
+		d.fault("", fmt.Sprintf("values nest deeper than %d", maxDepth), "")
+		return d.text, d.faults
+	}
+	file, err := parser.Parse(tokens, 0, parser.AllowDuplicateMapKey())
 	if syntax, ok := errors.AsType[*yaml.SyntaxError](err); ok {
 		d.text.at[""] = position{line: syntax.Token.Position.Line, column: syntax.Token.Position.Column}
-		d.fault("", syntax.Message, "")
+		d.fault("", strings.ReplaceAll(syntax.Message, "'\t'", "tab"), syntaxHint(syntax.Message))
 		return d.text, d.faults
 	} else if err != nil {
 		d.fault("", "malformed YAML: "+strings.SplitN(err.Error(), "\n", 2)[0], "")
@@ -89,7 +102,11 @@ func (d *decoder) note(at string, n ast.Node) {
 	tok := n.GetToken()
 	switch n := n.(type) {
 	case *ast.LiteralNode:
-		d.text.at[at] = position{n.Start.Position.Line, n.Start.Position.Column, n.Start.Position.Line}
+		p := position{line: n.Start.Position.Line, column: n.Start.Position.Column}
+		if strings.HasPrefix(n.Start.Value, "|") { // a folded block has no lines of its own
+			p.block, p.indent = p.line, d.text.indent(p.line, n.Value.Value)
+		}
+		d.text.at[at] = p
 		return
 	case *ast.MappingNode:
 		if len(n.Values) > 0 && !n.IsFlowStyle {
@@ -151,7 +168,7 @@ func (d *decoder) value(n ast.Node, v reflect.Value, at string) {
 		return
 	}
 	if u, ok := v.Addr().Interface().(json.Unmarshaler); ok {
-		b, err := json.Marshal(d.plain(n, at))
+		b, err := json.Marshal(d.plain(n, at, 0))
 		if err == nil {
 			err = u.UnmarshalJSON(b)
 		}
@@ -191,6 +208,13 @@ func (d *decoder) integer(n ast.Node, v reflect.Value, at string) {
 	raw := n.GetToken().Value
 	i, err := strconv.ParseInt(raw, 10, 64)
 	switch {
+	case n.Type() == ast.StringType && n.GetToken().Type == token.StringType && isNumber(raw):
+		// The parser takes a number beyond 64 bits, and 1e3, for a word.
+		if err == nil || errors.Is(err, strconv.ErrRange) {
+			d.fault(at, "the number is too large", "")
+		} else {
+			d.fault(at, "a whole number in decimal digits is expected", "")
+		}
 	case n.Type() != ast.IntegerType && n.Type() != ast.FloatType:
 		d.fault(at, "a whole number is expected, not "+kindOf(n), "")
 	case errors.Is(err, strconv.ErrRange) || err == nil && v.OverflowInt(i):
@@ -307,8 +331,13 @@ func mapping(n ast.Node) ([]*ast.MappingValueNode, bool) {
 }
 
 // plain turns a node into what encoding/json writes.
-func (d *decoder) plain(n ast.Node, at string) any {
+func (d *decoder) plain(n ast.Node, at string, depth int) any {
 	if d.nodes++; d.nodes > maxNodes {
+		return nil
+	}
+	if depth > maxDepth { // only an alias within its own anchor gets here
+		d.fault(at, "an alias stands within its own value", "")
+		d.nodes = maxNodes // the next ones are not looked at
 		return nil
 	}
 	switch n := d.resolve(n, at).(type) {
@@ -320,13 +349,13 @@ func (d *decoder) plain(n ast.Node, at string) any {
 			if _, twice := m[key]; twice {
 				d.unknown(at, p, fmt.Sprintf("key %q is given twice", key), "")
 			}
-			m[key] = d.plain(p.Value, at)
+			m[key] = d.plain(p.Value, at, depth+1)
 		}
 		return m
 	case *ast.SequenceNode:
 		s := make([]any, len(n.Values))
 		for i, item := range n.Values {
-			s[i] = d.plain(item, at)
+			s[i] = d.plain(item, at, depth+1)
 		}
 		return s
 	case *ast.BoolNode:
@@ -391,9 +420,19 @@ func (t *Text) place(f gatehouse.Fault) Place {
 		pos, ok = t.at[at]
 	}
 	if f.Line > 0 && pos.block > 0 && at == f.Pointer {
-		first := t.line(pos.block + 1)
-		indent := len(first) - len(strings.TrimLeft(first, " "))
-		return Place{t.name, pos.block + f.Line, max(f.Column, 1) + indent}
+		return Place{t.name, pos.block + f.Line, max(f.Column, 1) + pos.indent}
 	}
 	return Place{t.name, pos.line, pos.column}
+}
+
+// indent returns how many spaces stand before the text of the literal block
+// that begins below line.
+func (t *Text) indent(line int, text string) int {
+	for l := range strings.Lines(text) {
+		line++
+		if l = strings.TrimRight(l, "\r\n"); strings.TrimSpace(l) != "" {
+			return max(0, len(t.line(line))-len(l))
+		}
+	}
+	return 0
 }

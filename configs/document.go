@@ -1,11 +1,13 @@
 package configs
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -24,6 +26,7 @@ type File struct {
 	// Inputs are the files that were read: the document, then its key files.
 	Inputs []Input
 	text   *Text
+	broken []string // pointers of values that could not be read
 }
 
 // Input is a file as it was when it was read.
@@ -85,6 +88,9 @@ func Parse(path string, source []byte) *File {
 func (f *File) parse(source []byte) *File {
 	t, faults := decode(f.Path, source, &f.Document, decoder{strictInts: true})
 	f.text = t
+	for _, fault := range faults {
+		f.broken = append(f.broken, fault.Pointer)
+	}
 	for i := range f.Document.Tenants {
 		issuers := f.Document.Tenants[i].Identity.JWT
 		for j := range issuers {
@@ -118,8 +124,12 @@ func (f *File) readKeys(at string, s *gatehouse.Issuer) gatehouse.Faults {
 		return nil, gatehouse.Faults{fault}
 	}
 	jwks, faults := read(s.JWKSFile, "jwks_file")
+	if jwks != nil && len(bytes.TrimSpace(jwks)) == 0 {
+		faults = gatehouse.Faults{{Pointer: at + "/jwks_file", Reason: fmt.Sprintf("key file %s is empty", s.JWKSFile),
+			Hint: "tokens of this issuer are refused until it has keys", Warning: true}}
+	}
 	secret, more := read(s.SecretFile, "secret_file")
-	s.JWKS = string(jwks)
+	s.JWKS = string(bytes.TrimSpace(jwks))
 	if secret != nil {
 		s.Secret = gatehouse.Secret(strings.TrimSuffix(strings.TrimSuffix(string(secret), "\n"), "\r"))
 	}
@@ -154,8 +164,11 @@ func Load(paths ...string) *Set {
 	var problems Problems
 	for _, path := range paths {
 		names, err := Names(path)
-		if err != nil {
+		switch {
+		case err != nil && len(names) == 0: // else reading names says it
 			problems = append(problems, Problem{Place: Place{File: path}, Reason: "cannot be read: " + cause(err)})
+		case err == nil && len(names) == 0:
+			problems = append(problems, Problem{Place: Place{File: path}, Reason: "no documents here", Hint: "files *.yaml, *.yml and *.json are read", Warning: true})
 		}
 		for _, name := range names {
 			files = append(files, ReadFile(name))
@@ -205,14 +218,21 @@ func Join(files ...*File) *Set {
 	for _, p := range s.Problems {
 		broken[p.Place] = true
 	}
-	for _, p := range s.Locate(s.Document.Validate()) {
-		// A value that could not be read is absent, which is not a second fault.
-		if !broken[p.Place] {
+	for _, f := range s.Document.Validate() {
+		// A value that could not be read is absent, which is not a second
+		// fault, neither of itself nor of the value around it.
+		if p := s.Locate(gatehouse.Faults{f})[0]; !broken[p.Place] && !s.around(f.Pointer) {
 			s.Problems = append(s.Problems, p)
 		}
 	}
 	s.Problems.Sort()
 	return s
+}
+
+// around reports whether a value below pointer could not be read.
+func (s *Set) around(pointer string) bool {
+	file, at := s.find(pointer)
+	return file != nil && slices.ContainsFunc(file.broken, func(b string) bool { return strings.HasPrefix(b, at+"/") })
 }
 
 // Locate gives faults of the joint document their places.

@@ -101,6 +101,10 @@ func (s *sources) module(i int, m *gatehouse.Module) {
 		})
 		return
 	}
+	if strings.TrimSpace(m.Source) == "" {
+		s.fault(at+"/source", "module source is missing", "")
+		return
+	}
 	mod, err := ast.ParseModuleWithOpts(file, m.Source, ast.ParserOptions{Capabilities: s.caps, RegoVersion: ast.RegoV1})
 	if err != nil {
 		s.failed(err)
@@ -121,6 +125,9 @@ func (s *sources) module(i int, m *gatehouse.Module) {
 // failed reports an error of OPA's parser or compiler.
 func (s *sources) failed(err error) {
 	errs, ok := errors.AsType[ast.Errors](err)
+	if e, one := errors.AsType[*ast.Error](err); one && !ok {
+		errs, ok = ast.Errors{e}, true
+	}
 	if !ok {
 		s.fault("/modules", err.Error(), "")
 		return

@@ -76,7 +76,9 @@ func checkDocuments(engine *policy.Engine, paths ...string) (*configs.Set, confi
 	problems := set.Problems
 	// What did not even validate would only be reported twice by compiling.
 	if len(problems.Errors()) == 0 {
-		return set, append(problems, set.Locate(proxy.Check(engine, &set.Document))...)
+		problems = append(problems, set.Locate(proxy.Check(engine, &set.Document))...)
+		problems.Sort()
+		return set, problems
 	}
 	doc := set.Document
 	for _, p := range set.Locate(proxy.Check(engine, &doc)) {

@@ -132,7 +132,7 @@ func TestKeySetsKeepOnError(t *testing.T) {
 			serve(t, jwks(jwk("r", p.rsa, nil)), func(t *testing.T, e *endpoint, _ *KeySets, v *Verifier) {
 				synctest.Wait()
 				e.set(spoil)
-				time.Sleep(3 * time.Hour)
+				<-time.After(3 * time.Hour)
 				synctest.Wait()
 				if e.count() < 10 {
 					t.Errorf("%d fetches", e.count())
@@ -146,17 +146,17 @@ func TestKeySetsKeepOnError(t *testing.T) {
 func TestKeySetsRetryFirst(t *testing.T) {
 	p := private()
 	serve(t, "", func(t *testing.T, e *endpoint, _ *KeySets, v *Verifier) {
-		time.Sleep(20 * time.Second)
+		<-time.After(20 * time.Second)
 		synctest.Wait()
 		// At 0, then about 1, 2, 4 and 8 seconds apart.
 		if n := e.count(); n != 5 && n != 6 {
 			t.Errorf("%d fetches in 20 seconds", n)
 		}
 		expect(t, "none yet", outcome(v.Token(fresh("r", p.rsa), time.Now())), "no keys yet")
-		time.Sleep(time.Hour)
+		<-time.After(time.Hour)
 		e.set(func(e *endpoint) { e.keys = jwks(jwk("r", p.rsa, nil)) })
 		before := e.count()
-		time.Sleep(retryMax)
+		<-time.After(retryMax)
 		synctest.Wait()
 		if n := e.count() - before; n != 1 {
 			t.Errorf("%d fetches in retryMax", n)
@@ -166,7 +166,7 @@ func TestKeySetsRetryFirst(t *testing.T) {
 		// The next trouble begins with short waits again.
 		first := e.count()
 		e.set(func(e *endpoint) { e.status = http.StatusBadGateway })
-		time.Sleep(time.Hour)
+		<-time.After(time.Hour)
 		e.set(func(e *endpoint) {
 			if gap := e.fetches[first+1] - e.fetches[first]; gap > retryFirst {
 				t.Errorf("the first retry came after %v", gap)
@@ -189,12 +189,12 @@ func TestKeySetsUnknownKID(t *testing.T) {
 		for range 100 {
 			expect(t, "unknown", outcome(v.Token(fresh("x", p.rsa), time.Now())), "kid is not in")
 		}
-		time.Sleep(59 * time.Second)
+		<-time.After(59 * time.Second)
 		expect(t, "unknown", outcome(v.Token(fresh("x", p.rsa), time.Now())), "kid is not in")
 		if e.count() != 2 {
 			t.Errorf("%d fetches within a minute", e.count())
 		}
-		time.Sleep(time.Second)
+		<-time.After(time.Second)
 		expect(t, "unknown", outcome(v.Token(fresh("x", p.rsa), time.Now())), "kid is not in")
 		if e.count() != 3 {
 			t.Errorf("%d fetches after a minute", e.count())
@@ -243,12 +243,12 @@ func TestKeySetsShareAndForget(t *testing.T) {
 		second.Close()
 		second.Close()
 		v.Close()
-		time.Sleep(time.Hour)
+		<-time.After(time.Hour)
 		if e.count() != 2 {
 			t.Errorf("%d fetches while one verifier is left", e.count())
 		}
 		third.Close()
-		time.Sleep(48 * time.Hour)
+		<-time.After(48 * time.Hour)
 		if e.count() != 2 {
 			t.Errorf("%d fetches after the last was closed", e.count())
 		}
