@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -58,7 +59,8 @@ type Gateway struct {
 	maxBody   int64
 	idle      time.Duration // of the client's connection
 	revision  atomic.Uint64 // of the last update applied
-	draining  atomic.Bool   // set once, by Shutdown
+	leaving   atomic.Bool   // set once, when Shutdown begins
+	draining  atomic.Bool   // set once, when Shutdown has closed the listeners
 	exchanges sync.Pool     // of *Exchange
 
 	mu        sync.Mutex // guards the rest, and the writing of tables
@@ -111,14 +113,14 @@ func (g *Gateway) Run(ctx context.Context) error {
 
 // Serve takes connections from ln until Shutdown.
 func (g *Gateway) Serve(ln net.Listener) error {
-	l := &listener{Listener: ln}
+	l := &listener{Listener: ln, emptied: make(chan struct{})}
 	g.mu.Lock()
 	g.listeners = append(g.listeners, l)
 	g.mu.Unlock()
-	if g.draining.Load() {
+	if g.leaving.Load() {
 		l.drain()
 	}
-	if err := g.server.Serve(l); err != nil && !g.draining.Load() {
+	if err := g.server.Serve(l); err != nil && !g.leaving.Load() {
 		return fmt.Errorf("serve %s: %w", ln.Addr(), err)
 	}
 	return nil
@@ -131,7 +133,7 @@ func (g *Gateway) Revision() uint64 { return g.revision.Load() }
 // yet, or it is draining.
 func (g *Gateway) Ready() error {
 	switch {
-	case g.draining.Load():
+	case g.leaving.Load():
 		return errors.New("draining")
 	case g.revision.Load() == 0:
 		return errors.New("no configuration yet")
@@ -144,15 +146,26 @@ func (g *Gateway) Ready() error {
 const drainGrace = time.Second
 
 // Shutdown takes no new connections, lets requests in flight finish until ctx
-// ends, closes what is left, and frees what the gateway holds. Answers given
-// meanwhile ask their clients to close. The error says how much was cut off.
+// ends, closes what is left, and frees what the gateway holds. The error says
+// how much was cut off.
+//
+// Only when the listeners are closed do answers ask their clients to close: a
+// client that is told so earlier connects anew, into the closing.
 func (g *Gateway) Shutdown(ctx context.Context) error {
-	g.draining.Store(true)
+	g.leaving.Store(true)
 	g.mu.Lock()
-	for _, l := range g.listeners {
+	listeners := slices.Clone(g.listeners)
+	g.mu.Unlock()
+	for _, l := range listeners {
 		l.drain()
 	}
-	g.mu.Unlock()
+	for _, l := range listeners {
+		select {
+		case <-l.emptied:
+		case <-ctx.Done():
+		}
+	}
+	g.draining.Store(true)
 	g.awaitIdle(ctx)
 	err := g.server.ShutdownWithContext(ctx)
 	if left := g.metrics.inFlight.Load(); err != nil && left > 0 {
@@ -185,34 +198,6 @@ func (g *Gateway) awaitIdle(ctx context.Context) {
 		case <-tick.C:
 		}
 	}
-}
-
-// listener can stop accepting in a way that loses no connection which the
-// kernel has already taken: it accepts what is queued, then ends.
-type listener struct {
-	net.Listener
-	draining atomic.Bool
-}
-
-func (l *listener) drain() {
-	l.draining.Store(true)
-	if d, ok := l.Listener.(interface{ SetDeadline(time.Time) error }); ok {
-		if d.SetDeadline(time.Now().Add(20*time.Millisecond)) == nil {
-			return
-		}
-	}
-	_ = l.Close() // a listener in memory has no queue
-}
-
-// Accept returns io.EOF, fasthttp's word for a closed listener, at the end of
-// a drain.
-func (l *listener) Accept() (net.Conn, error) {
-	c, err := l.Listener.Accept()
-	if err != nil && l.draining.Load() {
-		_ = l.Close() // the address is free again
-		return nil, io.EOF
-	}
-	return c, err
 }
 
 // side is a direction of the client's connection.
