@@ -125,8 +125,10 @@ func (f *File) readKeys(at string, s *gatehouse.Issuer) gatehouse.Faults {
 	}
 	jwks, faults := read(s.JWKSFile, "jwks_file")
 	if jwks != nil && len(bytes.TrimSpace(jwks)) == 0 {
-		faults = gatehouse.Faults{{Pointer: at + "/jwks_file", Reason: fmt.Sprintf("key file %s is empty", s.JWKSFile),
-			Hint: "tokens of this issuer are refused until it has keys", Warning: true}}
+		faults = gatehouse.Faults{{
+			Pointer: at + "/jwks_file", Reason: fmt.Sprintf("key file %s is empty", s.JWKSFile),
+			Hint: "tokens of this issuer are refused until it has keys", Warning: true,
+		}}
 	}
 	secret, more := read(s.SecretFile, "secret_file")
 	s.JWKS = string(bytes.TrimSpace(jwks))
