@@ -33,6 +33,7 @@ type Text struct {
 	name  string
 	lines []string
 	at    map[string]position // by pointer
+	blank bool                // no value at all
 }
 
 // position is where a value stands; block is the line before a literal
@@ -82,6 +83,7 @@ func decode(name string, source []byte, v any, d decoder) (*Text, gatehouse.Faul
 	}
 	switch len(bodies) {
 	case 0:
+		d.text.blank = true
 	case 1:
 		d.value(bodies[0], reflect.ValueOf(v).Elem(), "")
 	default:

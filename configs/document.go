@@ -63,6 +63,10 @@ func (f *File) Changed() bool {
 // Empty reports whether the file defines nothing.
 func (f *File) Empty() bool { return len(f.Document.Plans)+len(f.Document.Tenants) == 0 }
 
+// Blank reports whether the file has nothing in it but comments: it may be in
+// the middle of being written.
+func (f *File) Blank() bool { return f.text.blank }
+
 // Refuse adds a fault of the file as a whole.
 func (f *File) Refuse(reason, hint string) {
 	f.Problems = append(f.Problems, Problem{Place: Place{File: f.Path}, Reason: reason, Hint: hint})
@@ -193,13 +197,18 @@ func Names(path string) ([]string, error) {
 	}
 	var names []string
 	for _, e := range entries {
-		switch ext := filepath.Ext(e.Name()); {
-		case e.IsDir() || strings.HasPrefix(e.Name(), "."):
-		case ext == ".yaml" || ext == ".yml" || ext == ".json":
+		if !e.IsDir() && IsDocument(e.Name()) {
 			names = append(names, filepath.Join(path, e.Name()))
 		}
 	}
 	return names, nil
+}
+
+// IsDocument reports whether a file of this name in a folder is read as a
+// document: *.yaml, *.yml or *.json, not hidden.
+func IsDocument(name string) bool {
+	ext := filepath.Ext(name)
+	return (ext == ".yaml" || ext == ".yml" || ext == ".json") && !strings.HasPrefix(filepath.Base(name), ".")
 }
 
 // Join makes one document of files and validates it.

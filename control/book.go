@@ -65,6 +65,7 @@ type Book struct {
 	document  gatehouse.Document // guarded by mu; what the data plane serves
 	revisions []Revision         // guarded by mu; oldest first
 	next      uint64             // guarded by publishing
+	problems  string             // of the last revision; guarded by publishing
 }
 
 // NewBook returns an empty book whose changes go to apply.
@@ -86,15 +87,17 @@ type Change struct {
 }
 
 // Publish brings a change in force as far as the data plane takes it. It
-// reports false when there was nothing to do and nothing to say.
+// reports false when there was nothing to do and nothing new to say: the same
+// problems are not a second revision, and their end is one.
 func (b *Book) Publish(c Change) (Revision, bool) {
 	b.publishing.Lock()
 	defer b.publishing.Unlock()
 	from := b.Document()
 	u := difference(&from, &c.Document)
 	u.Revision, u.Full = b.next, b.next == 1
+	problems := c.Problems.Errors().Error()
 	empty := len(u.Plans)+len(u.Tenants)+len(u.RemovedPlans)+len(u.RemovedTenants) == 0
-	if empty && !u.Full && len(c.Problems.Errors()) == 0 {
+	if empty && !u.Full && problems == b.problems {
 		return Revision{}, false
 	}
 	r := Revision{
@@ -110,6 +113,7 @@ func (b *Book) Publish(c Change) (Revision, bool) {
 		}
 		b.settle(&c.Document, out.Refused)
 	}
+	b.problems = r.Problems.Errors().Error()
 	switch failed := len(r.Refused) > 0 || len(r.Problems.Errors()) > 0; {
 	case !failed:
 		r.Result = Applied

@@ -72,6 +72,33 @@ nothing: a=1 b=1
 	}
 }
 
+// Problems are news when they begin, change and end, and not between.
+func TestProblemsAreToldOnce(t *testing.T) {
+	dir := t.TempDir()
+	b := NewBook(plane{}.apply)
+	f := NewFiles(dir, b, slog.New(slog.DiscardHandler))
+	var story []string
+	for _, text := range []string{"tenants: [{id: a}]", "tenants: [{id: a, plan: x}]", "tenants: [{id: a, plan: x}]", "tenants: [{id: a, plan: y}]", "tenants: [{id: a}]", "tenants: [{id: a}]"} {
+		if err := os.WriteFile(filepath.Join(dir, "a.yaml"), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		f.Load()
+		r := b.Revisions()[0]
+		story = append(story, fmt.Sprint(r.Revision, " ", r.Result))
+	}
+	if got, want := strings.Join(story, ", "), "1 applied, 2 refused, 2 refused, 3 refused, 4 applied, 4 applied"; got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+	for name, want := range map[string]bool{"a.yaml": true, "new.json": true, "o.err": false, ".a.yaml.swp": false, "sub/a.yaml": false} {
+		if got := f.concerns(filepath.Join(dir, name)); got != want {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+	if !f.concerns(dir) || !f.concerns(filepath.Dir(dir)) || f.concerns(filepath.Join(filepath.Dir(dir), "o.err")) {
+		t.Error("the folders on the way count, and what lies beside them does not")
+	}
+}
+
 // A file is read again when it, or a key file it names, has changed, and not
 // otherwise; a fault in one keeps what it last held.
 func TestFiles(t *testing.T) {
@@ -117,6 +144,28 @@ func TestFiles(t *testing.T) {
 	check("new file faulty", "a@d.test b@a.test")
 	put("c.yaml", "plans: [{id: none}]\ntenants: [{id: c, plan: none}]")
 	check("new file mended", "a@d.test b@a.test c@")
+	rename := func(from, to string) {
+		t.Helper()
+		if err := os.Rename(filepath.Join(dir, from), filepath.Join(dir, to)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put("z.yaml", "tenants: [{id: z, domain: d.test}]")
+	rename("a.yaml", "y.yaml")
+	check("renamed while another claims its host", "a@d.test b@a.test c@")
+	if err := os.Remove(filepath.Join(dir, "z.yaml")); err != nil {
+		t.Fatal(err)
+	}
+	check("the other is gone", "a@d.test b@a.test c@")
+	put("y.yaml", "tenants: [{id: a, domain: d.test, bad: [}]")
+	rename("y.yaml", "x.yaml")
+	check("broken and renamed", "a@d.test b@a.test c@")
+	put("x.yaml", "tenants: [{id: a, domain: e.test}]")
+	check("mended", "a@e.test b@a.test c@")
+	put("x.yaml", "tenants: []")
+	check("tenant taken out", "b@a.test c@")
+	put("x.yaml", "tenants: [{id: a, domain: d.test}]")
+	check("tenant put back", "a@d.test b@a.test c@")
 	put("c.yaml", "tenants: [{id: c}]")
 	put("b.yaml", "tenants: [{id: b, plan: none}]")
 	check("plan gone while another file begins to need it", "a@d.test b@a.test c@")

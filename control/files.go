@@ -4,9 +4,11 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
@@ -54,7 +56,10 @@ func (f *Files) Run(ctx context.Context, reload <-chan struct{}) error {
 			return nil
 		case <-reload:
 			settle.Reset(0)
-		case <-watcher.Events:
+		case e := <-watcher.Events:
+			if !f.concerns(e.Name) {
+				continue
+			}
 			if due.IsZero() {
 				due = time.Now().Add(patience)
 			}
@@ -68,6 +73,25 @@ func (f *Files) Run(ctx context.Context, reload <-chan struct{}) error {
 			f.watch(watcher)
 		}
 	}
+}
+
+// concerns reports whether a change of the named file can matter: it is a
+// document, a key file or a folder on the way to one. Others, logs among them,
+// may live in the same folders.
+func (f *Files) concerns(name string) bool {
+	name = filepath.Clean(name)
+	root := filepath.Clean(f.path)
+	if name == root || strings.HasPrefix(root, name+string(filepath.Separator)) || filepath.Dir(name) == root && configs.IsDocument(name) {
+		return true
+	}
+	for _, file := range f.read {
+		for _, in := range file.Inputs {
+			if in := filepath.Clean(in.Path); in == name || strings.HasPrefix(in, name+string(filepath.Separator)) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // watch adds the folders of every file that matters. Folders are watched, not
@@ -137,7 +161,7 @@ func (f *Files) scan() ([]*configs.File, configs.Problems) {
 		file := f.read[name]
 		if file == nil || file.Changed() {
 			file = configs.ReadFile(name)
-			if good := f.good[name]; good != nil && file.Empty() && !good.Empty() && len(file.Problems) == 0 {
+			if good := f.good[name]; good != nil && file.Blank() && !good.Empty() && len(file.Problems) == 0 {
 				file.Refuse("the file is empty", "to remove its tenants, delete the file")
 			}
 		}
@@ -155,8 +179,22 @@ func (f *Files) usable(all []*configs.File) ([]*configs.File, bool) {
 	for _, file := range all {
 		bad[file.Path] = len(file.Problems.Errors()) > 0
 	}
+	present, anyBad := map[string]bool{}, false
+	for _, file := range all {
+		present[file.Path] = true
+		anyBad = anyBad || bad[file.Path]
+	}
 	for {
 		var use []*configs.File
+		if anyBad {
+			// While something is wrong no file counts as deleted: it may have
+			// been renamed into the one that is wrong.
+			for _, path := range slices.Sorted(maps.Keys(f.good)) {
+				if !present[path] {
+					use = append(use, f.good[path])
+				}
+			}
+		}
 		for _, file := range all {
 			if bad[file.Path] {
 				file = f.good[file.Path]
@@ -177,7 +215,7 @@ func (f *Files) usable(all []*configs.File) ([]*configs.File, bool) {
 			}
 			for _, name := range places {
 				more = more || !bad[name]
-				bad[name] = true
+				bad[name], anyBad = true, true
 			}
 		}
 		if !more {

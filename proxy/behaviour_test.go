@@ -447,6 +447,9 @@ tenants:
 	}
 	var story []string
 	for _, r := range records[1:] {
+		if r.Code != "" && (r.Upstream != "" || r.Attempts != 0) {
+			t.Errorf("a record tells of a backend that was not asked: %+v", r)
+		}
 		story = append(story, fmt.Sprint(r.Status, " ", r.Phase, " ", r.Code, " ", r.Error))
 	}
 	if got, want := strings.Join(story, ", "), "200 count  , 429 limit GH-RL-001 http_request_denied, 401 identify GH-ID-001 http_request_denied, 404 resolve GH-RS-001 destination_not_found"; got != want {

@@ -116,6 +116,7 @@ func (x *Exchange) Release() {
 	x.In.Reset()
 	x.resp.Release()
 	clear(x.Fields)
+	x.resp.Endpoint, x.resp.Attempts, x.resp.Dialed, x.resp.Connect, x.resp.FirstByte = "", 0, false, 0, 0
 	*x = Exchange{
 		In: x.In, Fields: x.Fields[:0], resp: x.resp,
 		id: x.id[:0], trace: x.trace[:0], head: x.head[:0], scratch: x.scratch[:0],

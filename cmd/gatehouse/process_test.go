@@ -523,6 +523,12 @@ func TestStartFaults(t *testing.T) {
 	defer taken.Close()
 	file := filepath.Join(t.TempDir(), "file")
 	write(t, file, "not a folder")
+	used := t.TempDir()
+	lock, err := lockFolder(used)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lock.Close()
 	broken := t.TempDir()
 	write(t, filepath.Join(broken, "a.yaml"), "tenants: [{id: a, plan: none}]\n")
 	cfg := func(text string) string {
@@ -543,11 +549,12 @@ func TestStartFaults(t *testing.T) {
 		{"faulty document", []string{"--tenants", broken}, exitFindings, `plan "none" does not exist`},
 		{"port in use", []string{"--tenants", dir, "--listen", taken.Addr().String()}, exitError, "data plane: listen tcp " + taken.Addr().String() + ": bind: address already in use"},
 		{"control port in use", []string{"--tenants", dir, "--listen", "127.0.0.1:0", "--control", taken.Addr().String()}, exitError, "control plane: listen tcp " + taken.Addr().String()},
-		{"data is a file", []string{"--tenants", dir, "--data", file}, exitError, "data folder " + file},
+		{"data is a file", []string{"--tenants", dir, "--listen", "127.0.0.1:0", "--control", "127.0.0.1:0", "--data", file}, exitError, "data folder " + file},
+		{"data in use", []string{"--tenants", dir, "--listen", "127.0.0.1:0", "--control", "127.0.0.1:0", "--data", used}, exitError, "data folder " + used + " is in use by another gatehouse"},
 		{"missing configuration", []string{"--config", "/nonexistent"}, exitError, "read configuration: open /nonexistent: no such file or directory"},
 		{"unknown key", []string{"--config", cfg("prxy: {}\n")}, exitFindings, `gatehouse.yaml:1:1: unknown key "prxy"`},
 		{"later setting", []string{"--config", cfg("limits: {redis: \"redis://x\"}\n")}, exitFindings, "a shared store of limits is not available yet"},
-		{"bad access log", []string{"--tenants", dir, "--config", cfg("log: {access: /nonexistent/x}\n")}, exitError, "open access log: open /nonexistent/x"},
+		{"bad access log", []string{"--tenants", dir, "--listen", "127.0.0.1:0", "--control", "127.0.0.1:0", "--config", cfg("log: {access: /nonexistent/x}\n")}, exitError, "open access log: open /nonexistent/x"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			var out, errs bytes.Buffer

@@ -34,7 +34,8 @@ func runCommand(s *streams) *cobra.Command {
 		Use:   "run",
 		Short: "Run the gateway and its control plane",
 		Long: `Run serves the tenants of the given documents. A save of a document takes
-effect at once, for the tenants that it changes; a faulty one changes nothing.
+effect at once, for the tenants that it changes; a faulty file keeps its
+tenants as they are.
 
 SIGHUP reads the documents again. SIGTERM and SIGINT end the process: it stops
 accepting, lets requests in flight finish, and exits; a second one ends the
@@ -142,6 +143,7 @@ type process struct {
 	control net.Listener
 	api     *http.Server
 	access  *os.File
+	lock    *os.File // held as long as the process uses the data folder
 }
 
 // assemble builds everything in the order of its dependencies. What can fail
@@ -155,20 +157,23 @@ func assemble(s *streams, cfg *config) (_ *process, err error) {
 	if _, problems := checkDocuments(engine, cfg.Tenants); len(problems.Errors()) > 0 {
 		return nil, problems
 	}
-	if p.meter, err = metering.Open(cfg.Data, cfg.Metering.Flush.Or(metering.DefaultFlush)); err != nil {
-		return nil, fmt.Errorf("data folder %s: %w", cfg.Data, err)
-	}
-	access, file, err := cfg.Log.openAccess(s)
-	if err != nil {
-		return nil, err
-	}
-	p.access = file
 	if p.data, err = net.Listen("tcp", cfg.Proxy.Listen); err != nil {
 		return nil, p.abandon(fmt.Errorf("data plane: %w", err))
 	}
 	if p.control, err = net.Listen("tcp", cfg.Control.Listen); err != nil {
 		return nil, p.abandon(fmt.Errorf("control plane: %w", err))
 	}
+	if p.meter, err = metering.Open(cfg.Data, cfg.Metering.Flush.Or(metering.DefaultFlush)); err != nil {
+		return nil, p.abandon(fmt.Errorf("data folder %s: %w", cfg.Data, err))
+	}
+	if p.lock, err = lockFolder(cfg.Data); err != nil {
+		return nil, p.abandon(err)
+	}
+	access, file, err := cfg.Log.openAccess(s)
+	if err != nil {
+		return nil, p.abandon(err)
+	}
+	p.access = file
 	if p.gateway, err = proxy.New(cfg.Proxy, proxy.Parts{
 		Engine: engine, Meter: p.meter, Log: p.log, Access: access, Headers: cfg.Limits.Headers,
 	}); err != nil {
@@ -195,13 +200,15 @@ func isLoopback(a net.Addr) bool {
 
 // abandon closes what assemble had opened.
 func (p *process) abandon(err error) error {
-	for _, c := range []io.Closer{p.data, p.control} {
-		if l, ok := c.(net.Listener); ok && l != nil {
+	for _, l := range []net.Listener{p.data, p.control} {
+		if l != nil {
 			_ = l.Close() // it never served
 		}
 	}
-	if p.access != nil {
-		_ = p.access.Close() // nothing was written
+	for _, f := range []*os.File{p.access, p.lock} {
+		if f != nil {
+			_ = f.Close() // nothing was written
+		}
 	}
 	return err
 }
@@ -226,6 +233,9 @@ func (p *process) run(ctx context.Context, started func(context.Context, *proces
 		return nil
 	})
 	p.log.Info("serving", "version", version(), "data_plane", p.data.Addr().String(), "control", p.control.Addr().String(), "data", p.dataFolder())
+	if !isLoopback(p.control.Addr()) {
+		p.log.Warn("the control API asks for no credentials; bind it to loopback", "control", p.control.Addr().String())
+	}
 	if started != nil {
 		g.Go(func() error { return started(background, p) })
 	}
@@ -245,6 +255,7 @@ func (p *process) run(ctx context.Context, started func(context.Context, *proces
 	if p.access != nil {
 		err = errors.Join(err, p.access.Close())
 	}
+	err = errors.Join(err, p.lock.Close())
 	p.log.Info("stopped", "error", err)
 	return err
 }

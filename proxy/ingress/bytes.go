@@ -1,5 +1,7 @@
 package ingress
 
+import "bytes"
+
 // tokenBytes are the characters of a token (RFC 9110, 5.6.2).
 var tokenBytes = func() (t [256]bool) {
 	for c := '0'; c <= '9'; c++ {
@@ -66,7 +68,27 @@ func lower(c byte) byte {
 
 // KindOf classifies a field name. The length is looked at first, so that most
 // names cost one comparison or none.
+//
+// A name with "_" where a special one has "-" is Own, and so never passed on:
+// CGI and its heirs read both as the same name.
 func KindOf(name []byte) Kind {
+	if bytes.IndexByte(name, '_') >= 0 {
+		var folded [24]byte
+		n := copy(folded[:], name)
+		for i := range n {
+			if folded[i] == '_' {
+				folded[i] = '-'
+			}
+		}
+		if n == len(name) && kindOf(folded[:n]) != Other || n >= len(ownPrefix) && EqualFold(folded[:len(ownPrefix)], ownPrefix) {
+			return Own
+		}
+		return Other
+	}
+	return kindOf(name)
+}
+
+func kindOf(name []byte) Kind {
 	switch len(name) {
 	case 2:
 		if EqualFold(name, "te") {
