@@ -143,7 +143,7 @@ func (v *validation) hosts(at string, t *Tenant, seen map[string]string) {
 			v.fault(at, "the primary domain may not be a wildcard", "move it to aliases")
 			return
 		}
-		if reason := hostFault(name); reason != "" {
+		if reason := HostFault(name); reason != "" {
 			v.fault(at, fmt.Sprintf("host %q %s", clip(host), reason), "")
 			return
 		}
@@ -162,9 +162,9 @@ func (v *validation) hosts(at string, t *Tenant, seen map[string]string) {
 	}
 }
 
-// hostFault says what keeps name from being a canonical host name or IP
+// HostFault says what keeps name from being a canonical host name or IP
 // address: lower case, ASCII, without port or trailing dot.
-func hostFault(name string) string {
+func HostFault(name string) string {
 	switch {
 	case name == "":
 		return "is empty"

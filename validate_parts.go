@@ -164,7 +164,7 @@ func endpointFault(raw string) string {
 		return "has a path, query or fragment"
 	}
 	if _, err := netip.ParseAddr(u.Hostname()); err != nil {
-		if hostFault(u.Hostname()) != "" {
+		if HostFault(u.Hostname()) != "" {
 			return "has a malformed host"
 		}
 	}

@@ -198,7 +198,7 @@ func (b *Book) Document() gatehouse.Document {
 
 // Tenants returns the tenants in force, by id.
 func (b *Book) Tenants() []gatehouse.Tenant {
-	ts := slices.Clone(b.Document().Tenants)
+	ts := append([]gatehouse.Tenant{}, b.Document().Tenants...)
 	slices.SortFunc(ts, func(x, y gatehouse.Tenant) int {
 		if x.ID < y.ID {
 			return -1

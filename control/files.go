@@ -24,7 +24,7 @@ type Files struct {
 
 	// The rest belongs to the goroutine that calls Load, and then Run.
 	read map[string]*configs.File // every file as last read
-	good map[string]*configs.File // every file as last in force
+	good map[string]*configs.File // every file as last published
 }
 
 // NewFiles returns a feed of path, a file or a folder.
@@ -107,15 +107,13 @@ func (f *Files) watch(w *fsnotify.Watcher) {
 			folders[filepath.Dir(in.Path)] = true
 		}
 	}
-	have := w.WatchList()
 	for folder := range folders {
 		for !exists(folder) && filepath.Dir(folder) != folder {
 			folder = filepath.Dir(folder) // it may be made there
 		}
-		if !slices.Contains(have, folder) {
-			if err := w.Add(folder); err != nil {
-				f.log.Debug("folder not watched", "path", folder, "error", err)
-			}
+		// Again even when it is watched: a link may lead elsewhere now.
+		if err := w.Add(folder); err != nil {
+			f.log.Debug("folder not watched", "path", folder, "error", err)
 		}
 	}
 }

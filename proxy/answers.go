@@ -70,9 +70,6 @@ func (x *Exchange) answer(err error) {
 		x.identifyRequest()
 	}
 	x.cause, x.code = e.Err, e.Code
-	if ph, ok := codePhase[string(e.Code[3:5])]; ok {
-		x.phase = ph
-	}
 	x.resp.Release()
 	clear(x.Fields)
 	x.Fields, x.Stream, x.units = x.Fields[:0], nil, 0

@@ -15,7 +15,7 @@ type candidate struct {
 	slot   *slot
 	table  *table
 	faults gatehouse.Faults
-	index  int // in the update's tenants; -1: recompiled for its plan
+	keyed  bool // its credentials are in the directory
 }
 
 // Apply brings an update live. Each tenant is taken or refused as a whole; a
@@ -33,8 +33,10 @@ func (g *Gateway) Apply(u gatehouse.Update) gatehouse.Outcome {
 	for _, id := range removed {
 		_ = g.directory.Set(id, g.slots[id].table.Load().verifier, nil) // taking away cannot fail
 	}
-	g.settleKeys(candidates)
 	g.settleHosts(candidates, removed)
+	if g.settleKeys(candidates) {
+		g.settleHosts(candidates, removed)
+	}
 
 	set, drop := map[string]*slot{}, []string{}
 	live, goneIDs := map[string]*slot{}, []string{}
@@ -113,8 +115,8 @@ func (g *Gateway) removals(u *gatehouse.Update) []gatehouse.TenantID {
 // candidates compiles the update's tenants and those whose plan it changes.
 func (g *Gateway) candidates(u *gatehouse.Update, plans map[gatehouse.PlanID]*gatehouse.Plan) []*candidate {
 	var cs []*candidate
-	compile := func(s *slot, doc *gatehouse.Tenant, index int) {
-		c := &candidate{slot: s, index: index}
+	compile := func(s *slot, doc *gatehouse.Tenant) {
+		c := &candidate{slot: s}
 		c.table, c.faults = g.compile(s, doc, plans[doc.Plan], u.Revision)
 		cs = append(cs, c)
 	}
@@ -126,7 +128,7 @@ func (g *Gateway) candidates(u *gatehouse.Update, plans map[gatehouse.PlanID]*ga
 		if s == nil {
 			s = &slot{id: doc.ID, limits: ratelimit.NewLocal(doc.ID, limitKeys), meter: g.meter.Tenant(doc.ID)}
 		}
-		compile(s, doc, i)
+		compile(s, doc)
 	}
 	if len(u.Plans)+len(u.RemovedPlans) == 0 && !u.Full {
 		return cs
@@ -134,7 +136,7 @@ func (g *Gateway) candidates(u *gatehouse.Update, plans map[gatehouse.PlanID]*ga
 	for _, id := range slices.Sorted(maps.Keys(g.slots)) {
 		t := g.slots[id].table.Load()
 		if !named[id] && !u.Full && plans[t.doc.Plan] != t.plan && !slices.Contains(u.RemovedTenants, id) {
-			compile(g.slots[id], t.doc, -1)
+			compile(g.slots[id], t.doc)
 		}
 	}
 	return cs
@@ -146,20 +148,23 @@ const limitKeys = 65536
 // settleKeys enters the candidates' credentials into the directory, and
 // refuses those whose keys belong to another tenant. A key may move between
 // tenants of one update, so what failed is tried again while others succeed.
-func (g *Gateway) settleKeys(cs []*candidate) {
+// It reports whether one was refused.
+func (g *Gateway) settleKeys(cs []*candidate) (refused bool) {
 	waiting := slices.DeleteFunc(slices.Clone(cs), func(c *candidate) bool { return c.table == nil })
 	for len(waiting) > 0 {
 		failed := slices.DeleteFunc(slices.Clone(waiting), func(c *candidate) bool {
-			return g.directory.Set(c.slot.id, verifierOf(c.slot.table.Load()), c.table.verifier) == nil
+			c.keyed = g.directory.Set(c.slot.id, verifierOf(c.slot.table.Load()), c.table.verifier) == nil
+			return c.keyed
 		})
 		if len(failed) == len(waiting) {
 			for _, c := range failed {
 				c.refuse(g, "/identity/api_keys", "an API key belongs to another tenant")
 			}
-			return
+			return true
 		}
 		waiting = failed
 	}
+	return false
 }
 
 // settleHosts refuses candidates whose hosts belong to a tenant that keeps
@@ -185,9 +190,6 @@ func (g *Gateway) settleHosts(cs []*candidate, removed []gatehouse.TenantID) {
 				owner := g.hosts.Owner(h)
 				kept := owner != nil && owner != c.slot && !gone[owner] && !moving[owner]
 				if first := claims[h]; kept || first != nil {
-					if err := g.directory.Set(c.slot.id, c.table.verifier, verifierOf(c.slot.table.Load())); err != nil {
-						g.log.Error("credentials of a refused change not taken back", "tenant", string(c.slot.id), "error", err)
-					}
 					c.refuse(g, "/domain", fmt.Sprintf("host %q belongs to another tenant", h))
 					again = true
 					break
@@ -198,7 +200,15 @@ func (g *Gateway) settleHosts(cs []*candidate, removed []gatehouse.TenantID) {
 	}
 }
 
+// refuse keeps the tenant's running table. Credentials that were entered are
+// taken back; where a key has found another owner in this update meanwhile,
+// that is not possible, and the log says so.
 func (c *candidate) refuse(g *Gateway, at, reason string) {
+	if c.keyed {
+		if err := g.directory.Set(c.slot.id, c.table.verifier, verifierOf(c.slot.table.Load())); err != nil {
+			g.log.Error("credentials of a refused change not taken back", "tenant", string(c.slot.id), "error", err)
+		}
+	}
 	g.discard(c.table, c.slot.table.Load())
 	c.table = nil
 	c.faults = append(c.faults, gatehouse.Fault{Pointer: at, Reason: reason})

@@ -89,7 +89,8 @@ type Exchange struct {
 	head                  []byte // request head to the backend
 	scratch               []byte // backing of values made for this request
 	marks                 [phaseCountOf]time.Duration
-	sampled               bool // phases are timed
+	sampled               bool          // phases are timed
+	lined                 time.Duration // from the start to the end of the line, when sampled
 	gateway               *Gateway
 	reader                bodyReader
 }
@@ -133,6 +134,13 @@ func (x *Exchange) enter(p phase) {
 	x.phase = p
 	if x.sampled {
 		x.marks[p] = time.Since(x.start)
+	}
+}
+
+// mark notes that the line is over: what follows is writing the answer.
+func (x *Exchange) mark() {
+	if x.sampled {
+		x.lined = time.Since(x.start)
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"github.com/gatehouse-gateway/gatehouse"
 	"github.com/gatehouse-gateway/gatehouse/metering"
+	"github.com/gatehouse-gateway/gatehouse/proxy/identity"
 	"github.com/gatehouse-gateway/gatehouse/proxy/ingress"
 	"github.com/gatehouse-gateway/gatehouse/proxy/upstream"
 )
@@ -36,7 +37,7 @@ func (x *Exchange) writeHead() {
 				continue // a secret of ours, or of another tenant
 			}
 		case ingress.Authorization:
-			if x.who != nil || gatehouse.WellFormedKey(f.Value[max(0, len(f.Value)-gatehouse.KeyLength):]) {
+			if x.who != nil && x.who.Method == identity.MethodJWT || gatehouse.WellFormedKey(f.Value[max(0, len(f.Value)-gatehouse.KeyLength):]) {
 				continue // used here; not the backend's to see
 			}
 		case ingress.Cookie, ingress.Via:
@@ -178,7 +179,7 @@ func (g *Gateway) clientAddress(x *Exchange) netip.Addr {
 			if err != nil {
 				return client
 			}
-			if client = a.Unmap(); !g.trusts(client) {
+			if client = a.Unmap().WithZone(""); !g.trusts(client) {
 				return client
 			}
 		}
@@ -319,9 +320,9 @@ type answerStream Exchange
 // Read reads the next part, counted before it is written to the client.
 func (s *answerStream) Read(p []byte) (int, error) {
 	x := (*Exchange)(s)
-	x.rearm(writeSide)
 	n, err := x.resp.Read(p)
 	if n > 0 {
+		x.rearm(writeSide) // now: a backend's pause is not the client's
 		x.bodyOut += int64(n)
 		x.countedOut += int64(n)
 		x.series.AddBytes(0, int64(n))

@@ -86,6 +86,7 @@ func (g *Gateway) Begin(x *Exchange) (cleared bool) {
 	g.metrics.inFlight.Add(1)
 	if err := g.clear(x); err != nil {
 		x.answer(err)
+		x.mark()
 		return false
 	}
 	return true
@@ -98,6 +99,7 @@ func (g *Gateway) Carry(x *Exchange) {
 	if err := g.carry(x); err != nil {
 		x.answer(err)
 	}
+	x.mark()
 }
 
 // rescue turns a panic of the line into an answer: one request fails, the
@@ -142,11 +144,13 @@ func (x *Exchange) policyInput() *policy.Input {
 
 // count meters the request with what is known before the first byte leaves.
 func (x *Exchange) count() {
-	if x.table == nil || x.route == nil {
+	if x.table == nil || x.route == nil || x.series != nil {
 		return
 	}
 	x.series = x.table.meter.Series(x.route.doc.ID, x.principalID())
-	x.countedIn, x.countedOut = x.bodyIn, int64(len(x.Body))
-	x.bodyOut = x.countedOut
+	if string(x.In.Method) != "HEAD" {
+		x.bodyOut = int64(len(x.Body))
+	}
+	x.countedIn, x.countedOut = x.bodyIn, x.bodyOut
 	x.series.Count(x.Status, x.countedIn, x.countedOut, x.units, 0)
 }

@@ -2,9 +2,9 @@ package proxy
 
 import (
 	"errors"
+	"io"
 	"net"
 	"net/netip"
-	"strings"
 
 	"github.com/gatehouse-gateway/gatehouse"
 	"github.com/valyala/fasthttp"
@@ -16,23 +16,23 @@ func (g *Gateway) newServer() *fasthttp.Server {
 	t := g.cfg.Timeouts
 	g.idle = t.Idle.Or(gatehouse.DefaultIdleTimeout)
 	return &fasthttp.Server{
-		Handler:                       g.serveHTTP1,
-		ExpectHandler:                 g.expectHTTP1,
-		ErrorHandler:                  g.refuseHTTP1,
-		Logger:                        quiet{},
-		StreamRequestBody:             true,
-		DisablePreParseMultipartForm:  true,
-		DisableHeaderNamesNormalizing: true,
-		NoDefaultServerHeader:         true,
-		NoDefaultContentType:          true,
-		SecureErrorLogMessage:         true,
-		CloseOnShutdown:               true,
-		ReadBufferSize:                int(g.cfg.Limits.HeaderBytes),
-		WriteBufferSize:               4 << 10,
-		ReadTimeout:                   t.Header.Or(0),
-		IdleTimeout:                   g.idle,
-		Concurrency:                   g.cfg.Limits.Connections,
-		MaxConnsPerIP:                 g.cfg.Limits.PerAddress,
+		Handler:                      g.serveHTTP1,
+		ExpectHandler:                g.expectHTTP1,
+		ErrorHandler:                 g.refuseHTTP1,
+		Logger:                       quiet{},
+		StreamRequestBody:            true,
+		DisablePreParseMultipartForm: true,
+		NoDefaultServerHeader:        true,
+		NoDefaultContentType:         true,
+		SecureErrorLogMessage:        true,
+		CloseOnShutdown:              true,
+		ReadBufferSize:               int(g.cfg.Limits.HeaderBytes),
+		WriteBufferSize:              4 << 10,
+		ReadTimeout:                  t.Header.Or(0),
+		IdleTimeout:                  g.idle,
+		WriteTimeout:                 g.idle, // of a whole answer; a streamed one puts it off itself
+		Concurrency:                  g.cfg.Limits.Connections,
+		MaxConnsPerIP:                g.cfg.Limits.PerAddress,
 		// The line checks lengths itself; with streaming this only bounds what
 		// fasthttp waits for before it calls the handler, at least one byte.
 		MaxRequestBodySize: 1,
@@ -66,7 +66,7 @@ func (p *parked) take() *Exchange {
 // Close ends an exchange that nobody took.
 func (p *parked) Close() error {
 	if x := p.take(); x != nil {
-		x.Close, x.failure = true, "client_gone"
+		x.answer(refuse(gatehouse.CodeRequestTimeout, "the request body did not arrive"))
 		x.gateway.Finish(x, nil)
 		x.Release()
 	}
@@ -124,7 +124,11 @@ func (g *Gateway) expectHTTP1(ctx *fasthttp.RequestCtx) int {
 // writeHTTP1 hands the answer to fasthttp and ends the exchange, at once or
 // when a streamed body is out.
 func (x *Exchange) writeHTTP1(ctx *fasthttp.RequestCtx) {
+	if x.Stream != nil && x.Length < 0 && x.In.Minor == 0 {
+		x.settleLength()
+	}
 	r := &ctx.Response
+	r.Header.DisableNormalizing()
 	r.SetStatusCode(x.Status)
 	for i := range x.Fields {
 		r.Header.AddBytesKV(x.Fields[i].Name, x.Fields[i].Value)
@@ -143,7 +147,7 @@ func (x *Exchange) writeHTTP1(ctx *fasthttp.RequestCtx) {
 		r.SetBodyStream(stream, size)
 		return
 	}
-	if len(x.Body) == 0 && x.declared > 0 { // HEAD, 304
+	if len(x.Body) == 0 && x.declared > 0 { // to HEAD
 		r.SkipBody = true
 		r.Header.SetContentLength(int(x.declared))
 	} else {
@@ -153,13 +157,29 @@ func (x *Exchange) writeHTTP1(ctx *fasthttp.RequestCtx) {
 	x.Release()
 }
 
-// streamHTTP1 is a streamed answer; fasthttp closes it exactly once, when the
-// body is out or the client is gone.
+// wholeForOld bounds the answers of unknown length that a client of HTTP/1.0
+// gets. Such a client knows no chunks (RFC 9112, 6.1), so the length must be
+// found out before the answer begins.
+const wholeForOld = 1 << 20
+
+func (x *Exchange) settleLength() {
+	body, err := io.ReadAll(io.LimitReader(x.Stream, wholeForOld+1))
+	switch {
+	case err != nil:
+		x.answer(x.unforwarded(err))
+	case len(body) > wholeForOld:
+		x.answer(refuse(gatehouse.CodeVersion, "this answer is too long for HTTP/1.0"))
+	default:
+		x.Stream, x.Body, x.Length = nil, body, int64(len(body))
+	}
+}
+
+// streamHTTP1 is a streamed answer; fasthttp ends it exactly once, when the
+// body is out or the client is gone. It has no Close: fasthttp would call it
+// first, without the reason.
 type streamHTTP1 struct{ x *Exchange }
 
 func (s *streamHTTP1) Read(p []byte) (int, error) { return s.x.Stream.Read(p) }
-
-func (s *streamHTTP1) Close() error { return s.CloseWithError(nil) }
 
 // CloseWithError ends the exchange; err is why writing stopped.
 func (s *streamHTTP1) CloseWithError(err error) error {
@@ -177,18 +197,12 @@ func (g *Gateway) refuseHTTP1(ctx *fasthttp.RequestCtx, err error) {
 	if _, ok := errors.AsType[*fasthttp.ErrSmallBuffer](err); ok {
 		code, message = gatehouse.CodeHeaderTooLarge, "the request head is larger than this gateway takes"
 	} else if e, ok := errors.AsType[net.Error](err); ok && e.Timeout() {
-		code, message = gatehouse.CodeRequestTimeout, "the request head did not arrive in time"
+		code, message = gatehouse.CodeRequestTimeout, "the request did not arrive in time"
 	}
-	p, _ := ctx.UserValue(parkedKey).(*parked)
-	x := p.take()
-	if x == nil {
-		x = g.begin(ctx)
-		x.rawMethod, x.rawTarget, x.rawProtocol = nil, nil, nil
-		g.metrics.inFlight.Add(1)
-	} else {
-		message = strings.Replace(message, "head", "body", 1)
-	}
+	x := g.begin(ctx)
+	x.rawMethod, x.rawTarget, x.rawProtocol = nil, nil, nil
 	x.Close = true
+	g.metrics.inFlight.Add(1)
 	x.answer(&gatehouse.Error{Code: code, Message: message, Err: err})
 	x.writeHTTP1(ctx)
 }

@@ -15,7 +15,7 @@ import (
 type listener struct {
 	net.Listener
 	draining atomic.Bool
-	emptied  chan struct{} // closed by the first Accept that finds the queue empty in a drain
+	emptied  chan struct{} // closed when nothing accepts any more
 	once     sync.Once     // guards the closing of emptied
 }
 
@@ -38,8 +38,10 @@ func (l *listener) Accept() (net.Conn, error) {
 	c, err := l.Listener.Accept()
 	if err != nil && l.draining.Load() {
 		_ = l.Close() // the address is free again
-		l.once.Do(func() { close(l.emptied) })
 		return nil, io.EOF
 	}
 	return c, err
 }
+
+// done says that nobody accepts any more.
+func (l *listener) done() { l.once.Do(func() { close(l.emptied) }) }

@@ -43,6 +43,14 @@ var codePhase = map[string]phase{
 	"DC": phaseDecide, "RL": phaseLimit, "FW": phaseForward, "IN": phaseForward,
 }
 
+// phaseLetters returns the letters of a code that name its phase.
+func phaseLetters(c gatehouse.Code) string {
+	if len(c) < len("GH-XX") {
+		return ""
+	}
+	return string(c[3:5])
+}
+
 var (
 	// requestBuckets are those of OpenTelemetry's HTTP conventions, in seconds.
 	requestBuckets = []float64{0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10}
@@ -57,7 +65,7 @@ func newGauges() *gauges {
 		m.served[class] = s.NewCounter(`gatehouse_requests_total{phase="forward",outcome="` + string(rune('0'+class)) + `xx"}`)
 	}
 	for code, p := range gatehouse.Problems {
-		ph, ok := codePhase[string(code[3:5])]
+		ph, ok := codePhase[phaseLetters(code)]
 		if !ok {
 			continue // the control plane's
 		}
@@ -132,7 +140,7 @@ func (m *gauges) finish(x *Exchange, now time.Time) {
 		return
 	}
 	for p := phaseAdmit; p <= x.phase; p++ {
-		end := now.Sub(x.start)
+		end := x.lined
 		if p < x.phase {
 			end = x.marks[p+1]
 		}
@@ -151,7 +159,7 @@ func (g *Gateway) WriteMetrics(w io.Writer) {
 	g.metrics.set.WritePrometheus(w)
 	c := g.counts()
 	metrics.WriteGaugeUint64(w, "gatehouse_requests_in_flight", uint64(g.metrics.inFlight.Load()))
-	metrics.WriteGaugeUint64(w, "gatehouse_connections_open", uint64(g.server.GetOpenConnectionsCount()))
+	metrics.WriteGaugeUint64(w, "gatehouse_connections_open", uint64(g.openConnections()))
 	metrics.WriteCounterUint64(w, "gatehouse_connections_rejected_total", uint64(g.server.GetRejectedConnectionsCount()))
 	metrics.WriteGaugeUint64(w, "gatehouse_config_revision", g.revision.Load())
 	metrics.WriteGaugeUint64(w, "gatehouse_tenants", c.tenants)

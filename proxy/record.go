@@ -10,20 +10,26 @@ import (
 )
 
 // recorder writes the access log: one JSON object a line, one line a request.
-// A line is put into a buffer under a lock and written out when the buffer is
-// full, at each tick of Run, and at Close; requests never wait for a tick.
+// A line is put into a buffer, which is written out when it is full, at each
+// tick of run, and at the end. A reader that does not read holds up neither
+// requests nor metrics: lines beyond what may wait are dropped and counted.
 type recorder struct {
-	mu  sync.Mutex
-	w   io.Writer // guarded by mu; nil: off
-	buf []byte    // guarded by mu
+	w io.Writer // nil: off
 	// failing is told when w begins to fail. It is set before the first write.
 	failing func(error)
-	broken  bool  // the last write failed; guarded by mu
-	lost    int64 // bytes of records that could not be written; guarded by mu
+
+	writing sync.Mutex // held while w is written to; taken before mu
+	broken  bool       // the last write failed; guarded by writing
+	spare   []byte     // the buffer not in use; guarded by writing
+
+	mu   sync.Mutex // held for as long as a line takes to append
+	buf  []byte     // guarded by mu
+	lost int64      // bytes of lines that were not written; guarded by mu
 }
 
 const (
 	recordBuffer   = 64 << 10
+	recordWaiting  = 4 << 20 // most that waits for a slow reader
 	recordInterval = 500 * time.Millisecond
 )
 
@@ -45,25 +51,30 @@ func (r *recorder) run(ctx context.Context) {
 }
 
 func (r *recorder) flush() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
+	r.writing.Lock()
+	defer r.writing.Unlock()
 	r.flushLocked()
 }
 
-// flushLocked is called with mu held.
+// flushLocked is called with writing held.
 func (r *recorder) flushLocked() {
-	if len(r.buf) == 0 {
-		return
-	}
-	n, err := r.w.Write(r.buf)
-	if err != nil {
-		r.lost += int64(len(r.buf) - n)
-		if !r.broken {
-			r.failing(err)
+	r.mu.Lock()
+	out := r.buf
+	r.buf, r.spare = r.spare[:0], nil
+	r.mu.Unlock()
+	if len(out) > 0 {
+		n, err := r.w.Write(out)
+		if err != nil {
+			r.mu.Lock()
+			r.lost += int64(len(out) - n)
+			r.mu.Unlock()
+			if !r.broken {
+				r.failing(err)
+			}
 		}
+		r.broken = err != nil
 	}
-	r.broken = err != nil
-	r.buf = r.buf[:0]
+	r.spare = out
 }
 
 func (r *recorder) lostBytes() int64 {
@@ -78,10 +89,17 @@ func (r *recorder) write(x *Exchange, now time.Time) {
 		return
 	}
 	r.mu.Lock()
-	defer r.mu.Unlock()
+	before := len(r.buf)
 	r.buf = appendRecord(r.buf, x, now)
-	if len(r.buf) > recordBuffer {
+	size := len(r.buf)
+	if size > recordWaiting {
+		r.lost += int64(size - before)
+		r.buf = r.buf[:before]
+	}
+	r.mu.Unlock()
+	if size > recordBuffer && r.writing.TryLock() {
 		r.flushLocked()
+		r.writing.Unlock()
 	}
 }
 
@@ -112,7 +130,11 @@ func appendRecord(b []byte, x *Exchange, now time.Time) []byte {
 		}
 	}
 	b = strconv.AppendInt(append(b, `,"status":`...), int64(x.Status), 10)
-	b = appendJSON(append(b, `,"phase":`...), x.phase.String())
+	settled := x.phase // as in gatehouse_requests_total: a code has its phase
+	if ph, ok := codePhase[phaseLetters(x.code)]; ok {
+		settled = ph
+	}
+	b = appendJSON(append(b, `,"phase":`...), settled.String())
 	if x.code != "" {
 		b = appendJSON(append(b, `,"code":`...), string(x.code))
 	}

@@ -59,6 +59,7 @@ type Gateway struct {
 	maxBody   int64
 	idle      time.Duration // of the client's connection
 	revision  atomic.Uint64 // of the last update applied
+	serves    atomic.Int32  // calls of Serve under way
 	leaving   atomic.Bool   // set once, when Shutdown begins
 	draining  atomic.Bool   // set once, when Shutdown has closed the listeners
 	exchanges sync.Pool     // of *Exchange
@@ -120,6 +121,9 @@ func (g *Gateway) Serve(ln net.Listener) error {
 	if g.leaving.Load() {
 		l.drain()
 	}
+	defer l.done() // after the count is right
+	g.serves.Add(1)
+	defer g.serves.Add(-1)
 	if err := g.server.Serve(l); err != nil && !g.leaving.Load() {
 		return fmt.Errorf("serve %s: %w", ln.Addr(), err)
 	}
@@ -182,13 +186,19 @@ func (g *Gateway) Shutdown(ctx context.Context) error {
 	return err
 }
 
+// openConnections corrects fasthttp's count, in which each Serve is one
+// connection and one is always taken off.
+func (g *Gateway) openConnections() int64 {
+	return max(0, int64(g.server.GetOpenConnectionsCount())+1-int64(g.serves.Load()))
+}
+
 // awaitIdle waits until no connection is open, or the grace is over and no
 // request is in flight.
 func (g *Gateway) awaitIdle(ctx context.Context) {
 	began := time.Now()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
-	for g.server.GetOpenConnectionsCount() > 0 {
+	for g.openConnections() > 0 {
 		if time.Since(began) > drainGrace && g.metrics.inFlight.Load() == 0 {
 			return
 		}
@@ -214,14 +224,14 @@ type deadlines interface {
 	SetWriteDeadline(time.Time) error
 }
 
-// rearm puts the idle deadline of a side off, at most once a second: setting
-// one costs more than reading the clock.
+// rearm puts the idle deadline of a side off, at most every second or fourth
+// part of it: setting one costs more than reading the clock.
 func (x *Exchange) rearm(s side) {
 	if x.deadlines == nil {
 		return
 	}
 	now := time.Now()
-	if now.Sub(x.armed[s]) < time.Second {
+	if now.Sub(x.armed[s]) < min(time.Second, x.gateway.idle/4) {
 		return
 	}
 	x.armed[s] = now

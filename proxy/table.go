@@ -54,7 +54,6 @@ type routeTable struct {
 	hashes  bool // the backend balances by hash
 	stack   *ratelimit.Stack
 	fields  limitFields
-	owner   *table
 }
 
 // compile builds a tenant's next table. prev, the running one, may be nil;
@@ -125,7 +124,7 @@ func (g *Gateway) bind(t *table, now time.Time) {
 func (g *Gateway) compileRoute(t *table, doc *gatehouse.Route, zone *time.Location, now time.Time) routeTable {
 	r := routeTable{
 		doc: doc, auth: cmp.Or(doc.Auth, gatehouse.AuthRequired), cost: max(1, doc.Cost),
-		backend: t.backends[doc.Backend], owner: t,
+		backend: t.backends[doc.Backend],
 	}
 	i := slices.IndexFunc(t.doc.Backends, func(b gatehouse.Backend) bool { return b.ID == doc.Backend })
 	r.hashes = t.doc.Backends[i].Balance == gatehouse.ConsistentHash

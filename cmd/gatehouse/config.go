@@ -123,6 +123,10 @@ func (c *config) validate() gatehouse.Faults {
 	fault(c.Data == "", "/data", "data is empty", "name a folder")
 	fault(c.Proxy.Listen == "", "/proxy/listen", "listen is empty", "use host:port")
 	fault(c.Control.Listen == "", "/control/listen", "listen is empty", "use host:port")
+	for i, d := range c.Proxy.PlatformDomains {
+		reason := gatehouse.HostFault(d.Host)
+		fault(reason != "", gatehouse.Pointer("proxy", "platform_domains", i), fmt.Sprintf("host %q %s", d.Host, reason), "")
+	}
 	l := c.Proxy.Limits
 	fault(l.HeaderBytes < 1<<10 || l.HeaderBytes > 1<<20, "/proxy/limits/header_bytes", "header_bytes is outside 1KiB to 1MiB", "")
 	fault(l.Body < 1, "/proxy/limits/body", "body must be at least one byte", "")

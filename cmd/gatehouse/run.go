@@ -79,7 +79,7 @@ func (f *runFlags) apply(c *config) {
 	}
 }
 
-// drainKey finds the channel that a second signal closes.
+// contextKey finds the channels that signals puts into its context.
 type contextKey int
 
 const (

@@ -180,7 +180,7 @@ func (s *server) fail(w http.ResponseWriter, status int, code gatehouse.Code, de
 	s.write(w, append(b, '\n'))
 }
 
-// write gives up silently: the client is gone, and there is nobody to tell.
+// write gives up when the client is gone.
 func (s *server) write(w io.Writer, b []byte) {
 	if _, err := w.Write(b); err != nil {
 		s.Log.Debug("write answer", "error", err)
