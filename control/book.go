@@ -1,8 +1,8 @@
 // Package control is the control plane: it holds the document in force, turns
 // changes into updates for the data planes, and remembers what came of each.
 //
-// Changes come from files for now: Files reads and watches them. The Book is
-// what every source of changes goes through.
+// Files reads tenant documents and watches them. The Book is what every source
+// of changes goes through.
 package control
 
 import (
