@@ -30,6 +30,7 @@ func (g *Gateway) newServer() *fasthttp.Server {
 		WriteBufferSize:              4 << 10,
 		ReadTimeout:                  t.Header.Or(0),
 		IdleTimeout:                  g.idle,
+		LazyRequestTime:              true,   // ours is Exchange.start
 		WriteTimeout:                 g.idle, // of a whole answer; a streamed one puts it off itself
 		Concurrency:                  g.cfg.Limits.Connections,
 		MaxConnsPerIP:                g.cfg.Limits.PerAddress,
