@@ -125,8 +125,8 @@ func (g *Gateway) Finish(x *Exchange, err error) {
 		x.series.AddBytes(x.bodyIn-x.countedIn, 0)
 		x.series.AddTime(now.Sub(x.start))
 	}
-	g.metrics.finish(x, now)
 	g.access.write(x, now)
+	g.metrics.finish(x, now)
 	g.metrics.inFlight.Add(-1)
 }
 
