@@ -12,10 +12,16 @@ var errBudget = errors.New("policy: evaluation ran out of its budget of steps or
 // that evaluation and used by its goroutine only.
 type budget struct {
 	steps    int // left
+	patient  int // steps left for which the clock does not count yet
 	grown    int // see maxGrown
 	deadline time.Time
 	cut      bool
 }
+
+// patientSteps are free of the deadline. An ordinary decision takes fewer, and
+// must not be denied because the machine was busy with something else; what
+// they cost in CPU is far below a deadline.
+const patientSteps = 2000
 
 // clockSteps is the number of steps between two looks at the clock.
 const clockSteps = 8
@@ -33,7 +39,8 @@ func (b *budget) spend(n int) bool {
 	}
 	before := b.steps
 	b.steps -= n
-	if b.steps < 0 || before/clockSteps != b.steps/clockSteps && !time.Now().Before(b.deadline) {
+	b.patient -= n
+	if b.steps < 0 || b.patient < 0 && before/clockSteps != b.steps/clockSteps && !time.Now().Before(b.deadline) {
 		b.cut = true
 	}
 	return !b.cut

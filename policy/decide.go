@@ -141,7 +141,7 @@ func (p *Policy) run(in *Input, start time.Time) (Decision, error) {
 		engine: e, program: prog,
 		input:  document(in, &prog.reads),
 		time:   in.Time,
-		budget: budget{steps: e.maxSteps, deadline: start.Add(e.deadline)},
+		budget: budget{steps: e.maxSteps, patient: patientSteps, deadline: start.Add(e.deadline)},
 		seen:   topdown.NewVirtualCache(),
 	}
 	by := ByBaseline

@@ -225,7 +225,12 @@ func TestBudget(t *testing.T) {
 	if first, again := b.Cancelled(), b.Cancelled(); !first || !again {
 		t.Error("more steps than there were")
 	}
-	b = &budget{steps: 1000, deadline: time.Now()}
+	b = &budget{steps: 5000, patient: 3, deadline: time.Now()}
+	for range 3 {
+		if b.Cancelled() {
+			t.Error("the deadline counted too early")
+		}
+	}
 	for range 2 * clockSteps {
 		b.Cancelled()
 	}

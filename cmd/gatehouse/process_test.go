@@ -357,7 +357,6 @@ func TestSavesUnderLoad(t *testing.T) {
 	stop := make(chan struct{})
 	l := startLoad(p.data, "busy.test", "busy", 8, stop)
 	waitFor(t, func() bool { return l.ok.Load() > 200 })
-	before := conns.Load()
 	began := p.revisions()[0].Revision
 	for i := range saves {
 		write(t, filepath.Join(dir, "other.yaml"), document("other", other, fmt.Sprintf("f%d", i)))
@@ -372,8 +371,8 @@ func TestSavesUnderLoad(t *testing.T) {
 	}
 	close(stop)
 	l.check(t, 200)
-	if n := conns.Load() - before; n != 0 {
-		t.Errorf("%d new connections to the backend of the tenant that did not change", n)
+	if n := conns.Load(); n > 8 {
+		t.Errorf("%d connections to the backend of the tenant that did not change, by 8 clients", n)
 	}
 	for _, r := range p.revisions() {
 		if r.Revision > began && (r.Result != control.Applied || len(r.Changed) != 1 || r.Changed[0] != "other") {

@@ -375,7 +375,8 @@ func TestNoDeadlock(t *testing.T) {
 		defer end()
 		start := time.Now()
 		want(t, outcome(b, post(strings.Repeat("x", 100_000))), fmt.Sprintf("200 %q attempts=1", strings.Repeat("y", 40)))
-		if waited := time.Since(start); waited != stall {
+		// A write's deadline is armed lazily: it may be a quarter late.
+		if waited := time.Since(start); waited < stall || waited > stall*5/4 {
 			t.Errorf("waited %v", waited)
 		}
 		if open := b.Stats().Endpoints[0].Open; open != 0 {
