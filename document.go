@@ -61,6 +61,8 @@ type Tenant struct {
 	Plan PlanID `json:"plan,omitempty"`
 	// TimeZone is the IANA zone in which calendar windows begin. Default UTC.
 	TimeZone string `json:"time_zone,omitempty"`
+	// TLS is how the tenant's hosts are served over TLS.
+	TLS TenantTLS `json:"tls,omitzero"`
 	// Features are switches that policy reads as input.features.
 	Features Features `json:"features,omitempty"`
 	// Identity says how callers prove who they are.
@@ -74,6 +76,19 @@ type Tenant struct {
 	// Policy holds the tenant's Rego modules.
 	Policy Policy `json:"policy,omitzero"`
 }
+
+// TenantTLS is how a tenant's hosts are served over TLS. Their certificates
+// are those of the process configuration, chosen by name.
+type TenantTLS struct {
+	// MinVersion is "1.2" (default) or "1.3".
+	MinVersion string `json:"min_version,omitempty"`
+}
+
+// The values of TenantTLS.MinVersion and BackendTLS.MinVersion.
+const (
+	TLS12 = "1.2"
+	TLS13 = "1.3"
+)
 
 // Hosts returns the domain, if any, and the aliases, in document order.
 func (t *Tenant) Hosts() []string {

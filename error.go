@@ -14,9 +14,12 @@ const (
 	CodeVersion            Code = "GH-AD-005"
 	CodeNotImplemented     Code = "GH-AD-006"
 	CodeExpectation        Code = "GH-AD-007"
+	CodeMisdirected        Code = "GH-AD-008"
+	CodeTooManyConnections Code = "GH-AD-009"
 	CodeUnknownTenant      Code = "GH-RS-001"
 	CodeTenantSuspended    Code = "GH-RS-002"
 	CodeForeignCredential  Code = "GH-RS-003"
+	CodeTenantBusy         Code = "GH-RS-004"
 	CodeNoRoute            Code = "GH-MT-001"
 	CodeMethodNotAllowed   Code = "GH-MT-002"
 	CodeNotProvisioned     Code = "GH-MT-003"
@@ -34,6 +37,8 @@ const (
 	CodeBackendProhibited  Code = "GH-FW-005"
 	CodeBackendUnavailable Code = "GH-FW-006"
 	CodeLoop               Code = "GH-FW-007"
+	CodeCircuitOpen        Code = "GH-FW-008"
+	CodeClientGone         Code = "GH-FW-009"
 	CodeInternal           Code = "GH-IN-001"
 	CodeInvalid            Code = "GH-CP-001"
 	CodeNotFound           Code = "GH-CP-002"
@@ -69,9 +74,12 @@ var Problems = map[Code]Problem{
 	CodeVersion:            {505, problemDocs + "version", "HTTP version not supported", "http_request_error"},
 	CodeNotImplemented:     {501, problemDocs + "not-implemented", "Not implemented", "http_request_error"},
 	CodeExpectation:        {417, problemDocs + "expectation", "Expectation failed", "http_request_error"},
+	CodeMisdirected:        {421, problemDocs + "misdirected", "Misdirected request", "http_request_error"},
+	CodeTooManyConnections: {503, problemDocs + "too-many-connections", "Too many connections", "connection_limit_reached"},
 	CodeUnknownTenant:      {404, problemDocs + "unknown-tenant", "Unknown host", "destination_not_found"},
 	CodeTenantSuspended:    {403, problemDocs + "tenant-suspended", "Tenant suspended", "http_request_denied"},
 	CodeForeignCredential:  {403, problemDocs + "foreign-credential", "Credential belongs elsewhere", "http_request_denied"},
+	CodeTenantBusy:         {503, reducedCapacityType, "Too many requests of this tenant in flight", "http_request_denied"},
 	CodeNoRoute:            {404, problemDocs + "no-route", "No route", "destination_not_found"},
 	CodeMethodNotAllowed:   {405, problemDocs + "method-not-allowed", "Method not allowed", "http_request_error"},
 	CodeNotProvisioned:     {503, problemDocs + "not-provisioned", "Tenant has no routes yet", "destination_unavailable"},
@@ -89,6 +97,8 @@ var Problems = map[Code]Problem{
 	CodeBackendProhibited:  {502, problemDocs + "backend-prohibited", "Backend address not allowed", "destination_ip_prohibited"},
 	CodeBackendUnavailable: {503, problemDocs + "backend-unavailable", "Backend unavailable", "destination_unavailable"},
 	CodeLoop:               {508, problemDocs + "loop", "Forwarding loop", "proxy_loop_detected"},
+	CodeCircuitOpen:        {503, problemDocs + "circuit-open", "Backend given time to recover", "destination_unavailable"},
+	CodeClientGone:         {499, problemDocs + "client-gone", "Client closed the request", "client_gone"}, // in records only: nobody is left to read it
 	CodeInternal:           {500, problemDocs + "internal", "Internal error", "proxy_internal_error"},
 	CodeInvalid:            {422, problemDocs + "invalid", "Invalid document", ""},
 	CodeNotFound:           {404, problemDocs + "not-found", "Not found", ""},

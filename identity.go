@@ -7,7 +7,35 @@ type Identity struct {
 	// JWT lists the issuers whose bearer tokens are accepted, found by the
 	// token's iss, never by trying.
 	JWT []Issuer `json:"jwt,omitempty"`
+	// ClientCertificates turns TLS client certificates on: callers of the
+	// tenant's hosts are asked for one in the handshake.
+	ClientCertificates *ClientCertificates `json:"client_certificates,omitempty"`
 }
+
+// ClientCertificates identify callers by TLS (RFC 8446, 4.4.2).
+type ClientCertificates struct {
+	// CAFile holds the authorities, PEM, relative to the document's file. A
+	// certificate of another one ends the handshake.
+	CAFile string `json:"ca_file"`
+	// Principal is the part of the certificate that names the caller: cn
+	// (default), dns, uri or email, the last three from the subject's
+	// alternative names, of which there must be exactly one. The principal's
+	// id is "cert:" and this.
+	Principal string `json:"principal,omitempty"`
+	// Roles of every caller with a certificate.
+	Roles []string `json:"roles,omitempty"`
+
+	// CA is the text of CAFile, put in by the reader of the document.
+	CA string `json:"-"`
+}
+
+// The values of ClientCertificates.Principal.
+const (
+	PrincipalCN    = "cn"
+	PrincipalDNS   = "dns"
+	PrincipalURI   = "uri"
+	PrincipalEmail = "email"
+)
 
 // APIKeys are long secrets made by `gatehouse key new`.
 type APIKeys struct {

@@ -1,5 +1,7 @@
 package gatehouse
 
+import "time"
+
 // RouteID names a route within its tenant: a lower-case DNS label.
 type RouteID string
 
@@ -33,7 +35,57 @@ type Route struct {
 	Limits Limits `json:"limits,omitzero"`
 	// Meter says what is counted beside requests and bytes.
 	Meter Meter `json:"meter,omitzero"`
+	// PathMode says what becomes of a path with an encoded slash or a
+	// backslash: reject (default), normalize or raw.
+	PathMode PathMode `json:"path_mode,omitempty"`
+	// MaxBody is the largest request body. Default: that of the process
+	// configuration.
+	MaxBody ByteSize `json:"max_body,omitempty"`
+	// Trailers lists the fields that may pass behind a body, in either
+	// direction. Over HTTP/2, those of gRPC may always. Default: none.
+	Trailers []string `json:"trailers,omitempty"`
+	// Upgrade says which requests may turn their connection into a tunnel.
+	Upgrade Upgrade `json:"upgrade,omitzero"`
 }
+
+// PathMode says what becomes of a path that backends read in different ways.
+type PathMode string
+
+// The values of Route.PathMode.
+const (
+	// PathReject answers 400 to a path with an encoded slash or a backslash,
+	// encoded or not. The default.
+	PathReject PathMode = "reject"
+	// PathNormalize makes them slashes, and the path canonical anew. The
+	// outcome must be of the same route, else the answer is 400.
+	PathNormalize PathMode = "normalize"
+	// PathRaw keeps them as escapes, and empty segments too. A path that has
+	// a dot segment, encoded or not, gets 400.
+	PathRaw PathMode = "raw"
+)
+
+// Upgrade bounds the tunnels of a route (RFC 9110, 7.8). A request to upgrade
+// is decided, limited and counted like any other; what follows is not looked
+// into, and its bytes are counted.
+type Upgrade struct {
+	// Protocols are the values of Upgrade that pass, in lower case. Default
+	// [websocket].
+	Protocols []string `json:"protocols,omitempty"`
+	// Off turns upgrades off: the request goes on without.
+	Off bool `json:"off,omitempty"`
+	// Idle is how long a tunnel may be silent in both directions. Default 5m.
+	Idle Duration `json:"idle,omitzero"`
+	// MaxAge is how long a tunnel may live. A WebSocket is then closed with
+	// 1001. Default 24h.
+	MaxAge Duration `json:"max_age,omitzero"`
+}
+
+// Defaults of Upgrade.
+const (
+	DefaultUpgrade       = "websocket"
+	DefaultUpgradeIdle   = 5 * time.Minute
+	DefaultUpgradeMaxAge = 24 * time.Hour
+)
 
 // Match describes requests. All given conditions must hold.
 type Match struct {

@@ -98,6 +98,7 @@ func (v *validation) tenant(at string, t *Tenant) {
 			v.fault(at+"/features", fmt.Sprintf("feature name %q is not allowed", clip(name)), "use a-z, 0-9, _ and -, at most 64")
 		}
 	}
+	oneOf(v, at+"/tls/min_version", "min_version", t.TLS.MinVersion, TLS12, TLS13)
 	v.identity(at+"/identity", &t.Identity)
 	backends := map[BackendID]bool{}
 	backendAt := map[BackendID]string{}

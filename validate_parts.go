@@ -30,6 +30,13 @@ func (v *validation) identity(at string, id *Identity) {
 		unique(v, issuerAt, id.JWT[i].Issuer, at+Pointer("jwt", i)+"/issuer", "issuer")
 		v.issuer(at+Pointer("jwt", i), &id.JWT[i])
 	}
+	if c := id.ClientCertificates; c != nil {
+		at := at + "/client_certificates"
+		if c.CAFile == "" {
+			v.fault(at+"/ca_file", "ca_file is missing", "name the PEM file of the authorities that issue the certificates")
+		}
+		oneOf(v, at+"/principal", "principal", c.Principal, PrincipalCN, PrincipalDNS, PrincipalURI, PrincipalEmail)
+	}
 }
 
 // reservedHeader lists the fields whose meaning is fixed: a credential there
@@ -147,6 +154,40 @@ func (v *validation) backend(at string, b *Backend) {
 		}
 	}
 	v.span(at+"/max_connections", "max_connections", int64(b.MaxConnections), 100_000)
+	v.span(at+"/max_waiting", "max_waiting", int64(b.MaxWaiting), 100_000)
+	v.span(at+"/outliers/failures", "failures", int64(b.Outliers.Failures), 1000)
+	v.span(at+"/circuit/min_requests", "min_requests", int64(b.Circuit.MinRequests), 100_000)
+	if b.Circuit != (Circuit{}) && b.Circuit.FailureRatio == 0 {
+		v.fault(at+"/circuit/failure_ratio", "failure_ratio is missing", "without it there is no circuit; use a share such as 50%")
+	}
+	oneOf(v, at+"/protocol", "protocol", b.Protocol, HTTP1, HTTP2)
+	v.backendTLS(at+"/tls", b)
+}
+
+func (v *validation) backendTLS(at string, b *Backend) {
+	t := &b.TLS
+	oneOf(v, at+"/min_version", "min_version", t.MinVersion, TLS12, TLS13)
+	switch {
+	case t.CertFile != "" && t.KeyFile == "":
+		v.fault(at+"/key_file", "key_file is missing", "a certificate needs its key")
+	case t.CertFile == "" && t.KeyFile != "":
+		v.fault(at+"/cert_file", "cert_file is missing", "a key needs its certificate")
+	}
+	if t.ServerName != "" {
+		if reason := HostFault(t.ServerName); reason != "" {
+			v.fault(at+"/server_name", fmt.Sprintf("server_name %q %s", clip(t.ServerName), reason), "")
+		}
+	}
+	given := t.CAFile+t.CertFile+t.KeyFile+t.ServerName+t.MinVersion != ""
+	for _, e := range b.Endpoints {
+		if !strings.HasPrefix(e.URL, "https:") {
+			continue
+		}
+		return
+	}
+	if given {
+		v.fault(at, "tls has no effect: no endpoint is https", "")
+	}
 }
 
 func endpointFault(raw string) string {
@@ -237,6 +278,27 @@ func (v *validation) route(at string, r *Route, backends map[BackendID]bool, mat
 	v.limits(at+"/limits", &r.Limits, routeScope)
 	if h := r.Meter.UnitsHeader; h != "" && !isToken(h) {
 		v.fault(at+"/meter/units_header", fmt.Sprintf("header name %q is not a token", clip(h)), "")
+	}
+	oneOf(v, at+"/path_mode", "path_mode", r.PathMode, PathReject, PathNormalize, PathRaw)
+	if r.MaxBody < 0 {
+		v.fault(at+"/max_body", "max_body is negative", "")
+	}
+	for i, name := range r.Trailers {
+		if !isToken(name) || reservedHeader(name) || strings.HasPrefix(strings.ToLower(name), "content-") {
+			v.fault(at+Pointer("trailers", i), fmt.Sprintf("%q cannot be a trailer", clip(name)), "fields that say how to read a message come before it (RFC 9110, 6.5.1)")
+		}
+	}
+	for i, p := range r.Upgrade.Protocols {
+		at := at + Pointer("upgrade", "protocols", i)
+		switch {
+		case !isToken(strings.ReplaceAll(p, "/", "")) || strings.ToLower(p) != p:
+			v.fault(at, fmt.Sprintf("protocol %q is not a token in lower case", clip(p)), "")
+		case p == "h2c" || p == "http" || strings.HasPrefix(p, "http/") || strings.HasPrefix(p, "tls"):
+			v.fault(at, fmt.Sprintf("protocol %q cannot be tunnelled", clip(p)), "requests in it would pass unseen")
+		}
+	}
+	if r.Upgrade.Off && len(r.Upgrade.Protocols) > 0 {
+		v.fault(at+"/upgrade/protocols", "protocols have no effect with off: true", "")
 	}
 }
 

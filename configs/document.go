@@ -96,45 +96,66 @@ func (f *File) parse(source []byte) *File {
 		f.broken = append(f.broken, fault.Pointer)
 	}
 	for i := range f.Document.Tenants {
-		issuers := f.Document.Tenants[i].Identity.JWT
-		for j := range issuers {
-			at := gatehouse.Pointer("tenants", i, "identity", "jwt", j)
-			faults = append(faults, f.readKeys(at, &issuers[j])...)
-		}
+		faults = append(faults, f.readFiles(gatehouse.Pointer("tenants", i), &f.Document.Tenants[i])...)
 	}
 	f.Problems = t.Locate(faults)
 	return f
 }
 
+// readFiles puts the files that a tenant names into it.
+func (f *File) readFiles(at string, t *gatehouse.Tenant) (faults gatehouse.Faults) {
+	for i := range t.Identity.JWT {
+		faults = append(faults, f.readKeys(at+gatehouse.Pointer("identity", "jwt", i), &t.Identity.JWT[i])...)
+	}
+	text := func(at, name string, to *string) {
+		b, more := f.readNamed(at, name)
+		*to, faults = string(b), append(faults, more...)
+	}
+	if c := t.Identity.ClientCertificates; c != nil {
+		text(at+"/identity/client_certificates/ca_file", c.CAFile, &c.CA)
+	}
+	for i := range t.Backends {
+		at, b := at+gatehouse.Pointer("backends", i, "tls"), &t.Backends[i].TLS
+		text(at+"/ca_file", b.CAFile, &b.CA)
+		text(at+"/cert_file", b.CertFile, &b.Cert)
+		key, more := f.readNamed(at+"/key_file", b.KeyFile)
+		b.Key, faults = gatehouse.Secret(key), append(faults, more...)
+	}
+	return faults
+}
+
+// readNamed reads a file that the document names, relative to itself; "" is
+// none.
+func (f *File) readNamed(at, name string) ([]byte, gatehouse.Faults) {
+	if name == "" {
+		return nil, nil
+	}
+	if !filepath.IsAbs(name) {
+		name = filepath.Join(filepath.Dir(f.Path), name)
+	}
+	f.Inputs = append(f.Inputs, newInput(name))
+	b, err := os.ReadFile(name)
+	if err == nil {
+		return b, nil
+	}
+	fault := gatehouse.Fault{Pointer: at, Reason: fmt.Sprintf("key file %s cannot be read: %s", name, cause(err))}
+	if errors.Is(err, fs.ErrNotExist) && strings.HasSuffix(at, "/jwks_file") {
+		fault.Warning, fault.Hint = true, "tokens of this issuer are refused until the file is there"
+	}
+	return nil, gatehouse.Faults{fault}
+}
+
 // readKeys puts the issuer's key files into it. A key set that does not exist
 // yet is a warning: its issuer's tokens are refused until it does.
 func (f *File) readKeys(at string, s *gatehouse.Issuer) gatehouse.Faults {
-	read := func(name, key string) ([]byte, gatehouse.Faults) {
-		if name == "" {
-			return nil, nil
-		}
-		if !filepath.IsAbs(name) {
-			name = filepath.Join(filepath.Dir(f.Path), name)
-		}
-		f.Inputs = append(f.Inputs, newInput(name))
-		b, err := os.ReadFile(name)
-		if err == nil {
-			return b, nil
-		}
-		fault := gatehouse.Fault{Pointer: at + "/" + key, Reason: fmt.Sprintf("key file %s cannot be read: %s", name, cause(err))}
-		if errors.Is(err, fs.ErrNotExist) && key == "jwks_file" {
-			fault.Warning, fault.Hint = true, "tokens of this issuer are refused until the file is there"
-		}
-		return nil, gatehouse.Faults{fault}
-	}
-	jwks, faults := read(s.JWKSFile, "jwks_file")
+	jwks, faults := f.readNamed(at+"/jwks_file", s.JWKSFile)
 	if jwks != nil && len(bytes.TrimSpace(jwks)) == 0 {
 		faults = gatehouse.Faults{{
 			Pointer: at + "/jwks_file", Reason: fmt.Sprintf("key file %s is empty", s.JWKSFile),
 			Hint: "tokens of this issuer are refused until it has keys", Warning: true,
 		}}
 	}
-	secret, more := read(s.SecretFile, "secret_file")
+	secret, more := f.readNamed(at+"/secret_file", s.SecretFile)
 	s.JWKS = string(bytes.TrimSpace(jwks))
 	if secret != nil {
 		s.Secret = gatehouse.Secret(strings.TrimSuffix(strings.TrimSuffix(string(secret), "\n"), "\r"))
