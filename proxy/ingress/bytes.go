@@ -1,32 +1,75 @@
 package ingress
 
-import "bytes"
+import "encoding/binary"
 
-// tokenBytes are the characters of a token (RFC 9110, 5.6.2).
-var tokenBytes = func() (t [256]bool) {
+// What a byte may be part of.
+const (
+	tokenByte      = 1 << iota // a token (RFC 9110, 5.6.2)
+	upperByte                  // A to Z
+	underscoreByte             // "_"
+	pathByte                   // a path segment, as it is: neither "%" nor a separator
+	labelByte                  // a label of a host name
+)
+
+var classes = func() (t [256]uint8) {
+	for c := byte(' ') + 1; c < 0x7f; c++ {
+		switch c {
+		case '#', '?', '/', '\\', '%':
+		default:
+			t[c] |= pathByte
+		}
+	}
 	for c := '0'; c <= '9'; c++ {
-		t[c] = true
+		t[c] |= tokenByte | labelByte
 	}
 	for c := 'a'; c <= 'z'; c++ {
-		t[c], t[c-'a'+'A'] = true, true
+		t[c] |= tokenByte | labelByte
+		t[c-'a'+'A'] |= tokenByte | labelByte | upperByte
 	}
 	for _, c := range "!#$%&'*+-.^_`|~" {
-		t[c] = true
+		t[c] |= tokenByte
 	}
+	t['_'] |= underscoreByte | labelByte
+	t['-'] |= labelByte
 	return t
 }()
 
 func isToken(b []byte) bool {
 	for _, c := range b {
-		if !tokenBytes[c] {
+		if classes[c]&tokenByte == 0 {
 			return false
 		}
 	}
 	return len(b) > 0
 }
 
-// isFieldValue allows visible characters, space, tab and obs-text.
+// Every byte of a word.
+const (
+	ones  = 0x0101010101010101
+	highs = 0x8080808080808080
+)
+
+// isFieldValue allows visible characters, space, tab and obs-text. Eight
+// bytes are looked at together, the last eight perhaps twice, and one by one
+// only where there may be a control character among them.
 func isFieldValue(b []byte) bool {
+	if len(b) < 8 {
+		return isFieldText(b)
+	}
+	for i := 0; ; i += 8 {
+		i = min(i, len(b)-8)
+		w := binary.LittleEndian.Uint64(b[i:])
+		del := w ^ ones*0x7f
+		if ((w-ones*' ')&^w|(del-ones)&^del)&highs != 0 && !isFieldText(b[i:i+8]) {
+			return false
+		}
+		if i == len(b)-8 {
+			return true
+		}
+	}
+}
+
+func isFieldText(b []byte) bool {
 	for _, c := range b {
 		if c < ' ' && c != '\t' || c == 0x7f {
 			return false
@@ -52,7 +95,7 @@ func EqualFold[A, B string | []byte](a A, b B) bool {
 		return false
 	}
 	for i := range len(a) {
-		if lower(a[i]) != lower(b[i]) {
+		if a[i] != b[i] && lower(a[i]) != lower(b[i]) {
 			return false
 		}
 	}
@@ -66,114 +109,22 @@ func lower(c byte) byte {
 	return c
 }
 
-// KindOf classifies a field name. The length is looked at first, so that most
-// names cost one comparison or none.
-//
-// A name with "_" where a special one has "-" is Own, and so never passed on:
-// CGI and its heirs read both as the same name.
-func KindOf(name []byte) Kind {
-	if bytes.IndexByte(name, '_') >= 0 {
-		var folded [24]byte
-		n := copy(folded[:], name)
-		for i := range n {
-			if folded[i] == '_' {
-				folded[i] = '-'
-			}
-		}
-		if n == len(name) && kindOf(folded[:n]) != Other || n >= len(ownPrefix) && EqualFold(folded[:len(ownPrefix)], ownPrefix) {
-			return Own
-		}
-		return Other
+const upperHex = "0123456789ABCDEF"
+
+func unhex(c byte) int {
+	switch {
+	case '0' <= c && c <= '9':
+		return int(c - '0')
+	case 'a' <= c && c <= 'f':
+		return int(c-'a') + 10
+	case 'A' <= c && c <= 'F':
+		return int(c-'A') + 10
 	}
-	return kindOf(name)
+	return -1
 }
 
-func kindOf(name []byte) Kind {
-	switch len(name) {
-	case 2:
-		if EqualFold(name, "te") {
-			return HopByHop
-		}
-	case 3:
-		if EqualFold(name, "via") {
-			return Via
-		}
-	case 4:
-		if EqualFold(name, "host") {
-			return Host
-		}
-	case 6:
-		if EqualFold(name, "cookie") {
-			return Cookie
-		}
-		if EqualFold(name, "expect") {
-			return Expect
-		}
-	case 7:
-		if EqualFold(name, "upgrade") || EqualFold(name, "trailer") {
-			return HopByHop
-		}
-	case 9:
-		if EqualFold(name, "forwarded") {
-			return Forwarded
-		}
-		if EqualFold(name, "x-real-ip") {
-			return XForwarded
-		}
-	case 10:
-		if EqualFold(name, "connection") {
-			return Connection
-		}
-		if EqualFold(name, "keep-alive") {
-			return HopByHop
-		}
-	case 11:
-		if EqualFold(name, "traceparent") {
-			return TraceParent
-		}
-	case 12:
-		if EqualFold(name, "x-request-id") {
-			return RequestID
-		}
-	case 13:
-		if EqualFold(name, "authorization") {
-			return Authorization
-		}
-	case 14:
-		if EqualFold(name, "content-length") {
-			return ContentLength
-		}
-	case 15:
-		if EqualFold(name, "x-forwarded-for") {
-			return ForwardedFor
-		}
-	case 16:
-		if EqualFold(name, "x-forwarded-host") || EqualFold(name, "x-forwarded-port") {
-			return XForwarded
-		}
-		if EqualFold(name, "proxy-connection") {
-			return HopByHop
-		}
-	case 17:
-		if EqualFold(name, "transfer-encoding") {
-			return TransferEncoding
-		}
-		if EqualFold(name, "x-forwarded-proto") {
-			return XForwarded
-		}
-	case 18:
-		if EqualFold(name, "proxy-authenticate") {
-			return HopByHop
-		}
-	case 19:
-		if EqualFold(name, "proxy-authorization") {
-			return HopByHop
-		}
-	}
-	if len(name) > len(ownPrefix) && EqualFold(name[:len(ownPrefix)], ownPrefix) {
-		return Own
-	}
-	return Other
+// isUnreserved is RFC 3986, 2.3.
+func isUnreserved(c byte) bool {
+	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' ||
+		c == '-' || c == '.' || c == '_' || c == '~'
 }
-
-const ownPrefix = "x-gatehouse-"
