@@ -1,6 +1,9 @@
 package upstream
 
 import (
+	"cmp"
+	"log/slog"
+	"net/netip"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -13,14 +16,21 @@ import (
 // its endpoints' pools and health may be shared with the version before and
 // after it. All methods are safe for concurrent use.
 type Backend struct {
-	client  *Client
-	members []member
-	balance gatehouse.Balance
-	health  gatehouse.Health // with its defaults; no Path: unchecked
-	limit   int              // connections to each endpoint
-	retries retries
-	load    *load      // shared between versions
-	turns   sync.Mutex // guards member.turn
+	client    *Client
+	members   []member
+	balance   gatehouse.Balance
+	health    gatehouse.Health   // with its defaults; no Path: unchecked
+	limit     int                // connections to each endpoint
+	waiting   int                // requests for one, at each endpoint
+	outliers  gatehouse.Outliers // with its defaults
+	circuit   gatehouse.Circuit  // with its defaults; no FailureRatio: there is none
+	slowStart time.Duration      // 0: none
+	resolve   time.Duration
+	log       *slog.Logger
+	retries   retries
+	load      *load // shared between versions
+	id        identity
+	turns     sync.Mutex // guards member.turn
 
 	connect, firstByte, idle time.Duration
 
@@ -30,13 +40,17 @@ type Backend struct {
 // member is an endpoint as one version of a backend uses it.
 type member struct {
 	*endpoint
-	check  *check // nil when unchecked
-	weight int64
-	turn   int64 // standing in the smooth round robin
+	check   *check   // nil when unchecked
+	outlier *outlier // nil when off
+	circuit *circuit // nil without
+	weight  int64
+	turn    int64 // standing in the smooth round robin
 }
 
-// load counts a backend's requests that hold, or want, a connection.
+// load counts a backend's requests that hold, or want, a connection, and keeps
+// the share of its endpoints that is ejected.
 type load struct {
+	ward     ward
 	live     atomic.Int64 // from Do to Release
 	retrying atomic.Int64 // those of them that went beyond their first attempt
 }
@@ -55,22 +69,27 @@ func newBackend(c *Client, doc gatehouse.Backend) *Backend {
 		members:   make([]member, len(doc.Endpoints)),
 		balance:   doc.Balance,
 		health:    doc.Health,
-		limit:     doc.MaxConnections,
+		limit:     cmp.Or(doc.MaxConnections, gatehouse.DefaultMaxConnections),
+		waiting:   cmp.Or(doc.MaxWaiting, gatehouse.DefaultMaxWaiting),
+		outliers:  doc.Outliers,
+		circuit:   doc.Circuit,
+		slowStart: time.Duration(doc.SlowStart),
+		resolve:   doc.Resolve.Or(gatehouse.DefaultResolve),
 		load:      &load{},
+		id:        newIdentity(doc),
 		connect:   doc.Timeouts.Connect.Or(gatehouse.DefaultConnectTimeout),
 		firstByte: doc.Timeouts.FirstByte.Or(gatehouse.DefaultFirstByteTimeout),
 		idle:      doc.Timeouts.Idle.Or(gatehouse.DefaultIdleTimeout),
 	}
-	if b.limit == 0 {
-		b.limit = gatehouse.DefaultMaxConnections
-	}
 	b.health.Interval = gatehouse.Duration(b.health.Interval.Or(gatehouse.DefaultHealthInterval))
-	if b.health.HealthyAfter == 0 {
-		b.health.HealthyAfter = gatehouse.DefaultHealthyAfter
-	}
-	if b.health.UnhealthyAfter == 0 {
-		b.health.UnhealthyAfter = gatehouse.DefaultUnhealthyAfter
-	}
+	b.health.HealthyAfter = cmp.Or(b.health.HealthyAfter, gatehouse.DefaultHealthyAfter)
+	b.health.UnhealthyAfter = cmp.Or(b.health.UnhealthyAfter, gatehouse.DefaultUnhealthyAfter)
+	b.outliers.Failures = cmp.Or(b.outliers.Failures, gatehouse.DefaultOutlierFailures)
+	b.outliers.EjectFor = gatehouse.Duration(b.outliers.EjectFor.Or(gatehouse.DefaultEjectFor))
+	b.outliers.MaxEjected = cmp.Or(b.outliers.MaxEjected, gatehouse.DefaultMaxEjected)
+	b.circuit.MinRequests = cmp.Or(b.circuit.MinRequests, gatehouse.DefaultCircuitRequests)
+	b.circuit.Window = gatehouse.Duration(b.circuit.Window.Or(gatehouse.DefaultCircuitWindow))
+	b.circuit.OpenFor = gatehouse.Duration(b.circuit.OpenFor.Or(gatehouse.DefaultCircuitOpenFor))
 	b.retries = newRetries(doc.Retries)
 	return b
 }
@@ -98,19 +117,27 @@ func newRetries(doc gatehouse.Retries) retries {
 // checked reports whether endpoints have active health checks.
 func (b *Backend) checked() bool { return b.health.Path != "" }
 
-// shared returns what b, which may be nil, has of an endpoint: its live part,
-// and its check where that is of the same settings. The caller holds Client.mu.
-func (b *Backend) shared(url string, health gatehouse.Health) member {
+// shared returns what b, which may be nil, has of an endpoint for a later
+// version: its live part, and its check, outlier and circuit where they are of
+// the same settings. The caller holds Client.mu.
+func (b *Backend) shared(url string, later *Backend) member {
 	if b == nil {
 		return member{}
 	}
-	for _, m := range b.members {
-		if m.url != url || m.refs == 0 {
+	for i := range b.members {
+		m := &b.members[i] // a copy would read turn
+		if m.url != url || m.id != later.id || m.refs == 0 {
 			continue
 		}
 		shared := member{endpoint: m.endpoint}
-		if b.health == health {
+		if b.health == later.health {
 			shared.check = m.check
+		}
+		if b.outliers == later.outliers {
+			shared.outlier = m.outlier
+		}
+		if b.circuit == later.circuit {
+			shared.circuit = m.circuit
 		}
 		if !b.checked() {
 			m.sick.Store(false) // what an older check left
@@ -139,6 +166,17 @@ type EndpointStats struct {
 	URL string
 	// Healthy is false when active checks say so.
 	Healthy bool
+	// Ejected is true while the endpoint gets no requests for those that
+	// failed.
+	Ejected bool
+	// Circuit is closed, open or half_open; empty where the backend has none.
+	Circuit string
+	// SlowStart is the part of its weight that the endpoint has by now: 1,
+	// but for a slow start.
+	SlowStart float64
+	// Addresses are what the endpoint's name was last resolved to; none where
+	// the URL has an address, or before the first look-up.
+	Addresses []netip.Addr
 	// Dials counts attempts to open a connection for a request, ever.
 	Dials uint64
 	// Open connections, those of them that are Idle, and requests Waiting for
@@ -151,6 +189,7 @@ type EndpointStats struct {
 // Stats allocates; it is not for the request path.
 func (b *Backend) Stats() Stats {
 	s := Stats{Live: int(b.load.live.Load()), Retrying: int(b.load.retrying.Load())}
+	now := b.client.clock.now()
 	for i := range b.members {
 		m := &b.members[i]
 		e := EndpointStats{
@@ -158,10 +197,22 @@ func (b *Backend) Stats() Stats {
 			Healthy:  b.well(i),
 			Dials:    m.dials.Load(),
 			InFlight: int(m.inFlight.Load()),
+			Ejected:  m.outlier != nil && m.outlier.out(now),
+
+			SlowStart: float64(b.share(m, now)) / wholeShare,
+		}
+		if m.circuit != nil {
+			e.Circuit = m.circuit.state(now)
+		}
+		if m.name != nil {
+			e.Addresses = m.name.known()
 		}
 		m.pool.mu.Lock()
 		e.Open, e.Idle, e.Waiting = len(m.pool.open), len(m.pool.idle), len(m.pool.waiting)
 		m.pool.mu.Unlock()
+		if m.streams != nil {
+			e.Open, e.Idle, e.Waiting = m.streams.count()
+		}
 		s.Endpoints = append(s.Endpoints, e)
 	}
 	return s

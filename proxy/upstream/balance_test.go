@@ -17,7 +17,7 @@ func weighted(t testing.TB, balance gatehouse.Balance, weights ...int) *Backend 
 	for i, w := range weights {
 		doc.Endpoints = append(doc.Endpoints, gatehouse.Endpoint{URL: fmt.Sprintf("http://%d", i), Weight: w})
 	}
-	return version(t, client(t, Config{}), nil, doc)
+	return version(t, client(t, Config{Dial: nowhere}), nil, doc)
 }
 
 func TestRoundRobin(t *testing.T) {
@@ -144,8 +144,8 @@ func TestConsistentHash(t *testing.T) {
 		}
 	}
 
-	reversed := version(t, client(t, Config{}), nil, gatehouse.Backend{Balance: gatehouse.ConsistentHash}, "http://b", "http://a")
-	forward := version(t, client(t, Config{}), nil, gatehouse.Backend{Balance: gatehouse.ConsistentHash}, "http://a", "http://b")
+	reversed := version(t, client(t, Config{Dial: nowhere}), nil, gatehouse.Backend{Balance: gatehouse.ConsistentHash}, "http://b", "http://a")
+	forward := version(t, client(t, Config{Dial: nowhere}), nil, gatehouse.Backend{Balance: gatehouse.ConsistentHash}, "http://a", "http://b")
 	first, _ := placed(reversed)
 	second, _ := placed(forward)
 	if fmt.Sprint(first) != fmt.Sprint(second) {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -80,6 +81,25 @@ func TestAllocations(t *testing.T) {
 		resp.Release()
 	})
 
+	f("with Gone and Interim", live(t, gatehouse.Backend{}, backend(t, echoless("HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"+kibibyte))),
+		func(b *Backend, req *Request, resp *Response) {
+			req.Gone, req.Interim = stays, ignore
+			whole(t, b, req, resp)
+		})
+	f("trailer", live(t, gatehouse.Backend{}, backend(t, echoless(strings.TrimSuffix(chunks, "\r\n")+"Digest: x\r\nB: c\r\n\r\n"))),
+		func(b *Backend, req *Request, resp *Response) {
+			if err := b.Do(req, resp); err != nil {
+				t.Fatal(err)
+			}
+			for err := error(nil); err == nil; {
+				_, err = resp.Read(p)
+			}
+			if len(resp.Trailer()) != 2 {
+				t.Fatal(fieldText(resp.Trailer()))
+			}
+			resp.Release()
+		})
+
 	body := strings.NewReader("")
 	req := post(strings.Repeat("x", 1000))
 	f("small body", live(t, gatehouse.Backend{}, backend(t, func(_ int, p *peer) {
@@ -101,6 +121,10 @@ func TestAllocations(t *testing.T) {
 	})
 }
 
+func stays() bool { return false }
+
+func ignore(int, []Field) {}
+
 func BenchmarkDo(b *testing.B) {
 	run := func(name string, live *Backend) {
 		b.Run(name, func(b *testing.B) {
@@ -113,6 +137,9 @@ func BenchmarkDo(b *testing.B) {
 		})
 	}
 	run("loopback", live(b, gatehouse.Backend{}, backend(b, echoless(kibibyte))))
+	run("loopback HTTP2", liveH2(b, gatehouse.Backend{}, serveH2(b, h2Server{}, func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, kibibyte[len(kibibyte)-1024:])
+	})))
 
 	far := &canned{answer: []byte(kibibyte)}
 	c := client(b, Config{Dial: func(context.Context, string, string) (net.Conn, error) { return far, nil }})
@@ -150,6 +177,52 @@ func BenchmarkParse(b *testing.B) {
 		if err != nil || h.parse(answer[:end]) != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// A choice and its report, in the states that a backend may be in.
+func states(t testing.TB) map[string]*Backend {
+	c := client(t, Config{Dial: nowhere})
+	all := gatehouse.Backend{
+		Balance: gatehouse.LeastRequests, SlowStart: gatehouse.Duration(1e3 * time.Hour),
+		Circuit: gatehouse.Circuit{FailureRatio: 50 * 100, OpenFor: gatehouse.Duration(1e3 * time.Hour)},
+	}
+	slow := numbered(t, c, numbered(t, c, nil, all, 0, 1, 2), all, 0, 1, 2, 3)
+	worn := numbered(t, c, nil, gatehouse.Backend{Outliers: gatehouse.Outliers{EjectFor: gatehouse.Duration(1e3 * time.Hour)}}, 0, 1, 2, 3)
+	fail(worn, 0, 5)
+	open := numbered(t, c, nil, all, 0, 1, 2, 3)
+	fail(open, 0, 50)
+	return map[string]*Backend{
+		"one": numbered(t, c, nil, gatehouse.Backend{}, 0), "one circuit": numbered(t, c, nil, all, 0),
+		"four": numbered(t, c, nil, gatehouse.Backend{}, 0, 1, 2, 3), "four, one ejected": worn,
+		"four, one open": open, "four, one in slow start": slow,
+	}
+}
+
+func TestChooseAllocations(t *testing.T) {
+	for name, live := range states(t) {
+		n := testing.AllocsPerRun(200, func() {
+			ticket, err := live.choose(0, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			live.report(ticket, failure{}, 200)
+		})
+		if n != 0 {
+			t.Errorf("%s: %v allocations", name, n)
+		}
+	}
+}
+
+func BenchmarkChoose(b *testing.B) {
+	for name, live := range states(b) {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				ticket, _ := live.choose(0, nil)
+				live.report(ticket, failure{}, 200)
+			}
+		})
 	}
 }
 

@@ -15,7 +15,6 @@ const (
 // The bounds on what surrounds the data of a chunked body.
 const (
 	maxLine     = 1 << 10  // of a chunk's size with its extensions, or of a trailer field
-	maxTrailer  = 16 << 10 // bytes
 	maxOverhead = 16 << 10 // of lines, beyond 16 bytes and twice the data for each chunk
 )
 
@@ -24,11 +23,10 @@ var (
 	errChunkEnd   = &malformed{"http_response_transfer_coding", "chunk longer than its size"}
 	errChunkLine  = &malformed{"http_response_transfer_coding", "chunk line too long"}
 	errChunkWaste = &malformed{"http_response_transfer_coding", "chunks of little but extensions"}
-	errTrailer    = &malformed{"http_response_trailer_section_size", "trailer section too large"}
 )
 
 // readChunks reads data of a chunked body; none at its end. Extensions are
-// ignored and trailer fields dropped, but both must be well-formed.
+// ignored, but must be well-formed.
 func (r *Response) readChunks(p []byte) (int, error) {
 	for {
 		switch r.stage {
@@ -52,13 +50,11 @@ func (r *Response) readChunks(p []byte) (int, error) {
 				return 0, err
 			}
 			if len(line) == 0 {
+				r.trailing.end()
 				r.ended = true
 				return 0, nil
 			}
-			if r.overhead += int64(len(line)); r.overhead > maxTrailer {
-				return 0, errTrailer
-			}
-			if _, err := parseField(line); err != nil {
+			if err := r.trailing.add(line); err != nil {
 				return 0, err
 			}
 		}
@@ -74,7 +70,7 @@ func (r *Response) beginChunk() error {
 		return err
 	}
 	if r.left == 0 {
-		r.stage, r.overhead = trailer, 0
+		r.stage = trailer
 		return nil
 	}
 	r.stage = chunkData

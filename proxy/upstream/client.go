@@ -1,17 +1,19 @@
-// Package upstream is Gatehouse's own HTTP/1.1 client to the backends.
+// Package upstream is Gatehouse's client to the backends: its own for HTTP/1.1,
+// and for HTTP/2 net/http's connections in pools of its own. What follows is
+// said of HTTP/1.1; a request over HTTP/2 has goroutines of the library's too,
+// which end with the stream and the connection.
 //
 // A request runs on its caller's goroutine: the client takes a connection,
 // writes the head that the caller has serialised, copies the body, and parses
 // the answer strictly. There is one pool for each endpoint of each backend of
 // each tenant, and none is shared. Other goroutines exist in two places only:
-// one for each active health check, owned by the Client, and one that waits
-// for the answer while a large request body is copied, which ends before Do
-// returns.
+// one for each active health check and for each look-up of a name while it
+// goes on, owned by the Client, and one that waits for the answer while a large
+// request body is copied, which ends before Do returns.
 package upstream
 
 import (
 	"context"
-	"crypto/tls"
 	"crypto/x509"
 	"fmt"
 	"log/slog"
@@ -35,20 +37,25 @@ type Config struct {
 	// Dial opens connections in place of the resolver, the guard of addresses
 	// and TCP: for listeners in memory. Nil: TCP, both families.
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
-	// Log receives one record for each change of an endpoint's health. Nil:
+	// Resolver finds the addresses of endpoints that are named. Nil:
+	// net.DefaultResolver. It is not asked where Dial is set.
+	Resolver Resolver
+	// Log receives one record for each change of an endpoint's health: by its
+	// checks, ejections, circuit, and whether its name is resolved. Nil:
 	// discarded.
 	Log *slog.Logger
 }
 
 // Client makes backends. Its methods are safe for concurrent use.
 type Client struct {
-	dial    func(ctx context.Context, network, addr string) (net.Conn, error)
-	roots   *x509.CertPool
-	log     *slog.Logger
-	clock   clock
-	buffers buffers
-	dials   atomic.Uint64  // of all endpoints, those that are gone among them
-	checks  sync.WaitGroup // the health checks' goroutines
+	dial     func(ctx context.Context, network, addr string) (net.Conn, error)
+	resolver Resolver // nil: names are left to dial
+	roots    *x509.CertPool
+	log      *slog.Logger
+	clock    clock
+	buffers  buffers
+	dials    atomic.Uint64  // of all endpoints, those that are gone among them
+	checks   sync.WaitGroup // the goroutines of health checks, and of look-ups of names
 
 	mu        sync.Mutex             // guards the below, refs of endpoints and of checks
 	closed    bool                   // no more backends
@@ -69,7 +76,12 @@ func New(cfg Config) *Client {
 		running:   map[*check]struct{}{},
 	}
 	if c.dial == nil {
-		c.dial = (&net.Dialer{ControlContext: guard(cfg.Allow)}).DialContext
+		own, _ := cfg.Resolver.(*net.Resolver)
+		c.dial = (&net.Dialer{ControlContext: guard(cfg.Allow), Resolver: own}).DialContext
+		c.resolver = cfg.Resolver
+		if c.resolver == nil {
+			c.resolver = net.DefaultResolver
+		}
 	}
 	if c.log == nil {
 		c.log = slog.New(slog.DiscardHandler)
@@ -80,12 +92,17 @@ func New(cfg Config) *Client {
 // Backend returns the live form of doc, a valid document, for a tenant. It
 // opens no connection.
 //
-// With prev, an earlier live form of the same backend, endpoints of equal URL
-// are shared between both: pool, health and requests in flight. Both serve
+// With prev, an earlier live form of the same backend, endpoints of equal URL,
+// protocol and TLS are shared between both: pool, health and requests in flight. Both serve
 // until retired; the caller retires the one it does not keep. The error is
-// about an endpoint's URL, or says that the client is closed.
+// about an endpoint's URL or the texts of TLS, or says that the client is
+// closed.
 func (c *Client) Backend(tenant gatehouse.TenantID, doc gatehouse.Backend, prev *Backend) (*Backend, error) {
 	b := newBackend(c, doc)
+	secure, err := secureConfig(doc, c.roots)
+	if err != nil {
+		return nil, fmt.Errorf("backend %s/%s: %w", tenant, doc.ID, err)
+	}
 	targets := make([]target, len(doc.Endpoints))
 	for i, e := range doc.Endpoints {
 		var err error
@@ -99,16 +116,32 @@ func (c *Client) Backend(tenant gatehouse.TenantID, doc gatehouse.Backend, prev 
 	if c.closed {
 		return nil, fmt.Errorf("backend %s/%s: %w", tenant, doc.ID, net.ErrClosed)
 	}
+	b.log = log
 	if prev != nil {
 		b.load = prev.load
 	}
 	for i, doc := range doc.Endpoints {
-		m := prev.shared(doc.URL, b.health)
+		m := prev.shared(doc.URL, b)
 		if m.endpoint == nil {
-			m.endpoint = newEndpoint(c, doc.URL, targets[i])
+			m.endpoint = newEndpoint(c, doc.URL, targets[i], b.id, secure)
 			c.endpoints[m.endpoint] = struct{}{}
+			if prev != nil {
+				m.rise(c.clock.now())
+			}
+			if _, err := netip.ParseAddr(m.target.host); err != nil && c.resolver != nil {
+				m.name = newName(m.endpoint, log)
+			}
 		}
 		m.refs++
+		if m.name != nil {
+			m.name.every(b.resolve)
+		}
+		if m.outlier == nil && !b.outliers.Off {
+			m.outlier = &outlier{}
+		}
+		if m.circuit == nil && b.circuit.FailureRatio > 0 {
+			m.circuit = &circuit{rules: b.circuit}
+		}
 		if m.check == nil && b.checked() {
 			m.check = c.startCheck(m.endpoint, b.health, log)
 		}
@@ -118,6 +151,7 @@ func (c *Client) Backend(tenant gatehouse.TenantID, doc gatehouse.Backend, prev 
 		m.weight = int64(max(doc.Weight, 1))
 		b.members[i] = m
 	}
+	b.load.ward.join(b)
 	return b, nil
 }
 
@@ -139,7 +173,9 @@ func (c *Client) retire(b *Backend) {
 		return
 	}
 	b.retired = true
-	for _, m := range b.members {
+	b.load.ward.leave(b)
+	for i := range b.members {
+		m := &b.members[i] // a copy would read turn
 		if k := m.check; k != nil {
 			if k.refs--; k.refs == 0 {
 				k.stop()
@@ -147,12 +183,12 @@ func (c *Client) retire(b *Backend) {
 			}
 		}
 		if m.refs--; m.refs == 0 {
-			m.pool.retire()
+			m.retire()
 			delete(c.endpoints, m.endpoint)
 			c.leaving[m.endpoint] = struct{}{}
 		}
 	}
-	maps.DeleteFunc(c.leaving, func(e *endpoint, _ struct{}) bool { return e.pool.empty() })
+	maps.DeleteFunc(c.leaving, func(e *endpoint, _ struct{}) bool { return e.empty() })
 }
 
 // Close retires all backends and returns when their health checks have ended.
@@ -164,7 +200,7 @@ func (c *Client) Close() {
 		k.stop()
 	}
 	for e := range c.endpoints {
-		e.pool.retire()
+		e.retire()
 	}
 	c.mu.Unlock()
 	c.checks.Wait()
@@ -176,20 +212,9 @@ func (c *Client) Abort() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for e := range c.endpoints {
-		e.pool.abort()
+		e.abort()
 	}
 	for e := range c.leaving {
-		e.pool.abort()
-	}
-}
-
-func (c *Client) tlsConfig(host string) *tls.Config {
-	const resumable = 16 // sessions; one is enough, more allow for a balancer behind the name
-	return &tls.Config{
-		ServerName:         host,
-		RootCAs:            c.roots,
-		MinVersion:         tls.VersionTLS12,
-		NextProtos:         []string{"http/1.1"},
-		ClientSessionCache: tls.NewLRUClientSessionCache(resumable),
+		e.abort()
 	}
 }

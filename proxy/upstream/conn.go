@@ -5,10 +5,12 @@ import (
 	"io"
 	"math"
 	"net"
-	"os"
 	"syscall"
 	"time"
 )
+
+// poll is how long a wait goes on before the client is asked for again.
+const poll = 250 * time.Millisecond
 
 // never is the instant of no deadline.
 const never = time.Duration(math.MaxInt64)
@@ -20,7 +22,9 @@ type conn struct {
 	gate     *gate    // below TLS; nil without
 	endpoint *endpoint
 	clock    clock
-	reused   bool // it has answered a request before
+	reused   bool     // it has answered a request before
+	apart    bool     // it is in no pool
+	req      *Request // being made on it; nil otherwise, and for a health check
 
 	// in.b[r:w] is read and not yet consumed. in.b[:base] holds the header
 	// section until the release, unless the body has moved to a buffer of its
@@ -61,7 +65,7 @@ func (c *conn) open() {
 func (c *conn) strip() {
 	c.endpoint.client.buffers.put(c.in)
 	c.endpoint.client.buffers.put(c.kept)
-	c.in, c.kept = nil, nil
+	c.in, c.kept, c.req = nil, nil, nil
 }
 
 // usable reports whether c, idle, may carry another request. A connection
@@ -84,14 +88,22 @@ func (c *conn) usable() bool {
 
 // read reads once into p. It fails at the instant by, which is span or less
 // from now. Deadlines armed before are left where they are close enough, and
-// moved when one strikes early: arming costs more than reading.
+// moved when one strikes early: arming costs more than reading. Where the
+// request says whether its client is gone, it is asked at every strike.
 func (c *conn) read(p []byte, by, span time.Duration) (int, error) {
+	asking := c.req != nil && c.req.Gone != nil
 	for {
-		if by != never && (c.readBy > by || c.readBy < by-span/2) {
-			if err := c.nc.SetReadDeadline(c.clock.at(by)); err != nil {
+		until, slack := by, span/2
+		if asking && by != never {
+			if next := c.clock.now() + poll; next < by {
+				until, slack = next, poll/2
+			}
+		}
+		if until != never && (c.readBy > until || c.readBy < until-slack) {
+			if err := c.nc.SetReadDeadline(c.clock.at(until)); err != nil {
 				return 0, err
 			}
-			c.readBy = by
+			c.readBy = until
 		}
 		n, err := c.nc.Read(p)
 		switch {
@@ -99,8 +111,11 @@ func (c *conn) read(p []byte, by, span time.Duration) (int, error) {
 			return n, nil
 		case err == nil:
 			return 0, io.ErrNoProgress
-		case by != never && errors.Is(err, os.ErrDeadlineExceeded) && c.clock.now() < by:
+		case by != never && timedOut(err) && c.clock.now() < by:
 			c.readBy = 0
+			if asking && c.req.Gone() {
+				return 0, errGone
+			}
 		default:
 			return 0, err
 		}
@@ -151,14 +166,17 @@ func (c *conn) readHead(h *head, by, span time.Duration) error {
 		c.r += end
 		seen = 0
 		switch {
-		case h.status == 101:
-			return errSwitching
-		case h.status >= 200:
+		case h.status >= 200, h.status == 101 && c.req != nil && c.req.upgrade:
 			c.base = c.r
 			return nil
+		case h.status == 101:
+			return errSwitching
 		}
 		if interim++; interim > maxInterim {
 			return errInterim
+		}
+		if h.status != 100 && c.req != nil && c.req.Interim != nil {
+			c.req.Interim(h.status, h.fields)
 		}
 	}
 }

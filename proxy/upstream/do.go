@@ -13,7 +13,8 @@ import (
 // takes the request: a backend may refuse a request and close.
 const parting = time.Second
 
-// Request is one request to a backend. The client only reads it.
+// Request is one request to a backend. The client only reads it, until the
+// response is released.
 type Request struct {
 	// Head is the request line, all fields and the empty line, with framing
 	// fields that agree with BodyLength. Every attempt sends it as it is.
@@ -24,15 +25,43 @@ type Request struct {
 	// 9.2.2). It is not, all the same, when it has a body.
 	Idempotent bool
 	// Body is read by the goroutine that calls Do, and not after Do returns.
+	//
+	// Where the backend speaks HTTP/2 it is read by another goroutine, and
+	// also after Do, until its end or Release: both directions flow at once,
+	// as gRPC needs. A Body that is an io.Closer is then closed when a Read is
+	// to be interrupted, for nothing else; with any other, Release waits for
+	// the Read to return.
 	Body io.Reader
 	// BodyLength is the number of bytes that are copied from Body; 0: none,
 	// -1: all, as chunks.
 	BodyLength int64
 	// HashKey decides under consistent_hash.
 	HashKey uint64
+	// Interim gets each 1xx answer before the final one, but for 100 and 101.
+	// Nil: they are dropped. The fields are valid during the call. It is called
+	// before Do returns, once at a time, and where there is a body possibly by
+	// another goroutine than Do's, while that reads from Body.
+	Interim func(status int, fields []Field)
+	// Trailer appends the trailer fields, each as "Name: value\r\n", to dst. It
+	// is called by the reader of Body when that has returned io.EOF, and only
+	// for a body whose length is -1. Nil: there are none.
+	Trailer func(dst []byte) []byte
+	// Gone reports whether the client no longer waits for the answer. It is
+	// asked every 250 ms while Do waits for the answer's head, and Read for the
+	// body, by one goroutine at a time; true ends the wait with an Error of
+	// ClientGone, and the connection, or the stream of HTTP/2, which tells the
+	// backend. Waits for a connection are not cut short. Nil: never.
+	Gone func() bool
+	// UpgradeTo is the one protocol that Upgrade asks for, as in Head.
+	UpgradeTo []byte
+	// WebSocketKey is the Sec-WebSocket-Key in Head, where UpgradeTo is
+	// websocket.
+	WebSocketKey []byte
+
+	upgrade bool // 101 is an answer; no pool is used
 }
 
-func (r *Request) replayable() bool { return r.Idempotent && r.BodyLength == 0 }
+func (r *Request) replayable() bool { return r.Idempotent && r.BodyLength == 0 && !r.upgrade }
 
 // cause is what a retry rule goes by.
 type cause uint8
@@ -58,7 +87,12 @@ type failure struct {
 func (b *Backend) Do(req *Request, resp *Response) error {
 	resp.reset(b)
 	b.load.live.Add(1)
-	wire, joint, err := b.joinBody(req)
+	var wire []byte
+	var joint *buffer
+	var err *Error
+	if b.id.protocol == gatehouse.HTTP1 {
+		wire, joint, err = b.joinBody(req)
+	}
 	if err == nil {
 		err = b.try(req, wire, joint != nil, resp)
 		b.client.buffers.put(joint)
@@ -101,19 +135,24 @@ func bodyError(err error) *Error {
 
 // try makes attempts until one succeeds or no other is due.
 func (b *Backend) try(req *Request, wire []byte, joint bool, resp *Response) *Error {
-	i := b.pick(req.HashKey, resp.tried)
-	if i < 0 {
-		return explain(errNoEndpoint, connecting, "")
+	t, err := b.choose(req.HashKey, resp.tried)
+	if err != nil {
+		return explain(err, connecting, "")
 	}
 	fresh, refreshed := false, false
 	for retries := 0; ; {
-		f := b.attempt(b.members[i].endpoint, req, wire, joint, fresh, resp)
-		switch {
-		case f.stale && !refreshed:
+		f := b.attempt(b.members[t.member].endpoint, req, wire, joint, fresh, resp)
+		if f.stale && !refreshed {
 			// Not a retry by rule: the backend merely closed first.
 			fresh, refreshed = true, true
 			continue
-		case f.cause == noRetry || retries == b.retries.attempts || !b.budgeted(resp):
+		}
+		b.report(t, f, resp.Status)
+		if f.cause == noRetry || retries == b.retries.attempts || !b.budgeted(resp) {
+			return f.err
+		}
+		resp.tried = append(resp.tried, t.member)
+		if t, err = b.choose(req.HashKey, resp.tried); err != nil {
 			return f.err
 		}
 		if f.cause == byStatus {
@@ -122,8 +161,6 @@ func (b *Backend) try(req *Request, wire []byte, joint bool, resp *Response) *Er
 		}
 		retries++
 		fresh = false
-		resp.tried = append(resp.tried, i)
-		i = b.pick(req.HashKey, resp.tried)
 	}
 }
 
@@ -156,7 +193,16 @@ func (b *Backend) attempt(e *endpoint, req *Request, wire []byte, joint, fresh b
 	resp.Attempts++
 	resp.Endpoint = e.url
 	e.inFlight.Add(1)
-	c, err := b.connection(e, fresh, resp)
+	if e.id.protocol == gatehouse.HTTP2 {
+		return b.attemptStream(e, req, fresh, resp)
+	}
+	var c *conn
+	var err *Error
+	if req.upgrade {
+		c, err = b.separate(e, resp)
+	} else {
+		c, err = b.connection(e, fresh, resp)
+	}
 	if err != nil {
 		e.inFlight.Add(-1)
 		f := failure{err: err}
@@ -167,6 +213,7 @@ func (b *Backend) attempt(e *endpoint, req *Request, wire []byte, joint, fresh b
 	}
 	resp.conn = c
 	c.open()
+	c.req = req
 	f := b.exchange(c, req, wire, joint, resp)
 	if f.err != nil {
 		resp.detach()
@@ -178,7 +225,7 @@ func (b *Backend) attempt(e *endpoint, req *Request, wire []byte, joint, fresh b
 func (b *Backend) connection(e *endpoint, fresh bool, resp *Response) (*conn, *Error) {
 	start := b.client.clock.now()
 	by := start + b.connect
-	c, err := e.pool.take(b.limit, fresh, by)
+	c, err := e.pool.take(b.limit, b.waiting, fresh, by)
 	resp.Dialed = c == nil && err == nil
 	if err != nil {
 		return nil, explain(err, connecting, e.url)
@@ -204,6 +251,7 @@ func (b *Backend) exchange(c *conn, req *Request, wire []byte, joint bool, resp 
 	whole, during := true, awaiting
 	switch {
 	case err != nil && n == 0:
+		err = c.refusal(&resp.head, sent, err)
 		f := failure{err: explain(err, writing, c.endpoint.url), stale: c.reused}
 		if b.retries.connect {
 			f.cause = byConnect
@@ -213,8 +261,8 @@ func (b *Backend) exchange(c *conn, req *Request, wire []byte, joint bool, resp 
 		return b.broken(c, req, err, writing)
 	case err != nil:
 		whole = false
-		if c.readHead(&resp.head, sent+parting, parting) == nil {
-			err = nil
+		if answer := c.readHead(&resp.head, sent+parting, parting); answer == nil || alerted(answer) {
+			err = answer
 		} else {
 			during = writing
 		}

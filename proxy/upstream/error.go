@@ -15,7 +15,8 @@ import (
 // Error is why a request could not be answered by the backend, or why its
 // answer broke off.
 type Error struct {
-	// Code is one of the GH-FW codes, or CodeBadRequest with RequestBody.
+	// Code is one of the GH-FW codes, CodeBadRequest with RequestBody or
+	// ClientGone, or CodeInternal for a Head that HTTP/2 has no way to send.
 	Code gatehouse.Code
 	// Token is the error token of RFC 9209, section 2.3.
 	Token string
@@ -24,6 +25,9 @@ type Error struct {
 	// RequestBody is set when the client's body could not be read: the
 	// backend is not at fault, and Err is what Request.Body returned.
 	RequestBody bool
+	// ClientGone is set when Request.Gone ended the wait: there is nobody to
+	// answer. Token is then client_gone, which is none of RFC 9209's.
+	ClientGone bool
 	// Err is the cause, for the operator.
 	Err error
 }
@@ -51,8 +55,10 @@ var (
 	errProhibited = errors.New("the address is one no backend may have")
 	errBusy       = errors.New("no connection became free in time")
 	errQueue      = errors.New("too many requests wait for a connection")
+	errCircuit    = errors.New("the circuits of all endpoints are open")
 	errNoEndpoint = errors.New("the backend has no endpoints")
 	errClosed     = errors.New("the response was released")
+	errGone       = errors.New("the client is gone")
 	errNoAnswer   = errors.New("the connection ended before an answer")
 )
 
@@ -71,7 +77,7 @@ const (
 // explain makes an Error of err. It is the one place where causes become codes.
 func explain(err error, p phase, endpoint string) *Error {
 	code, token := classify(err, p)
-	return &Error{Code: code, Token: token, Endpoint: endpoint, Err: err}
+	return &Error{Code: code, Token: token, Endpoint: endpoint, ClientGone: errors.Is(err, errGone), Err: err}
 }
 
 func classify(err error, p phase) (gatehouse.Code, string) {
@@ -79,14 +85,20 @@ func classify(err error, p phase) (gatehouse.Code, string) {
 		return gatehouse.CodeBackendProtocol, m.token
 	}
 	switch {
+	case errors.Is(err, errGone):
+		return gatehouse.CodeBadRequest, "client_gone"
 	case errors.Is(err, errBusy), errors.Is(err, errQueue):
 		return gatehouse.CodeBackendBusy, "connection_limit_reached"
 	case errors.Is(err, errProhibited):
 		return gatehouse.CodeBackendProhibited, "destination_ip_prohibited"
+	case errors.Is(err, errCircuit):
+		return gatehouse.CodeCircuitOpen, "destination_unavailable"
 	case errors.Is(err, errNoEndpoint):
 		return gatehouse.CodeBackendUnavailable, "destination_unavailable"
 	case timedOut(err):
 		return gatehouse.CodeBackendTimeout, timeoutToken(err, p)
+	case alerted(err) && p != reading:
+		return gatehouse.CodeBackendUnreachable, "tls_alert_received"
 	}
 	switch p {
 	case connecting:
@@ -104,7 +116,10 @@ func timedOut(err error) bool {
 	if errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, context.DeadlineExceeded) {
 		return true
 	}
-	e, ok := errors.AsType[net.Error](err)
+	e, ok := errors.AsType[interface {
+		error
+		Timeout() bool // connections in memory have no more of net.Error
+	}](err)
 	return ok && e.Timeout()
 }
 
@@ -136,10 +151,6 @@ func connectToken(err error) string {
 func handshakeToken(err error) string {
 	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
 		return "tls_certificate_error"
-	}
-	// A peer's alert arrives as the error of the "remote error" operation.
-	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "remote error" {
-		return "tls_alert_received"
 	}
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) {
 		return "connection_terminated"

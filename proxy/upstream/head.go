@@ -23,6 +23,7 @@ type head struct {
 	length  int64 // Content-Length; -1 when absent
 	chunked bool
 	close   bool // the connection ends with this answer
+	upgrade bool // Connection names Upgrade
 }
 
 var (
@@ -38,6 +39,7 @@ var (
 	errLengths    = &malformed{"http_protocol_error", "more than one Content-Length"}
 	errCoding     = &malformed{"http_response_transfer_coding", "Transfer-Encoding other than chunked"}
 	errFraming    = &malformed{"http_protocol_error", "both Content-Length and Transfer-Encoding"}
+	errBodiless   = &malformed{"http_protocol_error", "a body where the status allows none"}
 	errSwitching  = &malformed{"http_upgrade_failed", "101 without a request to upgrade"}
 	errInterim    = &malformed{"http_protocol_error", "too many interim answers"}
 	errTruncated  = &malformed{"http_response_incomplete", "the connection ended inside the header section"}
@@ -73,7 +75,7 @@ func headEnd(b []byte, from int) (int, error) {
 func (h *head) parse(b []byte) error {
 	line, rest := cutLine(b)
 	h.fields = h.fields[:0]
-	h.length, h.chunked = -1, false
+	h.length, h.chunked, h.upgrade = -1, false, false
 	if err := h.parseStatus(line); err != nil {
 		return err
 	}
@@ -100,6 +102,11 @@ func (h *head) parse(b []byte) error {
 	}
 	if h.chunked && h.minor == 0 {
 		return errCoding
+	}
+	// RFC 9110, section 8.6, and RFC 9112, section 6.1. A length of 0 is
+	// forbidden too, yet common, and harmless.
+	if (h.status < 200 || h.status == 204) && (h.chunked || h.length > 0) {
+		return errBodiless
 	}
 	return nil
 }
@@ -188,8 +195,11 @@ func (h *head) noteConnection(list []byte) {
 		} else {
 			list = nil
 		}
-		if equalFold(trim(option), "close") {
+		switch option = trim(option); {
+		case equalFold(option, "close"):
 			h.close = true
+		case equalFold(option, "upgrade"):
+			h.upgrade = true
 		}
 	}
 }

@@ -61,6 +61,7 @@ func (k *check) judge(good, bad int, err error) {
 	sick := &k.endpoint.sick
 	switch {
 	case good >= k.rules.HealthyAfter && sick.CompareAndSwap(true, false):
+		k.endpoint.rise(k.endpoint.client.clock.now())
 		k.log.Info("endpoint is healthy")
 	case bad >= k.rules.UnhealthyAfter && sick.CompareAndSwap(false, true):
 		k.log.Warn("endpoint is unhealthy", "error", err)
@@ -69,6 +70,9 @@ func (k *check) judge(good, bad int, err error) {
 
 // probe makes one request on a connection of its own, outside the pool.
 func (k *check) probe(ctx context.Context, by time.Time) error {
+	if k.endpoint.streams != nil {
+		return k.probeStream(ctx, by)
+	}
 	c, failed := k.endpoint.dial(ctx, by)
 	if failed != nil {
 		return failed

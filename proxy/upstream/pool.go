@@ -1,27 +1,28 @@
 package upstream
 
 import (
+	"net"
+	"net/netip"
 	"slices"
 	"sync"
 	"time"
 )
 
-// maxWaiting bounds the requests that wait for a connection to one endpoint.
-const maxWaiting = 1024
-
-// pool is the connections to one endpoint. The limit comes with each call: it
-// may differ between the versions of a backend that share the pool.
+// pool is the connections to one endpoint. Its bounds come with each call:
+// they may differ between the versions of a backend that share the pool.
 type pool struct {
 	clock clock
 
-	mu      sync.Mutex         // guards all below
-	idle    []*conn            // oldest first; taken from the end
-	open    map[*conn]struct{} // idle and in use
-	slots   int                // open, or being dialled
-	waiting []*waiter          // first come first served
-	retired bool               // nothing is kept
-	expiry  *time.Timer        // runs expire; nil before the first idle connection
-	expires bool               // expiry is set
+	mu      sync.Mutex     // guards all below
+	idle    []*conn        // oldest first; taken from the end
+	open    map[*conn]bool // idle and in use; true: closed when free
+	slots   int            // open, or being dialled
+	waiting []*waiter      // first come first served
+	leaving int            // of open, those that are true
+	places  []netip.Addr   // of connections that are kept; nil: all
+	retired bool           // nothing is kept
+	expiry  *time.Timer    // runs expire; nil before the first idle connection
+	expires bool           // expiry is set
 }
 
 // waiter is a request in the queue. It gets a connection, or nil for the
@@ -30,8 +31,8 @@ type waiter struct{ got chan *conn }
 
 // take returns an idle connection, or nil for the right to dial one, which
 // ends in keep or vacate. fresh asks for the right to dial. It waits up to the
-// instant by and fails with errBusy or errQueue.
-func (p *pool) take(limit int, fresh bool, by time.Duration) (*conn, error) {
+// instant by, with fewer than queue others, and fails with errBusy or errQueue.
+func (p *pool) take(limit, queue int, fresh bool, by time.Duration) (*conn, error) {
 	p.mu.Lock()
 	for n := len(p.idle); n > 0; n = len(p.idle) {
 		if fresh && p.slots < limit {
@@ -53,7 +54,7 @@ func (p *pool) take(limit int, fresh bool, by time.Duration) (*conn, error) {
 		p.mu.Unlock()
 		return nil, nil
 	}
-	if len(p.waiting) >= maxWaiting {
+	if len(p.waiting) >= queue {
 		p.mu.Unlock()
 		return nil, errQueue
 	}
@@ -85,7 +86,7 @@ func (p *pool) wait(w *waiter, by time.Duration) (*conn, error) {
 	// Its place in the pool passes to the connection dialled instead.
 	c.close()
 	p.mu.Lock()
-	delete(p.open, c)
+	p.remove(c)
 	p.mu.Unlock()
 	return nil, nil
 }
@@ -93,7 +94,8 @@ func (p *pool) wait(w *waiter, by time.Duration) (*conn, error) {
 // join puts a connection just dialled under the pool's eyes.
 func (p *pool) join(c *conn) {
 	p.mu.Lock()
-	p.open[c] = struct{}{}
+	p.open[c] = false
+	p.sentence(c)
 	p.mu.Unlock()
 }
 
@@ -117,7 +119,7 @@ func (p *pool) keep(c *conn, limit int, idleFor time.Duration) {
 	c.idleSince, c.idleFor = p.clock.now(), idleFor
 	p.mu.Lock()
 	switch {
-	case p.retired || p.slots > limit:
+	case p.retired || p.slots > limit || p.leaving > 0 && p.open[c]:
 		p.forget(c, limit)
 		p.mu.Unlock()
 		c.close()
@@ -133,8 +135,53 @@ func (p *pool) keep(c *conn, limit int, idleFor time.Duration) {
 
 // forget drops a closed connection. The caller holds mu.
 func (p *pool) forget(c *conn, limit int) {
-	delete(p.open, c)
+	p.remove(c)
 	p.free(limit)
+}
+
+// remove takes a closed connection off the books. The caller holds mu.
+func (p *pool) remove(c *conn) {
+	if p.open[c] {
+		p.leaving--
+	}
+	delete(p.open, c)
+}
+
+// confine closes the connections to other places than these, now or when they
+// are free.
+func (p *pool) confine(places []netip.Addr) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.places = places
+	for c := range p.open {
+		p.sentence(c)
+	}
+	// Nobody waits while there are idle connections.
+	p.idle = slices.DeleteFunc(p.idle, func(c *conn) bool {
+		if !p.open[c] {
+			return false
+		}
+		c.close()
+		p.remove(c)
+		p.slots--
+		return true
+	})
+}
+
+// sentence finds whether c is to be closed when it is free. The caller holds mu.
+func (p *pool) sentence(c *conn) {
+	if p.places == nil {
+		return
+	}
+	tcp, known := c.nc.RemoteAddr().(*net.TCPAddr)
+	leaves := known && !slices.Contains(p.places, tcp.AddrPort().Addr().Unmap())
+	switch {
+	case leaves && !p.open[c]:
+		p.leaving++
+	case !leaves && p.open[c]:
+		p.leaving--
+	}
+	p.open[c] = leaves
 }
 
 // free passes a slot on to who waits. The caller holds mu.
@@ -181,7 +228,7 @@ func (p *pool) expire() {
 		p.idle = slices.Delete(p.idle, 0, 1)
 		c.close()
 		// Nobody waits while there are idle connections.
-		delete(p.open, c)
+		p.remove(c)
 		p.slots--
 	}
 }
@@ -196,7 +243,7 @@ func (p *pool) retire() {
 	}
 	for _, c := range p.idle {
 		c.close()
-		delete(p.open, c)
+		p.remove(c)
 		p.slots--
 	}
 	p.idle = nil

@@ -99,6 +99,44 @@ func TestVersions(t *testing.T) {
 	})
 }
 
+// An endpoint that leaves the document answers the requests it has, before and
+// within the answer, and then its connections end.
+func TestDrain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWire()
+		slow, ended := make(chan struct{}), 0
+		w.handle("a:80", func(p *peer) {
+			p.request()
+			<-slow
+			p.send("HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nabc")
+			<-slow
+			p.send("def")
+			p.hold()
+			ended++
+		})
+		w.handle("b:80", func(p *peer) { always(ok)(1, p) })
+		c := New(Config{Dial: w.dial})
+		v1 := version(t, c, nil, gatehouse.Backend{}, "http://a")
+		done := make(chan string)
+		go func() { done <- outcome(v1, get()) }()
+		synctest.Wait()
+		v2 := version(t, c, v1, gatehouse.Backend{}, "http://b")
+		v1.Retire()
+		want(t, outcome(v2, get()), `200 "ok" attempts=1`)
+		slow <- struct{}{}
+		synctest.Wait()
+		version(t, c, v2, gatehouse.Backend{MaxConnections: 7}, "http://b")
+		slow <- struct{}{}
+		want(t, <-done, `200 "abcdef" attempts=1`)
+		synctest.Wait()
+		if e := v1.Stats().Endpoints[0]; ended != 1 || e.Open != 0 || e.InFlight != 0 {
+			t.Errorf("%d ended; %+v", ended, e)
+		}
+		c.Close()
+		w.all.Wait()
+	})
+}
+
 func TestBadURL(t *testing.T) {
 	c := client(t, Config{})
 	for _, u := range []string{"", "a:80", "ftp://a", "http://", "http://:80", "http://a b"} {
@@ -193,13 +231,13 @@ func TestFailedDialMakesRoom(t *testing.T) {
 	}
 }
 
-func TestQueueIsBounded(t *testing.T) {
+func TestMaxWaiting(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b, end := inMemory(t, gatehouse.Backend{MaxConnections: 1}, func(p *peer) { always(ok)(1, p) })
+		b, end := inMemory(t, gatehouse.Backend{MaxConnections: 1, MaxWaiting: 7}, func(p *peer) { always(ok)(1, p) })
 		defer end()
 		resp := held(t, b)
 		var all sync.WaitGroup
-		for range maxWaiting {
+		for range 7 {
 			all.Go(func() { outcome(b, get()) })
 		}
 		synctest.Wait()

@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"errors"
 	"io"
 	"time"
 )
@@ -8,11 +9,13 @@ import (
 // Response is an answer whose body is still to be read from the connection.
 // The zero value is ready for Do. It is used by one goroutine at a time.
 type Response struct {
-	// Status is 200 to 999.
+	// Status is 200 to 999; 101 after Upgrade where that returns a connection.
 	Status int
 	// Fields are all header lines of the final answer in their order, framing
-	// and connection fields among them. They are slices of the connection's
-	// buffer, valid until Release.
+	// and connection fields among them; those of HTTP/2 are sorted by name, for
+	// the library does not keep their order. What gRPC calls trailers-only is
+	// such a header section, with no trailer. They are slices of the
+	// connection's buffer, valid until Release.
 	Fields []Field
 	// ContentLength is the length of the body that follows: 0 for an answer
 	// that has none, such as any to HEAD whatever its Content-Length says;
@@ -29,7 +32,8 @@ type Response struct {
 	Connect, FirstByte time.Duration
 
 	backend  *Backend
-	conn     *conn // nil before Do and after Release
+	conn     *conn   // nil before Do and after Release, and where there is a stream
+	stream   *stream // the same, of HTTP/2
 	head     head
 	tried    []int // members
 	retrying bool
@@ -38,6 +42,7 @@ type Response struct {
 	stage    stage
 	left     int64 // bytes of the body, or of the chunk
 	overhead int64 // bytes of chunk lines beyond what the data excuses
+	trailing trailing
 	ended    bool  // the body was read to its clean end
 	failed   error // ended otherwise
 	whole    bool  // the request was sent entirely, and keep-alive holds
@@ -51,11 +56,12 @@ const (
 	byLength
 	byChunks
 	byClose
+	byStream
 )
 
 func (r *Response) reset(b *Backend) {
 	r.Release()
-	*r = Response{backend: b, head: head{fields: r.head.fields[:0]}, tried: r.tried[:0]}
+	*r = Response{backend: b, head: head{fields: r.head.fields[:0]}, tried: r.tried[:0], trailing: r.trailing.reset()}
 }
 
 // begin takes over the parsed head.
@@ -63,12 +69,9 @@ func (r *Response) begin(req *Request, whole bool) {
 	h := &r.head
 	r.Status, r.Fields, r.ContentLength = h.status, h.fields, 0
 	r.stage, r.overhead = chunkSize, 0
-	r.whole = whole && !h.close
+	r.whole = whole && !h.close && !req.upgrade
 	switch {
-	case req.IsHead || h.status == 304:
-	case h.status == 204:
-		// A body here, forbidden as it is, would be taken for the next answer.
-		r.whole = r.whole && h.length <= 0 && !h.chunked
+	case req.IsHead, h.status == 304, h.status == 204, h.status == 101:
 	case h.chunked:
 		r.body = byChunks
 	case h.length > 0:
@@ -88,7 +91,8 @@ func (r *Response) begin(req *Request, whole bool) {
 }
 
 // Buffered returns what has been received of a body of known length and not
-// been read, without reading it. It is valid until the next call.
+// been read, without reading it; of HTTP/2, nothing. It is valid until the next
+// call.
 func (r *Response) Buffered() []byte {
 	if r.conn == nil || r.body != byLength || r.failed != nil {
 		return nil
@@ -102,7 +106,7 @@ func (r *Response) Buffered() []byte {
 // Otherwise nothing is read. The error is an *Error.
 func (r *Response) Whole(limit int) ([]byte, bool, error) {
 	switch {
-	case r.conn == nil:
+	case r.conn == nil && r.stream == nil:
 		return nil, false, errClosed
 	case r.failed != nil:
 		return nil, false, r.failed
@@ -110,6 +114,12 @@ func (r *Response) Whole(limit int) ([]byte, bool, error) {
 		return nil, false, nil
 	case r.ended:
 		return nil, true, nil
+	case r.stream != nil:
+		b, err := r.wholeStream(int(r.left))
+		if err != nil {
+			return nil, false, r.fail(err)
+		}
+		return b, true, nil
 	}
 	c, n := r.conn, int(r.left)
 	c.room(n)
@@ -129,7 +139,7 @@ func (r *Response) Whole(limit int) ([]byte, bool, error) {
 // is also an io.ErrUnexpectedEOF.
 func (r *Response) Read(p []byte) (int, error) {
 	switch {
-	case r.conn == nil:
+	case r.conn == nil && r.stream == nil:
 		return 0, errClosed
 	case r.failed != nil:
 		return 0, r.failed
@@ -141,6 +151,8 @@ func (r *Response) Read(p []byte) (int, error) {
 	var n int
 	var err error
 	switch r.body {
+	case byStream:
+		n, err = r.readStream(p)
 	case byChunks:
 		n, err = r.readChunks(p)
 	case byLength:
@@ -174,16 +186,30 @@ func (r *Response) fail(err error) error {
 	if err == io.EOF { //nolint:errorlint // io.Reader's contract
 		err = io.ErrUnexpectedEOF
 	}
-	r.failed = explain(err, reading, r.Endpoint)
+	if e, ok := errors.AsType[*Error](err); ok {
+		r.failed = e
+	} else {
+		r.failed = explain(err, reading, r.Endpoint)
+	}
 	return r.failed
 }
 
-// Release ends the request. The connection goes back to the pool if the body
+// Trailer returns the trailer fields, of which names and values are
+// well-formed, once Read has returned io.EOF; before that, and where there
+// are none, nothing. The slices are valid until Release.
+func (r *Response) Trailer() []Field {
+	if !r.ended {
+		return nil
+	}
+	return r.trailing.fields
+}
+
+// Release ends the request, and nothing reads its Body any more. The connection goes back to the pool if the body
 // was read to its clean end, or has been received entirely, and nothing came
 // behind it; otherwise it is closed. Fields and bodies returned are no longer
 // valid. Release is idempotent.
 func (r *Response) Release() {
-	if r.conn == nil {
+	if r.conn == nil && r.stream == nil {
 		return
 	}
 	r.detach()
@@ -192,6 +218,10 @@ func (r *Response) Release() {
 
 // detach parts with the connection.
 func (r *Response) detach() {
+	if r.stream != nil {
+		r.detachStream()
+		return
+	}
 	c := r.conn
 	if n := r.left; r.body == byLength && !r.ended && int64(c.w-c.r) >= n {
 		c.r += int(n)
@@ -203,6 +233,10 @@ func (r *Response) detach() {
 	c.strip()
 	e := c.endpoint
 	e.inFlight.Add(-1)
+	if c.apart {
+		c.close()
+		return
+	}
 	if keep {
 		c.reused = true
 		e.pool.keep(c, r.backend.limit, r.backend.idle)

@@ -68,7 +68,7 @@ func TestRetries(t *testing.T) {
 
 // Also where the balance would pick the same endpoint again.
 func TestRetryElsewhere(t *testing.T) {
-	b := live(t, gatehouse.Backend{Balance: gatehouse.ConsistentHash, Retries: gatehouse.Retries{Attempts: 1}},
+	b := live(t, gatehouse.Backend{Balance: gatehouse.ConsistentHash, Retries: gatehouse.Retries{Attempts: 1}, Outliers: gatehouse.Outliers{Off: true}},
 		refusing(t), backend(t, always(ok)))
 	retried := 0
 	for key := range uint64(40) {

@@ -33,6 +33,7 @@ type watcher struct {
 	head     *head  // owned by run until it sends on done
 	done     chan error
 	patience time.Duration // stall, or the idle timeout where that is shorter
+	ask      *time.Timer   // nil before the first request that has Gone
 	verdict  atomic.Int32  // set by run before it moves the write deadline
 }
 
@@ -88,7 +89,7 @@ func (c *conn) send(req *Request, h *head, b *Backend) (whole bool, during phase
 		c.readBy += parting
 	}
 	_ = c.nc.SetReadDeadline(c.clock.at(c.readBy)) // as in watch
-	answer := <-c.watcher.done
+	answer := c.answer(req)
 	c.writeBy = 0
 	switch {
 	case answer == nil:
@@ -97,6 +98,35 @@ func (c *conn) send(req *Request, h *head, b *Backend) (whole bool, during phase
 		return false, awaiting, answer
 	default:
 		return false, writing, err
+	}
+}
+
+// answer waits for the watcher to end.
+func (c *conn) answer(req *Request) error {
+	w := &c.watcher
+	if req.Gone == nil {
+		return <-w.done
+	}
+	if w.ask == nil {
+		w.ask = time.NewTimer(poll)
+	} else {
+		w.ask.Reset(poll)
+	}
+	defer w.ask.Stop()
+	for {
+		select {
+		case err := <-w.done:
+			return err
+		case <-w.ask.C:
+		}
+		if req.Gone() {
+			_ = c.nc.SetReadDeadline(longAgo)
+			if err := <-w.done; err != nil {
+				return errGone
+			}
+			return nil
+		}
+		w.ask.Reset(poll)
 	}
 }
 
@@ -120,6 +150,13 @@ func (c *conn) copyBody(req *Request, idle time.Duration) error {
 		piece := room[:n]
 		if chunked {
 			piece = frame(buf.b, lead, n, err == io.EOF)
+			if err == io.EOF {
+				// More than there is room for behind the piece moves it.
+				if req.Trailer != nil {
+					piece = req.Trailer(piece)
+				}
+				piece = append(piece, "\r\n"...)
+			}
 		}
 		if len(piece) > 0 {
 			if err := c.push(piece, idle); err != nil {
@@ -145,7 +182,8 @@ func (c *conn) copyBody(req *Request, idle time.Duration) error {
 }
 
 // frame makes a chunk of the n bytes at b[lead:], and the last chunk behind it
-// when the body ends there. lead is room for the chunk's size.
+// when the body ends there, without the trailer section and the empty line.
+// lead is room for the chunk's size.
 func frame(b []byte, lead, n int, last bool) []byte {
 	start, end := lead, lead+n
 	if n > 0 {
@@ -156,7 +194,7 @@ func frame(b []byte, lead, n int, last bool) []byte {
 		end += copy(b[end:], "\r\n")
 	}
 	if last {
-		end += copy(b[end:], "0\r\n\r\n")
+		end += copy(b[end:], "0\r\n")
 	}
 	return b[start:end]
 }

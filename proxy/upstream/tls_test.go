@@ -7,8 +7,10 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/pem"
 	"math/big"
 	"net"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -149,4 +151,153 @@ func TestSecureTruncation(t *testing.T) {
 	}
 	f(false, `200 "abc" attempts=1`)
 	f(true, `200 "abc" GH-FW-003 http_response_incomplete attempts=1`)
+}
+
+// texts are a certificate and its key in PEM.
+func texts(t *testing.T, c tls.Certificate) (cert string, key gatehouse.Secret) {
+	t.Helper()
+	der, err := x509.MarshalPKCS8PrivateKey(c.PrivateKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert = string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Certificate[0]}))
+	return cert, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
+}
+
+// What a document says of TLS is what endpoints are verified by, and shown.
+func TestBackendTLS(t *testing.T) {
+	local, _ := authority(t, "127.0.0.1")
+	named, _ := authority(t, "app.example")
+	mine, myRoots := authority(t, "gateway")
+	stranger, _ := authority(t, "gateway")
+	localCA, _ := texts(t, local)
+	namedCA, _ := texts(t, named)
+	cert, key := texts(t, mine)
+	strange, strangeKey := texts(t, stranger)
+
+	f := func(name string, server *tls.Config, doc gatehouse.BackendTLS, expected string) {
+		t.Helper()
+		t.Run(name, func(t *testing.T) {
+			url := secureBackend(t, server, always(ok))
+			b := version(t, client(t, Config{}), nil, gatehouse.Backend{TLS: doc, Timeouts: brief}, url)
+			for range 2 {
+				want(t, outcome(b, get()), expected+" attempts=1")
+			}
+			large := post(strings.Repeat("x", 1<<20))
+			if got := outcome(b, large); strings.HasPrefix(expected, "GH") && got != expected+" attempts=1" &&
+				got != "GH-FW-001 connection_terminated attempts=1" { // the reset may overtake the alert
+				t.Errorf("with a large body: %s", got)
+			}
+		})
+	}
+	plain := &tls.Config{Certificates: []tls.Certificate{local}}
+	f("own authority", plain, gatehouse.BackendTLS{CA: localCA}, `200 "ok"`)
+	f("other authority", plain, gatehouse.BackendTLS{CA: namedCA}, "GH-FW-001 tls_certificate_error")
+	f("the system's", plain, gatehouse.BackendTLS{}, "GH-FW-001 tls_certificate_error")
+	f("two authorities", plain, gatehouse.BackendTLS{CA: namedCA + localCA}, `200 "ok"`)
+	f("name", &tls.Config{Certificates: []tls.Certificate{named}}, gatehouse.BackendTLS{CA: namedCA, ServerName: "app.example"}, `200 "ok"`)
+	f("other name", plain, gatehouse.BackendTLS{CA: localCA, ServerName: "app.example"}, "GH-FW-001 tls_certificate_error")
+
+	old := &tls.Config{Certificates: []tls.Certificate{local}, MaxVersion: tls.VersionTLS12}
+	f("1.2", old, gatehouse.BackendTLS{CA: localCA, MinVersion: "1.2"}, `200 "ok"`)
+	f("1.2 for 1.3", old, gatehouse.BackendTLS{CA: localCA, MinVersion: "1.3"}, "GH-FW-001 tls_alert_received")
+
+	for name, most := range map[string]uint16{"1.2": tls.VersionTLS12, "1.3": tls.VersionTLS13} {
+		mutual := &tls.Config{
+			Certificates: []tls.Certificate{local}, ClientAuth: tls.RequireAndVerifyClientCert,
+			ClientCAs: myRoots, MaxVersion: most,
+		}
+		f("mutual, "+name, mutual, gatehouse.BackendTLS{CA: localCA, Cert: cert, Key: key}, `200 "ok"`)
+		f("no certificate, "+name, mutual, gatehouse.BackendTLS{CA: localCA}, "GH-FW-001 tls_alert_received")
+		mutual = mutual.Clone()
+		mutual.ClientAuth = tls.RequireAnyClientCert
+		mutual.VerifyPeerCertificate = func([][]byte, [][]*x509.Certificate) error { return net.ErrClosed }
+		mutual.ClientCAs = nil
+		f("refused certificate, "+name, mutual, gatehouse.BackendTLS{CA: localCA, Cert: strange, Key: strangeKey}, "GH-FW-001 tls_alert_received")
+	}
+}
+
+func TestBadTLS(t *testing.T) {
+	mine, _ := authority(t, "a")
+	other, _ := authority(t, "a")
+	cert, key := texts(t, mine)
+	_, otherKey := texts(t, other)
+	f := func(doc gatehouse.BackendTLS, expected string) {
+		t.Helper()
+		_, err := client(t, Config{}).Backend("acme", gatehouse.Backend{ID: "app", TLS: doc}, nil)
+		if err == nil || !strings.HasPrefix(err.Error(), "backend acme/app: tls: "+expected) {
+			t.Errorf("got %v", err)
+		}
+	}
+	f(gatehouse.BackendTLS{CA: "no PEM"}, "ca_file holds no certificate in PEM")
+	f(gatehouse.BackendTLS{CA: string(key)}, "ca_file holds no certificate in PEM")
+	f(gatehouse.BackendTLS{CAFile: "ca.pem"}, "ca_file ca.pem is empty")
+	f(gatehouse.BackendTLS{Cert: cert}, "cert_file and key_file: ")
+	f(gatehouse.BackendTLS{Key: key}, "cert_file and key_file: ")
+	f(gatehouse.BackendTLS{CertFile: "a", KeyFile: "b"}, "cert_file and key_file: ")
+	f(gatehouse.BackendTLS{Cert: cert, Key: otherKey}, "cert_file and key_file: ")
+	f(gatehouse.BackendTLS{Cert: cert, Key: gatehouse.Secret("x")}, "cert_file and key_file: ")
+	f(gatehouse.BackendTLS{MinVersion: "1.1"}, `min_version "1.1"`)
+}
+
+// Versions of a backend share connections only where TLS and protocol are the
+// same.
+func TestIdentity(t *testing.T) {
+	mine, _ := authority(t, "a")
+	other, _ := authority(t, "a")
+	cert, key := texts(t, mine)
+	otherCert, otherKey := texts(t, other)
+	base := gatehouse.Backend{TLS: gatehouse.BackendTLS{CA: cert, Cert: cert, Key: key, CAFile: "a.pem", MinVersion: "1.2"}}
+	f := func(name string, shared bool, change func(*gatehouse.Backend)) {
+		t.Helper()
+		c := client(t, Config{})
+		v1 := version(t, c, nil, base, "https://a")
+		doc := base
+		change(&doc)
+		v2 := version(t, c, v1, doc, "https://a")
+		if (v1.members[0].endpoint == v2.members[0].endpoint) != shared {
+			t.Errorf("%s: shared is %v", name, !shared)
+		}
+	}
+	f("nothing", true, func(*gatehouse.Backend) {})
+	f("name of a file", true, func(b *gatehouse.Backend) { b.TLS.CAFile = "b.pem" })
+	f("default spelled out", true, func(b *gatehouse.Backend) { b.Protocol = gatehouse.HTTP1 })
+	f("protocol", false, func(b *gatehouse.Backend) { b.Protocol = gatehouse.HTTP2 })
+	f("authority", false, func(b *gatehouse.Backend) { b.TLS.CA = otherCert })
+	f("certificate", false, func(b *gatehouse.Backend) { b.TLS.Cert, b.TLS.Key = otherCert, otherKey })
+	if renewed := (gatehouse.Backend{TLS: gatehouse.BackendTLS{Cert: otherCert}}); newIdentity(renewed) == newIdentity(gatehouse.Backend{}) {
+		t.Error("a certificate of the same key is shared")
+	}
+	f("none", false, func(b *gatehouse.Backend) { b.TLS = gatehouse.BackendTLS{} })
+	f("name", false, func(b *gatehouse.Backend) { b.TLS.ServerName = "b" })
+	f("version", false, func(b *gatehouse.Backend) { b.TLS.MinVersion = "1.3" })
+}
+
+// Health checks are made with the same TLS as requests.
+func TestSecureHealth(t *testing.T) {
+	local, _ := authority(t, "127.0.0.1")
+	mine, myRoots := authority(t, "gateway")
+	ca, _ := texts(t, local)
+	cert, key := texts(t, mine)
+	for _, protocol := range []gatehouse.Protocol{gatehouse.HTTP1, gatehouse.HTTP2} {
+		url := secureBackend(t, &tls.Config{
+			Certificates: []tls.Certificate{local}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: myRoots,
+		}, always(ok))
+		if protocol == gatehouse.HTTP2 {
+			url = serveH2(t, h2Server{tls: &tls.Config{
+				Certificates: []tls.Certificate{local}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: myRoots,
+			}}, func(w http.ResponseWriter, r *http.Request) {
+				if r.URL.Path != "/healthz" || r.Method != "GET" || r.Host == "" {
+					w.WriteHeader(404)
+				}
+			})
+		}
+		b := version(t, client(t, Config{}), nil, gatehouse.Backend{
+			Protocol: protocol, TLS: gatehouse.BackendTLS{CA: ca, Cert: cert, Key: key},
+		}, url)
+		k := &check{endpoint: b.members[0].endpoint, rules: gatehouse.Health{Path: "/healthz"}}
+		if err := k.probe(t.Context(), time.Now().Add(5*time.Second)); err != nil {
+			t.Errorf("%s: %v", protocol, err)
+		}
+	}
 }

@@ -166,6 +166,9 @@ func failureText(err error) string {
 	if e.RequestBody {
 		s += " request-body"
 	}
+	if e.ClientGone {
+		s += " gone"
+	}
 	return s
 }
 
