@@ -188,12 +188,19 @@ func (m *Meter) snapshot() *snapshot {
 	return snap
 }
 
-// restore fills a new meter.
+// restore adds snap to the counters; m.mu is held. A tenant counts from the
+// earlier of its two beginnings.
 func (m *Meter) restore(snap *snapshot) {
 	for i := range snap.Tenants {
 		ts := &snap.Tenants[i]
-		t := newTenant(ts.Since)
-		m.tenants[ts.ID] = t
+		t := m.tenants[ts.ID]
+		if t == nil {
+			t = newTenant(ts.Since)
+			m.tenants[ts.ID] = t
+		}
+		if ts.Since.Before(t.since) {
+			t.since = ts.Since
+		}
 		for j := range ts.Series {
 			t.restore(&ts.Series[j])
 		}

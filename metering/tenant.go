@@ -21,7 +21,7 @@ const MaxSeries = 10_000
 // TenantMeter counts for one tenant. It lives as long as its Meter and is safe
 // for concurrent use.
 type TenantMeter struct {
-	since time.Time
+	since time.Time // guarded by the Meter's mu
 	seeds [2]maphash.Seed
 
 	// slots finds a series by open addressing. It is read without a lock;

@@ -91,11 +91,13 @@ func (m *Meter) Usage(id gatehouse.TenantID, now time.Time) Usage {
 	u := Usage{Tenant: id, AsOf: now.UTC(), Routes: []RouteUsage{}, Principals: []PrincipalUsage{}}
 	m.mu.Lock()
 	t := m.tenants[id]
+	if t != nil {
+		u.Since = t.since
+	}
 	m.mu.Unlock()
 	if t == nil {
 		return u
 	}
-	u.Since = t.since
 	routes := map[gatehouse.RouteID]*Counts{}
 	people := map[string]*Counts{}
 	for _, s := range t.all() {
