@@ -126,7 +126,7 @@ func (g *Gateway) candidates(u *gatehouse.Update, plans map[gatehouse.PlanID]*ga
 		named[doc.ID] = true
 		s := g.slots[doc.ID]
 		if s == nil {
-			s = &slot{id: doc.ID, limits: ratelimit.NewLocal(doc.ID, limitKeys), meter: g.meter.Tenant(doc.ID)}
+			s = &slot{id: doc.ID, limits: ratelimit.NewLocal(doc.ID, limitKeys), meter: g.meter.Tenant(doc.ID), gate: newGate(&g.cfg.Limits.PerTenant)}
 		}
 		compile(s, doc)
 	}

@@ -22,6 +22,12 @@ type Config struct {
 	PlatformDomains []PlatformDomain `json:"platform_domains"`
 	// TrustedProxies are networks whose X-Forwarded-For is believed.
 	TrustedProxies []netip.Prefix `json:"trusted_proxies"`
+	// ProxyProtocol are networks whose connections begin with a PROXY protocol
+	// version 2 header, and must. It is never looked for in others.
+	ProxyProtocol []netip.Prefix `json:"proxy_protocol"`
+	// HTTP2 bounds HTTP/2, which is served beside HTTP/1.1: over TLS where the
+	// client asks for it, else where it begins with it (prior knowledge).
+	HTTP2 HTTP2 `json:"http2"`
 	// UpstreamAllow are networks that a backend's address may be in.
 	// Link-local addresses never are. Default: all.
 	UpstreamAllow []netip.Prefix `json:"upstream_allow"`
@@ -39,16 +45,42 @@ type TLS struct {
 	Certificates string `json:"certificates"`
 }
 
+// HTTP2 configures HTTP/2 for clients.
+type HTTP2 struct {
+	// Off turns it off.
+	Off bool `json:"off"`
+	// Streams is the most requests in flight on one connection. Default 100.
+	Streams int `json:"streams"`
+}
+
 // SocketLimits bound memory and connections.
 type SocketLimits struct {
 	// HeaderBytes is the largest request head. Default 16KiB.
 	HeaderBytes gatehouse.ByteSize `json:"header_bytes"`
-	// Body is the largest request body. Default 10MiB.
+	// Body is the largest request body, where the route does not say. Default
+	// 10MiB.
 	Body gatehouse.ByteSize `json:"body"`
 	// Connections is the most connections held at once. Default 20000.
 	Connections int `json:"connections"`
 	// PerAddress is the most of them from one address; 0: no bound. Default 0.
 	PerAddress int `json:"per_address"`
+	// Handshakes is the most TLS handshakes under way at once; others wait
+	// their turn within Timeouts.Header. Default 64.
+	Handshakes int `json:"handshakes"`
+	// PerTenant keeps one tenant from using up what all share.
+	PerTenant TenantBounds `json:"per_tenant"`
+}
+
+// TenantBounds are held by each tenant on its own.
+type TenantBounds struct {
+	// Requests in flight at once. Default 5000.
+	Requests int `json:"requests"`
+	// Queue is how many more may wait; others get 503 at once. Default 1000.
+	Queue int `json:"queue"`
+	// Wait is how long they may, before they get 503. Default 1s.
+	Wait gatehouse.Duration `json:"wait"`
+	// Tunnels is the most upgraded connections held at once. Default 10000.
+	Tunnels int `json:"tunnels"`
 }
 
 // SocketTimeouts bound waiting for clients.
@@ -66,7 +98,10 @@ type SocketTimeouts struct {
 func DefaultConfig() Config {
 	return Config{
 		Listen: "127.0.0.1:8080",
-		Limits: SocketLimits{HeaderBytes: 16 << 10, Body: 10 << 20, Connections: 20000},
+		Limits: SocketLimits{HeaderBytes: 16 << 10, Body: 10 << 20, Connections: 20000, Handshakes: 64, PerTenant: TenantBounds{
+			Requests: 5000, Queue: 1000, Wait: gatehouse.Duration(time.Second), Tunnels: 10000,
+		}},
+		HTTP2: HTTP2{Streams: 100},
 		Timeouts: SocketTimeouts{
 			Header: gatehouse.Duration(10 * time.Second),
 			Idle:   gatehouse.Duration(time.Minute),

@@ -1,8 +1,11 @@
 package proxy
 
 import (
+	"crypto/tls"
 	"io"
+	"net"
 	"net/netip"
+	"sync/atomic"
 	"time"
 
 	"github.com/gatehouse-gateway/gatehouse"
@@ -34,18 +37,41 @@ var phaseNames = [phaseCountOf]string{"admit", "resolve", "match", "identify", "
 
 func (p phase) String() string { return phaseNames[p] }
 
+// transport is what the line needs of the connection that an exchange is on.
+type transport interface {
+	// parse validates the request head into in.
+	parse(in *ingress.Request) error
+	// interim passes an interim answer of the backend on, best effort.
+	interim(status int, fields []upstream.Field)
+	// gone reports whether the client has left.
+	gone() bool
+	// interrupt makes a read of the request body fail that another goroutine
+	// may be waiting in.
+	interrupt()
+	// proceed tells a client that waits for 100 to send the body. Reading the
+	// body does so too.
+	proceed() error
+	// trailer returns what followed the request body, once it has been read.
+	trailer() []ingress.Field
+	// certificate returns who the client's certificate says it is, as v takes
+	// it; nil for no certificate.
+	certificate(v *identity.Verifier, now time.Time) (*identity.Verified, error)
+}
+
 // Exchange is one request and its answer, whatever transport carries them.
 // A transport fills the exported request fields, runs Begin, Carry and, when
 // the answer is out, Finish, and writes the exported answer fields.
 //
 // It belongs to one goroutine. Its slices hold until Finish.
 type Exchange struct {
-	// Filled by the transport.
-	In                                           ingress.Request
-	rawMethod, rawTarget, rawProtocol, rawFields []byte
-	Peer                                         netip.Addr
-	TLS                                          bool
-	RequestBody                                  io.Reader // nil: none
+	// Filled by the transport, and In by Begin.
+	In          ingress.Request
+	Peer        netip.Addr
+	TLS         bool                 // to the client, or to the trusted proxy that it came through
+	secured     *tls.ConnectionState // of this connection; nil: none
+	ServerName  string               // of the TLS handshake; empty: none was given
+	RequestBody io.Reader
+	transport   transport
 
 	// The answer. Body is whole when Stream is nil; else Stream is the rest,
 	// of Length bytes, -1 when not known.
@@ -54,11 +80,14 @@ type Exchange struct {
 	Body   []byte
 	Stream io.Reader
 	Length int64
-	// declared is the Content-Length of an answer that has no body: to HEAD,
-	// or 304.
+	// declared is the Content-Length of an answer that has no body, to HEAD or
+	// 304; -1: the backend did not say.
 	declared int64
 	// Close asks for the connection to be closed after the answer.
 	Close bool
+	// Tunnel is the backend's side of an upgraded connection. The answer is
+	// 101, without a body, and what follows belongs to both ends.
+	Tunnel net.Conn
 
 	start   time.Time
 	phase   phase
@@ -80,11 +109,9 @@ type Exchange struct {
 	cause   error          // for the operator
 	closing bool           // the gateway is draining
 
-	deadlines deadlines    // nil: the transport bounds waiting itself
-	armed     [2]time.Time // when the deadline of each side was last set
-
-	bodyIn, bodyOut       int64 // bytes of body that passed
-	countedIn, countedOut int64 // of these, already metered
+	bodyIn                atomic.Int64 // bytes of request body read; by the goroutine that reads it
+	bodyOut               int64        // bytes of body answered
+	countedIn, countedOut int64        // of these, already metered
 	id, trace             []byte
 	head                  []byte // request head to the backend
 	scratch               []byte // backing of values made for this request
@@ -93,6 +120,17 @@ type Exchange struct {
 	lined                 time.Duration // from the start to the end of the line, when sampled
 	gateway               *Gateway
 	reader                bodyReader
+	upgrade               []byte // the protocol asked for, when the route takes it
+	admitted              *gate  // where the request holds a place; nil: none
+	hooks                 hooks
+}
+
+// hooks are the exchange's methods as the client of the backends takes them,
+// bound once.
+type hooks struct {
+	interim func(int, []upstream.Field)
+	gone    func() bool
+	trailer func([]byte) []byte
 }
 
 // Field is one header line of an answer. Its slices hold until Finish.
@@ -103,6 +141,11 @@ func (g *Gateway) NewExchange() *Exchange {
 	x, ok := g.exchanges.Get().(*Exchange)
 	if !ok {
 		x = new(Exchange)
+		x.hooks = hooks{
+			interim: func(status int, fields []upstream.Field) { x.transport.interim(status, fields) },
+			gone:    func() bool { return x.transport.gone() },
+			trailer: x.appendTrailer,
+		}
 	}
 	x.gateway, x.start = g, time.Now()
 	x.closing = g.draining.Load()
@@ -119,16 +162,17 @@ func (x *Exchange) Release() {
 	clear(x.Fields)
 	x.resp.Endpoint, x.resp.Attempts, x.resp.Dialed, x.resp.Connect, x.resp.FirstByte = "", 0, false, 0, 0
 	*x = Exchange{
-		In: x.In, Fields: x.Fields[:0], resp: x.resp,
+		In: x.In, Fields: x.Fields[:0], resp: x.resp, hooks: x.hooks,
 		id: x.id[:0], trace: x.trace[:0], head: x.head[:0], scratch: x.scratch[:0],
 	}
 	g.exchanges.Put(x)
 }
 
-// SetHead gives the parts of a request head as they were received.
-func (x *Exchange) SetHead(method, target, protocol, fields []byte) {
-	x.rawMethod, x.rawTarget, x.rawProtocol, x.rawFields = method, target, protocol, fields
-}
+var protocols = [3][2][]byte{1: {[]byte("HTTP/1.0"), []byte("HTTP/1.1")}, 2: {[]byte("HTTP/2.0"), []byte("HTTP/2.0")}}
+
+// protocol returns the version that the request was made in, "" when that
+// could not be read.
+func (x *Exchange) protocol() []byte { return protocols[x.In.Major][x.In.Minor&1] }
 
 func (x *Exchange) enter(p phase) {
 	x.phase = p
@@ -174,14 +218,23 @@ func (x *Exchange) match() error {
 		return refuse(gatehouse.CodeNotProvisioned, "no route has been set up for this host yet")
 	}
 	i := t.router.Match(&x.In)
-	if i >= 0 {
-		x.route = &t.routes[i]
-		return nil
+	if i < 0 {
+		if allow := t.router.Allow(&x.In); len(allow) > 0 {
+			return &methodError{allow}
+		}
+		return refuse(gatehouse.CodeNoRoute, "no route takes this request")
 	}
-	if allow := t.router.Allow(&x.In); len(allow) > 0 {
-		return &methodError{allow}
+	x.route = &t.routes[i]
+	changed, err := x.In.ApplyPathMode(x.route.doc.PathMode)
+	if err != nil {
+		x.Close = true
+		return err
 	}
-	return refuse(gatehouse.CodeNoRoute, "no route takes this request")
+	if changed && t.router.Match(&x.In) != i {
+		x.Close = true
+		return refuse(gatehouse.CodeBadRequest, "the path is of another route once its separators are decoded")
+	}
+	return nil
 }
 
 // limitRequest describes the request to the limiter.

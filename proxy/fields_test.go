@@ -45,6 +45,31 @@ var elsewhere = map[string]string{
 	"tenants.backends.retries.budget":         "proxy/upstream: TestRetryBudget",
 	"tenants.identity.jwt.jwks_url":           "proxy/identity: TestKeySetsOverHTTP",
 
+	"tenants.backends.outliers.off":          "proxy/upstream: TestOutliers",
+	"tenants.backends.outliers.failures":     "proxy/upstream: TestOutliers",
+	"tenants.backends.outliers.eject_for":    "proxy/upstream: TestOutliers",
+	"tenants.backends.outliers.max_ejected":  "proxy/upstream: TestOutliers",
+	"tenants.backends.circuit.failure_ratio": "proxy/upstream: TestCircuit",
+	"tenants.backends.circuit.min_requests":  "proxy/upstream: TestCircuit",
+	"tenants.backends.circuit.window":        "proxy/upstream: TestCircuit",
+	"tenants.backends.circuit.open_for":      "proxy/upstream: TestCircuit",
+	"tenants.backends.slow_start":            "proxy/upstream: TestSlowStart",
+	"tenants.backends.resolve":               "proxy/upstream: TestResolve",
+	"tenants.backends.protocol":              "proxy/upstream: TestH2Request",
+	"tenants.backends.max_waiting":           "proxy/upstream: TestMaxWaiting",
+	"tenants.backends.tls.ca_file":           "proxy/upstream: TestBackendTLS",
+	"tenants.backends.tls.cert_file":         "proxy/upstream: TestBackendTLS",
+	"tenants.backends.tls.key_file":          "proxy/upstream: TestBackendTLS",
+	"tenants.backends.tls.server_name":       "proxy/upstream: TestBackendTLS",
+	"tenants.backends.tls.min_version":       "proxy/upstream: TestBackendTLS",
+
+	"tenants.tls.min_version":                        "proxy: TestTLSVersions",
+	"tenants.identity.client_certificates.ca_file":   "proxy: TestClientCertificates",
+	"tenants.identity.client_certificates.principal": "proxy: TestClientCertificates",
+	"tenants.identity.client_certificates.roles":     "proxy: TestClientCertificates",
+	"tenants.routes.upgrade.idle":                    "proxy: TestTunnelTimes",
+	"tenants.routes.upgrade.max_age":                 "proxy: TestTunnelTimes",
+
 	// Refused on a route: the golden limit-route.
 	"tenants.routes.limits.max_concurrent_users":   "cmd/gatehouse: TestFaults",
 	"tenants.routes.limits.max_api_calls_per_hour": "cmd/gatehouse: TestFaults",
@@ -267,7 +292,7 @@ func TestHash(t *testing.T) {
 }
 
 var (
-	telling  = regexp.MustCompile(`^(HTTP/|RateLimit|Retry-After|WWW-|X-Units|X-Gatehouse|Host|\{|[a-z]+\.test:|late)`)
+	telling  = regexp.MustCompile(`^(HTTP/|Te:|Upgrade:|RateLimit|Retry-After|WWW-|X-Units|X-Gatehouse|Host|\{|[a-z]+\.test:|late)`)
 	codeOnly = regexp.MustCompile(`^\{.*"code":"(GH-[A-Z]+-\d+)".*\}`)
 )
 

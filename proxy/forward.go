@@ -47,8 +47,8 @@ func (x *Exchange) writeHead() {
 		h = field(h, f.Name, f.Value)
 	}
 	h = x.forwardedFields(h)
-	h = append(h, "Via: 1."...)
-	h = append(h, '0'+byte(r.Minor))
+	h = append(h, "Via: "...)
+	h = append(h, x.protocol()[len("HTTP/"):]...)
 	h = append(h, " gatehouse\r\nX-Request-Id: "...)
 	h = append(append(h, x.id...), crlf...)
 	h = append(h, "traceparent: "...)
@@ -59,8 +59,15 @@ func (x *Exchange) writeHead() {
 		h = append(h, "X-Gatehouse-Principal: "...)
 		h = append(appendVisible(h, x.who.Principal.ID), crlf...)
 	}
+	if x.upgrade != nil {
+		h = append(h, "Connection: Upgrade\r\nUpgrade: "...)
+		h = append(append(h, x.upgrade...), crlf...)
+	} else if x.takesTrailers() {
+		h = append(h, "TE: trailers\r\nConnection: TE\r\n"...)
+	}
 	switch {
 	case r.BodyLength < 0:
+		h = x.announceTrailers(h)
 		h = append(h, "Transfer-Encoding: chunked\r\n"...)
 	case r.BodyLength > 0 || x.bodyDeclared():
 		h = append(h, "Content-Length: "...)
@@ -106,11 +113,24 @@ func (x *Exchange) forwardedFields(h []byte) []byte {
 	h = append(append(h, proto...), crlf...)
 	h = append(h, "X-Forwarded-Host: "...)
 	h = append(append(h, x.In.Authority...), crlf...)
-	h = append(h, "Forwarded: for="...)
-	if x.client.Is6() {
-		h = append(x.client.AppendTo(append(h, `"[`...)), `]"`...)
+	h = append(h, "Forwarded: "...)
+	by := x.client
+	if x.gateway.trusts(x.Peer) {
+		n := len(h)
+		for i := range x.In.Fields {
+			if f := &x.In.Fields[i]; f.Kind == ingress.Forwarded && len(f.Value) > 0 {
+				h = append(append(h, f.Value...), ", "...)
+			}
+		}
+		if len(h) > n {
+			by = x.Peer // the list says who was before
+		}
+	}
+	h = append(h, "for="...)
+	if by.Is6() {
+		h = append(by.AppendTo(append(h, `"[`...)), `]"`...)
 	} else {
-		h = x.client.AppendTo(h)
+		h = by.AppendTo(h)
 	}
 	h = append(h, `;by=_gatehouse;host="`...)
 	h = append(append(h, x.In.Authority...), `";proto=`...)
@@ -155,7 +175,7 @@ func (g *Gateway) trusts(a netip.Addr) bool {
 }
 
 // clientAddress is the peer's, or the right-most address that a chain of
-// trusted proxies did not add.
+// trusted proxies did not add. X-Forwarded-For counts before Forwarded.
 func (g *Gateway) clientAddress(x *Exchange) netip.Addr {
 	if len(g.trusted) == 0 || !g.trusts(x.Peer) {
 		return x.Peer
@@ -163,34 +183,54 @@ func (g *Gateway) clientAddress(x *Exchange) netip.Addr {
 	if proto, n := x.In.Sole("X-Forwarded-Proto"); n == 1 && ingress.EqualFold(proto, "https") {
 		x.TLS = true // terminated in front
 	}
+	kind, last := ingress.ForwardedFor, ingress.LastForwardedFor
+	if _, n := x.In.Sole("X-Forwarded-For"); n == 0 {
+		kind, last = ingress.Forwarded, ingress.LastForwarded
+	}
 	client := x.Peer
 	for i := len(x.In.Fields) - 1; i >= 0; i-- {
-		if x.In.Fields[i].Kind != ingress.ForwardedFor {
+		if x.In.Fields[i].Kind != kind {
 			continue
 		}
 		for list := x.In.Fields[i].Value; len(list) > 0; {
-			item := list
-			if comma := bytes.LastIndexByte(list, ','); comma >= 0 {
-				item, list = list[comma+1:], list[:comma]
-			} else {
-				list = nil
+			hop, rest, err := last(list)
+			if err != nil || !hop.IsValid() {
+				return client // what is further left cannot be told from a lie
 			}
-			a, err := netip.ParseAddr(string(bytes.TrimSpace(item)))
-			if err != nil {
+			if client = hop; !g.trusts(client) {
 				return client
 			}
-			if client = a.Unmap().WithZone(""); !g.trusts(client) {
-				return client
-			}
+			list = rest
 		}
 	}
 	return client
 }
 
+// send forwards the request and takes the head of the answer.
+func (x *Exchange) send() (err error) {
+	b := x.route.backend
+	if x.upgrade == nil {
+		if x.route.duplex && x.In.BodyLength != 0 {
+			if err := x.transport.proceed(); err != nil {
+				return &upstream.Error{Code: gatehouse.CodeBadRequest, Token: "http_request_error", RequestBody: true, Err: err}
+			}
+		}
+		return b.Do(x.upstreamRequest(), &x.resp)
+	}
+	r := x.upstreamRequest()
+	r.UpgradeTo = x.upgrade
+	r.WebSocketKey, _ = x.In.Sole("Sec-WebSocket-Key")
+	x.Tunnel, err = b.Upgrade(r, &x.resp)
+	return err
+}
+
 // upstreamRequest describes the attempt to the client of the backends.
 func (x *Exchange) upstreamRequest() *upstream.Request {
 	m := string(x.In.Method)
-	x.up = upstream.Request{Head: x.head, IsHead: m == "HEAD", BodyLength: x.In.BodyLength}
+	x.up = upstream.Request{
+		Head: x.head, IsHead: m == "HEAD", BodyLength: x.In.BodyLength,
+		Interim: x.hooks.interim, Gone: x.hooks.gone,
+	}
 	switch m {
 	case "GET", "HEAD", "OPTIONS", "PUT", "DELETE":
 		x.up.Idempotent = true
@@ -198,6 +238,7 @@ func (x *Exchange) upstreamRequest() *upstream.Request {
 	if x.In.BodyLength != 0 {
 		x.reader = bodyReader{x: x}
 		x.up.Body = &x.reader
+		x.up.Trailer = x.hooks.trailer
 	}
 	if x.route.hashes {
 		value, ok := (*limitValues)(x).Value(x.route.hashBy)
@@ -219,21 +260,26 @@ func fnv1a(b []byte) uint64 {
 	return h
 }
 
-// bodyReader is the request body on its way to the backend: bounded, counted,
-// and under the idle timeout instead of the header's.
+// bodyReader is the request body on its way to the backend: bounded and
+// counted.
 type bodyReader struct{ x *Exchange }
 
-var errBodyTooLarge = &gatehouse.Error{Code: gatehouse.CodeBodyTooLarge, Message: "the body is larger than this gateway takes"}
+var errBodyTooLarge = &gatehouse.Error{Code: gatehouse.CodeBodyTooLarge, Message: "the body is larger than this route takes"}
 
 // Read reads the next part of the body.
 func (b *bodyReader) Read(p []byte) (int, error) {
 	x := b.x
-	x.rearm(readSide)
 	n, err := x.RequestBody.Read(p)
-	if x.bodyIn += int64(n); x.bodyIn > x.gateway.maxBody {
+	if x.bodyIn.Add(int64(n)) > x.route.maxBody {
 		return 0, errBodyTooLarge
 	}
 	return n, err
+}
+
+// Close interrupts a Read that another goroutine waits in.
+func (b *bodyReader) Close() error {
+	b.x.transport.interrupt()
+	return nil
 }
 
 // wholeBody is the largest body that is awaited whole before it is answered:
@@ -246,12 +292,12 @@ func (x *Exchange) takeAnswer() error {
 	r := &x.resp
 	x.Status, x.Length = r.Status, r.ContentLength
 	units := x.route.doc.Meter.UnitsHeader
-	x.declared = 0
+	x.declared = -1
 	for i := range r.Fields {
 		f := &r.Fields[i]
 		switch ingress.KindOf(f.Name) {
 		case ingress.ContentLength:
-			x.declared, _ = strconv.ParseInt(string(f.Value), 10, 64) // the client of the backends has checked it
+			x.declared = declaredLength(f.Value)
 			continue
 		case ingress.TransferEncoding, ingress.Connection, ingress.HopByHop, ingress.Own, ingress.RequestID:
 			continue
@@ -267,11 +313,16 @@ func (x *Exchange) takeAnswer() error {
 	}
 	x.Fields = append(x.Fields, Field{nameVia, valueVia}, Field{nameRequestID, x.id})
 	x.limitAnswer()
-	body, whole, err := r.Whole(wholeBody)
-	if err != nil {
-		return err
+	if x.Tunnel != nil {
+		return nil
 	}
-	if whole {
+	if r.ContentLength != 0 && x.takesTrailers() {
+		if x.In.Major == 1 {
+			x.Length = -1 // trailers follow chunks
+		}
+	} else if body, whole, err := r.Whole(wholeBody); err != nil {
+		return err
+	} else if whole {
 		x.Body = body
 		return nil
 	}
@@ -322,7 +373,6 @@ func (s *answerStream) Read(p []byte) (int, error) {
 	x := (*Exchange)(s)
 	n, err := x.resp.Read(p)
 	if n > 0 {
-		x.rearm(writeSide) // now: a backend's pause is not the client's
 		x.bodyOut += int64(n)
 		x.countedOut += int64(n)
 		x.series.AddBytes(0, int64(n))
@@ -339,6 +389,10 @@ func (x *Exchange) unforwarded(err error) error {
 	e, ok := errors.AsType[*upstream.Error](err)
 	if !ok {
 		return err
+	}
+	if e.ClientGone {
+		x.Close, x.failure = true, "client_gone"
+		return &gatehouse.Error{Code: gatehouse.CodeClientGone, Message: "the client left before the answer", Err: e}
 	}
 	if e.RequestBody {
 		x.Close = true
@@ -359,4 +413,5 @@ var backendMessage = map[gatehouse.Code]string{
 	gatehouse.CodeBackendBusy:        "all connections to the backend are in use",
 	gatehouse.CodeBackendProhibited:  "the backend's address is not allowed",
 	gatehouse.CodeBackendUnavailable: "the backend has no endpoint",
+	gatehouse.CodeCircuitOpen:        "the backend failed too often and is given time to recover",
 }

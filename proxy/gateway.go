@@ -20,16 +20,12 @@ import (
 // body has been read, and nothing has been charged unless it passed.
 func (g *Gateway) clear(x *Exchange) error {
 	x.enter(phaseAdmit)
-	if err := x.In.Parse(x.rawMethod, x.rawTarget, x.rawProtocol, x.rawFields); err != nil {
+	if err := x.transport.parse(&x.In); err != nil {
 		x.Close = true
 		return err
 	}
 	x.identifyRequest()
 	x.client = g.clientAddress(x)
-	if x.In.BodyLength > g.maxBody {
-		x.Close = true
-		return refuse(gatehouse.CodeBodyTooLarge, "the body is larger than this gateway takes")
-	}
 	if x.looped() {
 		return refuse(gatehouse.CodeLoop, "the request has passed this gateway too often")
 	}
@@ -39,8 +35,18 @@ func (g *Gateway) clear(x *Exchange) error {
 		return err
 	}
 
+	if err := x.admit(); err != nil {
+		return err
+	}
+
 	x.enter(phaseMatch)
 	if err := x.match(); err != nil {
+		return err
+	}
+	if x.In.BodyLength > x.route.maxBody {
+		return errBodyTooLarge
+	}
+	if err := x.findUpgrade(); err != nil {
 		return err
 	}
 
@@ -67,7 +73,7 @@ func (g *Gateway) clear(x *Exchange) error {
 func (g *Gateway) carry(x *Exchange) error {
 	x.enter(phaseForward)
 	x.writeHead()
-	if err := x.route.backend.Do(x.upstreamRequest(), &x.resp); err != nil {
+	if err := x.send(); err != nil {
 		return x.unforwarded(err)
 	}
 	if err := x.takeAnswer(); err != nil {
@@ -118,11 +124,12 @@ func (g *Gateway) Finish(x *Exchange, err error) {
 	now := time.Now()
 	x.resp.Release()
 	x.ticket.Done(now)
+	x.depart()
 	if err != nil && x.failure == "" {
 		x.failure = failureOf(err)
 	}
 	if x.series != nil {
-		x.series.AddBytes(x.bodyIn-x.countedIn, 0)
+		x.series.AddBytes(x.bodyIn.Load()-x.countedIn, 0)
 		x.series.AddTime(now.Sub(x.start))
 	}
 	g.access.write(x, now)
@@ -136,7 +143,7 @@ func (x *Exchange) policyInput() *policy.Input {
 	t := x.table
 	x.input = policy.Input{
 		Tenant: t.id, Plan: string(t.doc.Plan), Route: string(x.route.doc.ID), Auth: string(x.route.auth), Features: t.features,
-		Method: x.In.Method, Host: x.In.Host, Path: x.In.Path, Query: x.In.Query, Protocol: x.rawProtocol,
+		Method: x.In.Method, Host: x.In.Host, Path: x.In.Path, Query: x.In.Query, Protocol: x.protocol(),
 		BodySize: x.In.BodyLength, Headers: &x.In, Principal: x.principal(), Client: x.client, TLS: x.TLS, Time: x.start,
 	}
 	return &x.input
@@ -151,6 +158,6 @@ func (x *Exchange) count() {
 	if string(x.In.Method) != "HEAD" {
 		x.bodyOut = int64(len(x.Body))
 	}
-	x.countedIn, x.countedOut = x.bodyIn, x.bodyOut
+	x.countedIn, x.countedOut = x.bodyIn.Load(), x.bodyOut
 	x.series.Count(x.Status, x.countedIn, x.countedOut, x.units, 0)
 }

@@ -4,208 +4,280 @@ import (
 	"errors"
 	"io"
 	"net"
-	"net/netip"
+	"strconv"
+	"sync/atomic"
+	"time"
 
 	"github.com/gatehouse-gateway/gatehouse"
-	"github.com/valyala/fasthttp"
+	"github.com/gatehouse-gateway/gatehouse/proxy/edge"
+	"github.com/gatehouse-gateway/gatehouse/proxy/http1"
+	"github.com/gatehouse-gateway/gatehouse/proxy/identity"
+	"github.com/gatehouse-gateway/gatehouse/proxy/ingress"
+	"github.com/gatehouse-gateway/gatehouse/proxy/tunnel"
+	"github.com/gatehouse-gateway/gatehouse/proxy/upstream"
 )
 
-// newServer returns the HTTP/1.1 transport. fasthttp is the socket and parse
-// layer only: what it parsed is not used, the raw head is.
-func (g *Gateway) newServer() *fasthttp.Server {
-	t := g.cfg.Timeouts
-	g.idle = t.Idle.Or(gatehouse.DefaultIdleTimeout)
-	return &fasthttp.Server{
-		Handler:                      g.serveHTTP1,
-		ExpectHandler:                g.expectHTTP1,
-		ErrorHandler:                 g.refuseHTTP1,
-		Logger:                       quiet{},
-		StreamRequestBody:            true,
-		DisablePreParseMultipartForm: true,
-		NoDefaultServerHeader:        true,
-		NoDefaultContentType:         true,
-		SecureErrorLogMessage:        true,
-		CloseOnShutdown:              true,
-		ReadBufferSize:               int(g.cfg.Limits.HeaderBytes),
-		WriteBufferSize:              4 << 10,
-		ReadTimeout:                  t.Header.Or(0),
-		IdleTimeout:                  g.idle,
-		LazyRequestTime:              true,   // ours is Exchange.start
-		WriteTimeout:                 g.idle, // of a whole answer; a streamed one puts it off itself
-		Concurrency:                  g.cfg.Limits.Connections,
-		MaxConnsPerIP:                g.cfg.Limits.PerAddress,
-		// The line checks lengths itself; with streaming this only bounds what
-		// fasthttp waits for before it calls the handler, at least one byte.
-		MaxRequestBodySize: 1,
-	}
+// session is one client connection of HTTP/1.1: the transport of its requests,
+// one after the other, on one goroutine.
+type session struct {
+	g     *Gateway
+	edge  *edge.Conn
+	http  *http1.Conn
+	state atomic.Int32 // sessionIdle and so on; Gateway.closeIdle takes it from idle to over
+
+	head    []byte // of the request being served
+	headErr error  // why there is none
+	cert    certified
 }
 
-// quiet drops fasthttp's own log: what it says of requests is in the records.
-type quiet struct{}
+const (
+	sessionIdle int32 = iota
+	sessionBusy
+	sessionOver
+)
 
-func (quiet) Printf(string, ...any) {}
-
-// parkedKey is where an exchange waits between the two halves of a request
-// with Expect: 100-continue.
-const parkedKey = "gatehouse.parked"
-
-// parked is a cleared exchange whose client has been told to go on. fasthttp
-// closes it with the request, so that what it holds is given back even when
-// the body never comes and no handler runs.
-type parked struct{ x *Exchange }
-
-// take returns the exchange; whoever takes it finishes it.
-func (p *parked) take() *Exchange {
-	if p == nil {
-		return nil
+// serveHTTP1 serves the requests of one connection until it ends. fasthttp
+// closes it.
+func (g *Gateway) serveHTTP1(c net.Conn) error {
+	e, ok := c.(*edge.Conn)
+	if !ok {
+		return errors.New("a connection of another listener")
 	}
-	x := p.x
-	p.x = nil
-	return x
-}
-
-// Close ends an exchange that nobody took.
-func (p *parked) Close() error {
-	if x := p.take(); x != nil {
-		x.answer(refuse(gatehouse.CodeRequestTimeout, "the request body did not arrive"))
-		x.gateway.Finish(x, nil)
-		x.Release()
+	s := &session{g: g, edge: e, http: http1.NewConn(e, &g.http1)}
+	g.sessions.add(s)
+	defer func() {
+		g.sessions.remove(s)
+		s.http.Close()
+	}()
+	for s.http.Await() == nil && s.state.CompareAndSwap(sessionIdle, sessionBusy) {
+		if !s.serve() {
+			return nil
+		}
+		s.state.Store(sessionIdle)
 	}
 	return nil
 }
 
-// begin makes the exchange of a request.
-func (g *Gateway) begin(ctx *fasthttp.RequestCtx) *Exchange {
+// abandon closes the connection if no request is being served on it.
+func (s *session) abandon() {
+	if s.state.CompareAndSwap(sessionIdle, sessionOver) {
+		_ = s.edge.Close() // its goroutine finds out
+	}
+}
+
+func (s *session) cut() { _ = s.edge.Close() }
+
+// serve serves one request and reports whether another may follow.
+func (s *session) serve() (again bool) {
+	s.head, s.headErr = s.http.Head()
+	if s.headErr == io.EOF { //nolint:errorlint // the end, as http1.Conn says it
+		return false
+	}
+	g := s.g
 	x := g.NewExchange()
-	h := &ctx.Request.Header
-	x.SetHead(h.Method(), h.RequestURI(), h.Protocol(), h.RawHeaders())
-	x.Peer = addressOf(ctx.RemoteAddr())
-	x.TLS = ctx.IsTLS()
-	x.deadlines = ctx
-	return x
-}
-
-func addressOf(a net.Addr) netip.Addr {
-	if tcp, ok := a.(*net.TCPAddr); ok {
-		ip, _ := netip.AddrFromSlice(tcp.IP)
-		return ip.Unmap()
-	}
-	return netip.IPv4Unspecified() // a connection in memory
-}
-
-func (g *Gateway) serveHTTP1(ctx *fasthttp.RequestCtx) {
-	p, _ := ctx.UserValue(parkedKey).(*parked)
-	x := p.take()
-	if x == nil {
-		x = g.begin(ctx)
-		if !g.Begin(x) {
-			x.writeHTTP1(ctx)
-			return
+	defer x.Release()
+	x.transport = s
+	x.Peer, x.ServerName = s.edge.Peer(), s.edge.ServerName()
+	x.secured = s.edge.TLS()
+	x.TLS = x.secured != nil
+	if g.Begin(x) {
+		if x.In.BodyLength != 0 {
+			x.RequestBody = s.http
 		}
+		g.Carry(x)
 	}
-	if x.In.BodyLength != 0 {
-		x.RequestBody = ctx.RequestBodyStream()
+	if x.Tunnel != nil {
+		s.tunnel(x)
+		return false
 	}
-	g.Carry(x)
-	x.writeHTTP1(ctx)
-}
-
-// expectHTTP1 decides from the head whether the client may send its body.
-func (g *Gateway) expectHTTP1(ctx *fasthttp.RequestCtx) int {
-	x := g.begin(ctx)
-	if !g.Begin(x) {
-		status := x.Status
-		x.writeHTTP1(ctx)
-		return status
-	}
-	ctx.SetUserValue(parkedKey, &parked{x})
-	return fasthttp.StatusContinue
-}
-
-// writeHTTP1 hands the answer to fasthttp and ends the exchange, at once or
-// when a streamed body is out.
-func (x *Exchange) writeHTTP1(ctx *fasthttp.RequestCtx) {
-	if x.Stream != nil && x.Length < 0 && x.In.Minor == 0 {
-		x.settleLength()
-	}
-	r := &ctx.Response
-	r.Header.DisableNormalizing()
-	r.SetStatusCode(x.Status)
-	for i := range x.Fields {
-		r.Header.AddBytesKV(x.Fields[i].Name, x.Fields[i].Value)
-	}
-	if x.Close || x.closing {
-		ctx.SetConnectionClose()
-	}
-	if x.Stream != nil {
-		stream := &streamHTTP1{x: x}
-		size := -1
-		if x.Length >= 0 {
-			size = int(x.Length)
-		} else {
-			r.ImmediateHeaderFlush = true
-		}
-		r.SetBodyStream(stream, size)
-		return
-	}
-	if len(x.Body) == 0 && x.declared > 0 { // to HEAD
-		r.SkipBody = true
-		r.Header.SetContentLength(int(x.declared))
-	} else {
-		r.SetBody(x.Body)
-	}
-	x.gateway.Finish(x, nil)
-	x.Release()
-}
-
-// wholeForOld bounds the answers of unknown length that a client of HTTP/1.0
-// gets. Such a client knows no chunks (RFC 9112, 6.1), so the length must be
-// found out before the answer begins.
-const wholeForOld = 1 << 20
-
-func (x *Exchange) settleLength() {
-	body, err := io.ReadAll(io.LimitReader(x.Stream, wholeForOld+1))
+	keep, err := s.write(x)
+	g.Finish(x, err)
 	switch {
 	case err != nil:
-		x.answer(x.unforwarded(err))
-	case len(body) > wholeForOld:
-		x.answer(refuse(gatehouse.CodeVersion, "this answer is too long for HTTP/1.0"))
-	default:
-		x.Stream, x.Body, x.Length = nil, body, int64(len(body))
+		return false
+	case keep && s.http.Done():
+		return true
+	case !s.http.Whole():
+		// A client that is still sending reads its answer before the end.
+		s.edge.Linger(lingerTime, lingerBytes)
 	}
+	return false
 }
 
-// streamHTTP1 is a streamed answer; fasthttp ends it exactly once, when the
-// body is out or the client is gone. It has no Close: fasthttp would call it
-// first, without the reason.
-type streamHTTP1 struct{ x *Exchange }
+// How much of a request that nobody wants is taken in so that the client
+// reads its answer: closing on unread bytes makes the kernel reset the
+// connection, and the answer is lost with it.
+const (
+	lingerTime  = 2 * time.Second
+	lingerBytes = 4 << 20
+)
 
-func (s *streamHTTP1) Read(p []byte) (int, error) { return s.x.Stream.Read(p) }
-
-// CloseWithError ends the exchange; err is why writing stopped.
-func (s *streamHTTP1) CloseWithError(err error) error {
-	if x := s.x; x != nil {
-		s.x = nil
-		x.gateway.Finish(x, err)
-		x.Release()
+// parse is the line's first step.
+func (s *session) parse(in *ingress.Request) error {
+	if s.headErr != nil {
+		return s.headErr
 	}
+	if err := in.ParseHead(s.head); err != nil {
+		return err
+	}
+	s.http.Expect(in)
 	return nil
 }
 
-// refuseHTTP1 answers what fasthttp could not parse or wait for.
-func (g *Gateway) refuseHTTP1(ctx *fasthttp.RequestCtx, err error) {
-	code, message := gatehouse.CodeBadRequest, "malformed request"
-	if _, ok := errors.AsType[*fasthttp.ErrSmallBuffer](err); ok {
-		code, message = gatehouse.CodeHeaderTooLarge, "the request head is larger than this gateway takes"
-	} else if e, ok := errors.AsType[net.Error](err); ok && e.Timeout() {
-		code, message = gatehouse.CodeRequestTimeout, "the request did not arrive in time"
+func (s *session) interim(status int, fields []upstream.Field) {
+	// A client that cannot be written to is noticed when the answer is.
+	_ = s.http.Interim(status, func(o *http1.Out) {
+		for i := range fields {
+			if ingress.KindOf(fields[i].Name) == ingress.Other {
+				o.Field(fields[i].Name, fields[i].Value)
+			}
+		}
+	})
+}
+
+func (s *session) gone() bool { return s.edge.Gone() }
+
+func (s *session) interrupt() { s.http.Interrupt() }
+
+func (s *session) proceed() error { return s.http.Proceed() }
+
+func (s *session) trailer() []ingress.Field { return s.http.Trailer() }
+
+func (s *session) certificate(v *identity.Verifier, now time.Time) (*identity.Verified, error) {
+	return s.cert.of(v, s.edge.TLS(), now)
+}
+
+// write writes the answer, and reports whether the connection may be kept.
+func (s *session) write(x *Exchange) (keep bool, err error) {
+	if x.code == gatehouse.CodeClientGone {
+		return false, nil
 	}
-	x := g.begin(ctx)
-	x.rawMethod, x.rawTarget, x.rawProtocol = nil, nil, nil
-	x.Close = true
-	g.metrics.inFlight.Add(1)
-	x.answer(&gatehouse.Error{Code: code, Message: message, Err: err})
-	x.writeHTTP1(ctx)
+	old := x.In.Minor == 0
+	length := x.Length
+	if x.Stream != nil && length < 0 {
+		length = http1.ByChunks
+		if old {
+			length = http1.ByClose
+		}
+	}
+	keep = !x.Close && !x.closing && length != http1.ByClose && s.http.WillKeep() && !x.In.Close
+	o := s.http.Begin(x.Status, len(x.Body))
+	dated := false
+	for i := range x.Fields {
+		f := &x.Fields[i]
+		dated = dated || len(f.Name) == len("Date") && ingress.EqualFold(f.Name, "Date")
+		o.Field(f.Name, f.Value)
+	}
+	if !dated {
+		o.Date()
+	}
+	isHead := string(x.In.Method) == "HEAD"
+	switch bodiless := x.Status == 204 || x.Status == 304; {
+	case bodiless && (x.Status == 204 || x.declared < 0):
+	case isHead && x.code == "" && x.declared < 0:
+		// What a GET would have got is not known.
+	case bodiless, isHead && x.code == "":
+		o.Length(x.declared)
+	case length == http1.ByChunks:
+		o.Chunked()
+	case length >= 0:
+		o.Length(length)
+	}
+	if !keep {
+		o.Connection("close")
+	}
+	if x.Stream == nil {
+		body := x.Body
+		if isHead {
+			body = nil
+		}
+		return keep, o.Whole(body)
+	}
+	var trailer func(*http1.Out)
+	if length == http1.ByChunks && x.takesTrailers() {
+		trailer = s.answerTrailer(x)
+	}
+	broken, err := o.Stream(x.Stream, length, trailer)
+	if broken != nil {
+		if length == http1.ByClose {
+			s.abort()
+		}
+		return false, broken
+	}
+	return keep, err
+}
+
+// abort has the connection end in a reset, where a clean end would look like
+// that of the body.
+func (s *session) abort() {
+	if tcp, ok := s.edge.NetConn().(*net.TCPConn); ok {
+		_ = tcp.SetLinger(0) // else it is gone already
+	}
+}
+
+// answerTrailer returns what adds the answer's trailers that may pass.
+func (s *session) answerTrailer(x *Exchange) func(*http1.Out) {
+	return func(o *http1.Out) {
+		for _, f := range x.resp.Trailer() {
+			if x.passesTrailer(f.Name) {
+				o.Field(f.Name, f.Value)
+			}
+		}
+	}
+}
+
+// tunnel writes the 101 and joins both ends until one of them, or the
+// gateway, is done.
+func (s *session) tunnel(x *Exchange) {
+	g, slot := s.g, x.table.slot
+	defer x.Tunnel.Close() // Join has; this is for the ways around it
+	if slot.tunnels.Add(1) > int64(g.cfg.Limits.PerTenant.Tunnels) {
+		slot.tunnels.Add(-1)
+		x.Tunnel.Close() //nolint:errcheck // nothing was written to it yet
+		x.Tunnel = nil
+		x.answer(refuse(gatehouse.CodeTenantBusy, "this tenant has as many upgraded connections as it may"))
+		x.Close = true
+		_, err := s.write(x)
+		g.Finish(x, err)
+		return
+	}
+	defer slot.tunnels.Add(-1)
+	x.depart() // a tunnel is bounded by its own count
+	o := s.http.Begin(x.Status, 0)
+	for i := range x.Fields {
+		o.Field(x.Fields[i].Name, x.Fields[i].Value)
+	}
+	o.Connection("Upgrade")
+	o.Field([]byte("Upgrade"), x.upgrade)
+	if err := o.Whole(nil); err != nil {
+		g.Finish(x, err)
+		return
+	}
+	g.metrics.tunnels.Add(1)
+	defer g.metrics.tunnels.Add(-1)
+	u := &x.route.doc.Upgrade
+	r := g.tunnels.Join(s.edge, x.Tunnel, tunnel.Options{
+		Idle: u.Idle.Or(gatehouse.DefaultUpgradeIdle), MaxAge: u.MaxAge.Or(gatehouse.DefaultUpgradeMaxAge),
+		WebSocket: string(x.upgrade) == gatehouse.DefaultUpgrade, ClientEarly: s.http.Buffered(),
+		Bytes: func(in, out int64) { x.series.AddBytes(in, out) },
+	})
+	x.bodyIn.Store(r.FromClient)
+	x.bodyOut = r.FromBackend
+	x.countedIn, x.countedOut = r.FromClient, r.FromBackend
+	x.failure = ""
+	if r.Err != nil {
+		x.failure, x.cause = "tunnel_"+string(r.Reason), r.Err
+	}
+	g.Finish(x, nil)
+}
+
+// length is the Content-Length that an answer declares, -1 for none.
+func declaredLength(value []byte) int64 {
+	n, err := strconv.ParseInt(string(value), 10, 64)
+	if err != nil {
+		return -1 // the client of the backends has checked it
+	}
+	return n
 }
 
 // failureOf names why an answer could not be written out.

@@ -4,12 +4,14 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
 
 	"github.com/VictoriaMetrics/metrics"
 	"github.com/gatehouse-gateway/gatehouse"
+	"github.com/gatehouse-gateway/gatehouse/proxy/edge"
 )
 
 // gauges are the gateway's metrics. Every series is made at the start, so the
@@ -17,6 +19,8 @@ import (
 type gauges struct {
 	set      *metrics.Set
 	inFlight atomic.Int64  // requests between Begin and Finish
+	tunnels  atomic.Int64  // upgraded connections
+	edge     edge.Counters // of all listeners
 	tick     atomic.Uint64 // requests begun; every sampleEvery-th is timed by phase
 
 	served    [6]*metrics.Counter // by status class of the backend's answer
@@ -114,6 +118,27 @@ func (g *Gateway) counts() counts {
 	return c
 }
 
+// writeEdgeMetrics writes what became of connections before HTTP.
+func (g *Gateway) writeEdgeMetrics(w io.Writer) {
+	e := &g.metrics.edge
+	metrics.WriteGaugeUint64(w, "gatehouse_connections_open", uint64(max(0, e.Open.Load())))
+	metrics.WriteCounterUint64(w, "gatehouse_connections_total", e.Accepted.Load())
+	for bound, n := range e.Refusals() {
+		metrics.WriteCounterUint64(w, `gatehouse_connections_refused_total{bound="`+bound+`"}`, n)
+	}
+	for reason, n := range e.Failures() {
+		metrics.WriteCounterUint64(w, `gatehouse_connections_failed_total{reason="`+reason+`"}`, n)
+	}
+	metrics.WriteCounterUint64(w, `gatehouse_tls_handshakes_total{resumed="false"}`, e.Handshakes.Load()-e.Resumed.Load())
+	metrics.WriteCounterUint64(w, `gatehouse_tls_handshakes_total{resumed="true"}`, e.Resumed.Load())
+	if g.tls == nil {
+		return
+	}
+	for _, c := range g.tls.Expiry() {
+		metrics.WriteGaugeUint64(w, `gatehouse_certificate_expiry_timestamp_seconds{name=`+strconv.Quote(c.Name)+`}`, uint64(max(0, c.NotAfter.Unix())))
+	}
+}
+
 // sample says whether the next request's phases are timed.
 func (m *gauges) sample() bool { return m.tick.Add(1)%sampleEvery == 1 }
 
@@ -130,8 +155,8 @@ func (m *gauges) finish(x *Exchange, now time.Time) {
 			m.aborted.Inc()
 		}
 	}
-	if x.bodyIn > 0 {
-		m.bytesIn.AddInt64(x.bodyIn)
+	if n := x.bodyIn.Load(); n > 0 {
+		m.bytesIn.AddInt64(n)
 	}
 	if x.bodyOut > 0 {
 		m.bytesOut.AddInt64(x.bodyOut)
@@ -159,8 +184,8 @@ func (g *Gateway) WriteMetrics(w io.Writer) {
 	g.metrics.set.WritePrometheus(w)
 	c := g.counts()
 	metrics.WriteGaugeUint64(w, "gatehouse_requests_in_flight", uint64(g.metrics.inFlight.Load()))
-	metrics.WriteGaugeUint64(w, "gatehouse_connections_open", uint64(g.openConnections()))
-	metrics.WriteCounterUint64(w, "gatehouse_connections_rejected_total", uint64(g.server.GetRejectedConnectionsCount()))
+	metrics.WriteGaugeUint64(w, "gatehouse_tunnels", uint64(g.metrics.tunnels.Load()))
+	g.writeEdgeMetrics(w)
 	metrics.WriteGaugeUint64(w, "gatehouse_config_revision", g.revision.Load())
 	metrics.WriteGaugeUint64(w, "gatehouse_tenants", c.tenants)
 	metrics.WriteCounterUint64(w, "gatehouse_upstream_dials_total", g.upstream.Dials())

@@ -2,8 +2,10 @@ package proxy
 
 import (
 	"context"
+	"crypto/tls"
 	"io"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 	"unicode/utf8"
@@ -115,13 +117,19 @@ func appendRecord(b []byte, x *Exchange, now time.Time) []byte {
 		b = strconv.AppendUint(append(b, `,"revision":`...), x.table.revision, 10)
 	}
 	b = append(append(b, `,"client":"`...), clientText(x)...)
-	b = appendJSON(append(b, `","method":`...), x.rawMethod)
+	b = appendJSON(append(b, `","method":`...), x.In.Method)
 	b = appendJSON(append(b, `,"host":`...), x.In.Host)
 	b = appendJSON(append(b, `,"path":`...), x.In.Path)
 	if x.route != nil {
 		b = appendJSON(append(b, `,"route":`...), string(x.route.doc.ID))
 	}
-	b = appendJSON(append(b, `,"protocol":`...), x.rawProtocol)
+	b = appendJSON(append(b, `,"protocol":`...), x.protocol())
+	if x.secured != nil {
+		b = appendJSON(append(b, `,"tls":`...), strings.TrimPrefix(tls.VersionName(x.secured.Version), "TLS "))
+		if x.ServerName != "" {
+			b = appendJSON(append(b, `,"server_name":`...), x.ServerName)
+		}
+	}
 	if x.who != nil {
 		b = appendJSON(append(b, `,"auth":`...), x.who.Method)
 		b = appendJSON(append(b, `,"principal":`...), x.who.Principal.ID)
@@ -144,7 +152,7 @@ func appendRecord(b []byte, x *Exchange, now time.Time) []byte {
 	if x.cause != nil {
 		b = appendJSON(append(b, `,"error":`...), x.cause.Error())
 	}
-	b = strconv.AppendInt(append(b, `,"bytes_in":`...), x.bodyIn, 10)
+	b = strconv.AppendInt(append(b, `,"bytes_in":`...), x.bodyIn.Load(), 10)
 	b = strconv.AppendInt(append(b, `,"bytes_out":`...), x.bodyOut, 10)
 	b = appendMillis(append(b, `,"duration_ms":`...), now.Sub(x.start))
 	if endpoint := x.resp.Endpoint; endpoint != "" {

@@ -26,6 +26,10 @@ func (g *Gateway) resolve(x *Exchange) error {
 		}
 		s = found
 	}
+	if x.ServerName != "" && x.ServerName != string(x.In.Host) && g.hosts.Find(x.text(x.ServerName)) != g.hosts.Find(x.In.Host) {
+		// The handshake, with its certificates, was another tenant's.
+		return refuse(gatehouse.CodeMisdirected, "this connection was opened for another host")
+	}
 	if x.table = s.table.Load(); x.table == nil { // removed since it was found
 		return refuse(gatehouse.CodeUnknownTenant, "this host is not served here")
 	}
@@ -133,8 +137,13 @@ func (g *Gateway) identify(x *Exchange) error {
 		if err != nil && g.foreignToken(x, token) {
 			return refuse(gatehouse.CodeForeignCredential, "the token belongs to another tenant")
 		}
-	case x.route.auth == gatehouse.AuthRequired:
-		return refuse(gatehouse.CodeUnauthenticated, "this route needs a credential")
+	default:
+		// The one of the handshake is asked for last: a key or token is of
+		// this very request.
+		x.who, err = x.transport.certificate(v, x.start)
+		if err == nil && x.who == nil && x.route.auth == gatehouse.AuthRequired {
+			return refuse(gatehouse.CodeUnauthenticated, "this route needs a credential")
+		}
 	}
 	return err
 }

@@ -17,8 +17,11 @@ import (
 	"github.com/gatehouse-gateway/gatehouse"
 	"github.com/gatehouse-gateway/gatehouse/metering"
 	"github.com/gatehouse-gateway/gatehouse/policy"
+	"github.com/gatehouse-gateway/gatehouse/proxy/edge"
+	"github.com/gatehouse-gateway/gatehouse/proxy/http1"
 	"github.com/gatehouse-gateway/gatehouse/proxy/identity"
 	"github.com/gatehouse-gateway/gatehouse/proxy/route"
+	"github.com/gatehouse-gateway/gatehouse/proxy/tunnel"
 	"github.com/gatehouse-gateway/gatehouse/proxy/upstream"
 	"github.com/valyala/fasthttp"
 )
@@ -55,13 +58,16 @@ type Gateway struct {
 	hosts     *route.Hosts[slot] // host to slot; written under mu
 	tenants   *route.Hosts[slot] // tenant id to slot; written under mu
 	server    *fasthttp.Server
+	http1     http1.Config
+	tls       *edge.TLS // nil: not configured
+	http2     *http2Server
+	sessions  sessions
+	tunnels   *tunnel.Set
 	trusted   []netip.Prefix
-	maxBody   int64
-	idle      time.Duration // of the client's connection
 	revision  atomic.Uint64 // of the last update applied
-	serves    atomic.Int32  // calls of Serve under way
 	leaving   atomic.Bool   // set once, when Shutdown begins
 	draining  atomic.Bool   // set once, when Shutdown has closed the listeners
+	succeeded atomic.Bool   // set by Succeeded
 	exchanges sync.Pool     // of *Exchange
 
 	mu        sync.Mutex // guards the rest, and the writing of tables
@@ -77,7 +83,7 @@ func New(cfg Config, p Parts) (*Gateway, error) {
 		cfg: cfg, engine: p.Engine, meter: p.Meter, log: p.Log, access: newRecorder(p.Access), headers: p.Headers,
 		upstream: upstream.New(p.Upstream), directory: identity.NewDirectory(),
 		hosts: route.NewHosts[slot](), tenants: route.NewHosts[slot](),
-		trusted: cfg.TrustedProxies, maxBody: int64(cfg.Limits.Body),
+		trusted: cfg.TrustedProxies, tunnels: tunnel.NewSet(),
 		slots: map[gatehouse.TenantID]*slot{}, plans: map[gatehouse.PlanID]*gatehouse.Plan{},
 	}
 	if g.headers == "" {
@@ -89,6 +95,7 @@ func New(cfg Config, p Parts) (*Gateway, error) {
 			g.log.Warn("key set not refreshed", "url", url, "error", err)
 		}
 	})
+	g.metrics = newGauges()
 	g.access.failing = func(err error) { g.log.Error("access log cannot be written; records are lost", "error", err) }
 	platform := map[string]*slot{}
 	for i := range cfg.PlatformDomains {
@@ -99,13 +106,30 @@ func New(cfg Config, p Parts) (*Gateway, error) {
 		platform[d.Host] = &slot{platform: d}
 	}
 	g.hosts.Change(platform, nil)
+	g.http1.HeaderBytes = int(cfg.Limits.HeaderBytes)
+	g.http1.Header, g.http1.Idle = cfg.Timeouts.Header.Or(10*time.Second), cfg.Timeouts.Idle.Or(time.Minute)
 	g.server = g.newServer()
-	g.metrics = newGauges()
+	if cfg.TLS.Certificates != "" {
+		var err error
+		if g.tls, err = g.newTLS(); err != nil {
+			return nil, err
+		}
+	}
+	g.http2 = newHTTP2(g)
 	return g, nil
 }
 
 // Run does the gateway's work in the background until ctx ends.
 func (g *Gateway) Run(ctx context.Context) error {
+	var parts sync.WaitGroup
+	defer parts.Wait()
+	if g.tls != nil {
+		parts.Go(func() {
+			if err := g.tls.Run(ctx); err != nil {
+				g.log.Error("certificates are no longer watched", "error", err)
+			}
+		})
+	}
 	if g.access.w != nil {
 		g.access.run(ctx)
 	}
@@ -113,7 +137,17 @@ func (g *Gateway) Run(ctx context.Context) error {
 }
 
 // Serve takes connections from ln until Shutdown.
-func (g *Gateway) Serve(ln net.Listener) error {
+func (g *Gateway) Serve(ln net.Listener) error { return g.serve(ln, nil) }
+
+// ServeTLS is Serve over TLS, as Config.TLS has it.
+func (g *Gateway) ServeTLS(ln net.Listener) error {
+	if g.tls == nil {
+		return errors.New("no certificates are configured")
+	}
+	return g.serve(ln, g.tls)
+}
+
+func (g *Gateway) serve(ln net.Listener, secure *edge.TLS) error {
 	l := &listener{Listener: ln, emptied: make(chan struct{})}
 	g.mu.Lock()
 	g.listeners = append(g.listeners, l)
@@ -121,10 +155,8 @@ func (g *Gateway) Serve(ln net.Listener) error {
 	if g.leaving.Load() {
 		l.drain()
 	}
-	defer l.done() // after the count is right
-	g.serves.Add(1)
-	defer g.serves.Add(-1)
-	if err := g.server.Serve(l); err != nil && !g.leaving.Load() {
+	defer l.done()
+	if err := g.server.Serve(edge.Listen(l, g.edgeConfig(secure))); err != nil && !g.leaving.Load() {
 		return fmt.Errorf("serve %s: %w", ln.Addr(), err)
 	}
 	return nil
@@ -145,9 +177,25 @@ func (g *Gateway) Ready() error {
 	return nil
 }
 
-// drainGrace is how long an idle connection is kept at shutdown: a client may
-// be about to use it, and gets an answer that closes it.
-const drainGrace = time.Second
+// How long an idle connection is kept at shutdown: a client may be about to
+// use it, and gets an answer that closes it. There is more time where another
+// process serves meanwhile.
+const (
+	drainGrace   = time.Second
+	succeedGrace = 5 * time.Second
+)
+
+// Warm waits until what is fetched for the tenants has been, or could not be,
+// or ctx ends: the key sets of issuers. A gateway is of use before.
+func (g *Gateway) Warm(ctx context.Context) { g.keySets.Warm(ctx) }
+
+// Succeeded tells the gateway, before Shutdown, that another process takes
+// the connections now.
+func (g *Gateway) Succeeded() { g.succeeded.Store(true) }
+
+// tunnelGrace is the end of a drain, in which WebSockets are asked to close.
+// Until then they live on: their clients lose nothing by it.
+const tunnelGrace = 5 * time.Second
 
 // Shutdown takes no new connections, lets requests in flight finish until ctx
 // ends, closes what is left, and frees what the gateway holds. The error says
@@ -170,77 +218,68 @@ func (g *Gateway) Shutdown(ctx context.Context) error {
 		}
 	}
 	g.draining.Store(true)
+	var goaway sync.WaitGroup
+	goaway.Go(func() { g.http2.drain(ctx) })
 	g.awaitIdle(ctx)
-	err := g.server.ShutdownWithContext(ctx)
-	if left := g.metrics.inFlight.Load(); err != nil && left > 0 {
-		err = fmt.Errorf("%d requests were cut off at the end of the drain: %w", left, err)
-	} else if left == 0 {
-		err = nil
+	goaway.Wait()
+	var err error
+	if left := g.metrics.inFlight.Load(); left > 0 {
+		err = fmt.Errorf("%d requests were cut off at the end of the drain: %w", left, context.Cause(ctx))
 	}
 	g.upstream.Close()
 	if err != nil {
+		g.sessions.cutAll()
 		g.upstream.Abort()
 	}
+	ended, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer cancel()
+	g.http2.end()
+	_ = g.server.ShutdownWithContext(ended) // its connections are closed: this waits for its goroutines
 	g.keySets.Close()
 	g.FlushRecords()
 	return err
 }
 
-// openConnections corrects fasthttp's count, in which each Serve is one
-// connection and one is always taken off.
-func (g *Gateway) openConnections() int64 {
-	return max(0, int64(g.server.GetOpenConnectionsCount())+1-int64(g.serves.Load()))
-}
-
-// awaitIdle waits until no connection is open, or the grace is over and no
-// request is in flight.
+// awaitIdle waits until no connection is open, or ctx ends. Connections that
+// rest are closed after a while, and tunnels are asked to end in time.
 func (g *Gateway) awaitIdle(ctx context.Context) {
-	began := time.Now()
+	grace := drainGrace
+	if g.succeeded.Load() {
+		grace = succeedGrace
+	}
+	rest := time.NewTimer(grace)
+	defer rest.Stop()
+	close := time.NewTimer(g.tunnelTime(ctx))
+	defer close.Stop()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
-	for g.openConnections() > 0 {
-		if time.Since(began) > drainGrace && g.metrics.inFlight.Load() == 0 {
-			return
-		}
+	var tunnels sync.WaitGroup
+	defer tunnels.Wait()
+	rested := false
+	// Connections that have not got as far as a request count too: one may be
+	// on its way.
+	for g.sessions.count() > 0 || !rested && g.metrics.edge.Open.Load() > 0 {
 		select {
+		case <-rest.C:
+			rested = true
+		case <-close.C:
+			tunnels.Go(func() { _ = g.tunnels.Drain(ctx) }) // what is left is counted by those in flight
 		case <-ctx.Done():
 			return
 		case <-tick.C:
 		}
+		if rested {
+			g.sessions.abandonAll()
+		}
 	}
 }
 
-// side is a direction of the client's connection.
-type side int
-
-const (
-	readSide side = iota
-	writeSide
-)
-
-// deadlines is the part of a transport that bounds waiting for its client.
-type deadlines interface {
-	SetReadDeadline(time.Time) error
-	SetWriteDeadline(time.Time) error
-}
-
-// rearm puts the idle deadline of a side off, at most every second or fourth
-// part of it: setting one costs more than reading the clock.
-func (x *Exchange) rearm(s side) {
-	if x.deadlines == nil {
-		return
+// tunnelTime is how long tunnels live on in a drain that ctx bounds.
+func (g *Gateway) tunnelTime(ctx context.Context) time.Duration {
+	end, ok := ctx.Deadline()
+	if !ok {
+		return drainGrace
 	}
-	now := time.Now()
-	if now.Sub(x.armed[s]) < min(time.Second, x.gateway.idle/4) {
-		return
-	}
-	x.armed[s] = now
-	at := now.Add(x.gateway.idle)
-	// A deadline that cannot be set means that the connection is gone, which
-	// the next read or write reports.
-	if s == readSide {
-		_ = x.deadlines.SetReadDeadline(at)
-	} else {
-		_ = x.deadlines.SetWriteDeadline(at)
-	}
+	left := time.Until(end)
+	return max(0, left-min(tunnelGrace, left/2))
 }

@@ -22,6 +22,9 @@ type slot struct {
 	table  atomic.Pointer[table] // written by Apply, under Gateway.mu; nil once removed
 	limits *ratelimit.Local
 	meter  *metering.TenantMeter
+	gate   *gate
+	// tunnels counts the tenant's upgraded connections.
+	tunnels atomic.Int64
 
 	// platform is set in the slots of platform domains, which have no table.
 	platform *PlatformDomain
@@ -54,6 +57,10 @@ type routeTable struct {
 	hashes  bool // the backend balances by hash
 	stack   *ratelimit.Stack
 	fields  limitFields
+
+	maxBody  int64
+	upgrades []string // protocols, in lower case
+	duplex   bool     // the backend may answer while the request body is read
 }
 
 // compile builds a tenant's next table. prev, the running one, may be nil;
@@ -124,9 +131,10 @@ func (g *Gateway) bind(t *table, now time.Time) {
 func (g *Gateway) compileRoute(t *table, doc *gatehouse.Route, zone *time.Location, now time.Time) routeTable {
 	r := routeTable{
 		doc: doc, auth: cmp.Or(doc.Auth, gatehouse.AuthRequired), cost: max(1, doc.Cost),
-		backend: t.backends[doc.Backend],
+		backend: t.backends[doc.Backend], maxBody: int64(cmp.Or(doc.MaxBody, g.cfg.Limits.Body)), upgrades: upgradesOf(doc),
 	}
 	i := slices.IndexFunc(t.doc.Backends, func(b gatehouse.Backend) bool { return b.ID == doc.Backend })
+	r.duplex = t.doc.Backends[i].Protocol == gatehouse.HTTP2
 	r.hashes = t.doc.Backends[i].Balance == gatehouse.ConsistentHash
 	r.hashBy = cmp.Or(t.doc.Backends[i].HashBy, gatehouse.Selector{Kind: "principal"})
 	var scopes []ratelimit.Scope

@@ -1,5 +1,6 @@
-// Package identity proves who the caller of a request is: by API key or by
-// JSON Web Token. It knows no HTTP server; credentials come in as bytes.
+// Package identity proves who the caller of a request is: by API key, by JSON
+// Web Token or by client certificate. It knows no HTTP server; credentials come
+// in as bytes, or as the handshake's certificates.
 //
 // Verifier is one tenant's compiled identity, Directory finds the tenant of a
 // credential among all tenants, and KeySets fetches the issuers' public keys
@@ -35,7 +36,7 @@ const keyIDPrefix = "key:"
 type Verified struct {
 	// Principal is what policy sees.
 	Principal *policy.Principal
-	// Method is MethodAPIKey or MethodJWT.
+	// Method is MethodAPIKey, MethodJWT or MethodCertificate.
 	Method string
 	// KeyID is the API key's id; empty for tokens.
 	KeyID gatehouse.KeyID
@@ -52,6 +53,8 @@ type Verifier struct {
 	tokens *tokens
 	sets   *KeySets
 	closed atomic.Bool // set by the first Close
+
+	certificates *certificates // nil: none are taken
 }
 
 // Compile makes the verifier of one tenant from a document that Validate
@@ -73,11 +76,14 @@ func Compile(tenant gatehouse.TenantID, doc gatehouse.Identity, sets *KeySets, p
 		}
 		v.keys = compileKeys(tenant, doc.APIKeys.Keys)
 	}
+	var faults gatehouse.Faults
+	if v.certificates, faults = compileCertificates(doc.ClientCertificates, prev); len(faults) > 0 {
+		return nil, faults
+	}
 	if prev != nil && prev.tenant == tenant && prev.sets == sets && prev.tokens.same(doc.JWT) && prev.tokens.retain(sets) {
 		v.tokens = prev.tokens
 		return v, prev.tokens.warnings
 	}
-	var faults gatehouse.Faults
 	v.tokens, faults = compileTokens(tenant, doc.JWT, sets)
 	if len(faults.Errors()) > 0 {
 		return nil, faults

@@ -123,6 +123,26 @@ func (k *KeySets) acquire(url string) *source {
 	return s
 }
 
+// Warm waits until every source has been fetched once, or has failed to be,
+// or ctx ends.
+func (k *KeySets) Warm(ctx context.Context) {
+	k.mu.Lock()
+	var pending []chan struct{}
+	for _, s := range k.sources {
+		if s.done != nil && s.keys.Load() == nil {
+			pending = append(pending, s.done)
+		}
+	}
+	k.mu.Unlock()
+	for _, done := range pending {
+		select {
+		case <-done:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
 // retain takes one more hold of s; false when it was forgotten meanwhile.
 func (k *KeySets) retain(s *source) bool {
 	k.mu.Lock()

@@ -232,7 +232,7 @@ func (t *tokens) accept(by *issuer, c claims, now time.Time) (*Verified, time.Ti
 		return refuse(errors.New("aud has none of the expected values"))
 	}
 	sub := c.text("sub")
-	if sub == "" || strings.HasPrefix(sub, keyIDPrefix) {
+	if sub == "" || strings.HasPrefix(sub, keyIDPrefix) || strings.HasPrefix(sub, certIDPrefix) {
 		return refuse(fmt.Errorf("sub %q is missing or not allowed", sub))
 	}
 	if by.tenantClaim != "" {

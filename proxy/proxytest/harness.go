@@ -222,6 +222,19 @@ func (h *Harness) Raw(request string) string {
 	return text
 }
 
+// Run does the gateway's work in the background until the test ends.
+func (h *Harness) Run(tb testing.TB) {
+	ctx, stop := context.WithCancel(context.Background())
+	ended := make(chan error)
+	go func() { ended <- h.Gateway.Run(ctx) }()
+	tb.Cleanup(func() {
+		stop()
+		if err := <-ended; err != nil {
+			tb.Error(err)
+		}
+	})
+}
+
 // Dial opens a connection to the gateway.
 func (h *Harness) Dial() net.Conn {
 	h.tb.Helper()
@@ -274,8 +287,23 @@ func Stable(text string) string {
 	return text
 }
 
-// Access returns the access log so far.
-func (h *Harness) Access() string { h.Gateway.FlushRecords(); return h.access.String() }
+// Access returns the access log, once no request is in flight: a record is
+// written when its answer is out.
+func (h *Harness) Access() string {
+	h.tb.Helper()
+	for deadline := time.Now().Add(10 * time.Second); ; {
+		var m strings.Builder
+		h.Gateway.WriteMetrics(&m)
+		if strings.Contains(m.String(), "\ngatehouse_requests_in_flight 0\n") {
+			break
+		}
+		if time.Now().After(deadline) {
+			h.tb.Fatal("requests are still in flight")
+		}
+	}
+	h.Gateway.FlushRecords()
+	return h.access.String()
+}
 
 // Log returns the operator's log so far.
 func (h *Harness) Log() string { return h.operator.String() }

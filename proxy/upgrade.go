@@ -1,0 +1,133 @@
+package proxy
+
+import (
+	"bytes"
+	"slices"
+	"strings"
+
+	"github.com/gatehouse-gateway/gatehouse"
+	"github.com/gatehouse-gateway/gatehouse/proxy/ingress"
+)
+
+// findUpgrade notes the protocol that the request asks to change to, where
+// the route takes it (RFC 9110, 7.8). Any other request goes on without, as if
+// it had not asked.
+func (x *Exchange) findUpgrade() error {
+	if len(x.route.upgrades) == 0 || string(x.In.Method) != "GET" || x.In.BodyLength != 0 || !x.In.Upgrade || x.In.Major != 1 {
+		return nil
+	}
+	asked, n := x.In.Sole("Upgrade")
+	if n != 1 {
+		return nil
+	}
+	i := slices.IndexFunc(x.route.upgrades, func(p string) bool { return ingress.EqualFold(asked, p) })
+	if i < 0 {
+		return nil
+	}
+	if x.route.upgrades[i] == gatehouse.DefaultUpgrade {
+		if key, n := x.In.Sole("Sec-WebSocket-Key"); n != 1 || len(key) != 24 { // 16 bytes in base64 (RFC 6455, 4.1)
+			return refuse(gatehouse.CodeBadRequest, "a WebSocket handshake needs one Sec-WebSocket-Key")
+		}
+	}
+	x.upgrade = x.text(x.route.upgrades[i])
+	return nil
+}
+
+// upgradesOf returns the protocols that a route may change to.
+func upgradesOf(r *gatehouse.Route) []string {
+	if r.Upgrade.Off {
+		return nil
+	}
+	if len(r.Upgrade.Protocols) == 0 {
+		return []string{gatehouse.DefaultUpgrade}
+	}
+	return r.Upgrade.Protocols
+}
+
+// takesTrailers reports whether trailers may pass in the answer: the route
+// names some, and the client says that it reads them (RFC 9110, 10.1.4).
+func (x *Exchange) takesTrailers() bool {
+	if x.In.Major == 2 {
+		return len(x.route.doc.Trailers) > 0 || x.isGRPC()
+	}
+	if len(x.route.doc.Trailers) == 0 {
+		return false
+	}
+	te, n := x.In.Sole("TE")
+	return n == 1 && bytes.Contains(bytes.ToLower(te), []byte("trailers"))
+}
+
+// isGRPC reports whether the request is a call of gRPC.
+func (x *Exchange) isGRPC() bool {
+	const grpc = "application/grpc"
+	ct, n := x.In.Sole("Content-Type")
+	return n == 1 && x.In.Major == 2 && len(ct) >= len(grpc) && ingress.EqualFold(ct[:len(grpc)], grpc)
+}
+
+// grpcTrailers are what a call of gRPC ends with; the last is not of gRPC
+// itself but of every implementation.
+var grpcTrailers = []string{"grpc-status", "grpc-message", "grpc-status-details-bin"}
+
+// passesTrailer reports whether a trailer of the name may pass.
+func (x *Exchange) passesTrailer(name []byte) bool {
+	if !ingress.MayTrail(name) {
+		return false
+	}
+	for _, allowed := range x.route.doc.Trailers {
+		if ingress.EqualFold(name, allowed) {
+			return true
+		}
+	}
+	if !x.isGRPC() {
+		return false
+	}
+	// gRPC's own metadata may be trailers of any name that is not a protocol's.
+	for _, allowed := range grpcTrailers {
+		if ingress.EqualFold(name, allowed) {
+			return true
+		}
+	}
+	return !strings.HasPrefix(strings.ToLower(string(name)), "grpc-")
+}
+
+// announceTrailers passes the request's Trailer on, as far as its names may
+// pass.
+func (x *Exchange) announceTrailers(h []byte) []byte {
+	if len(x.route.doc.Trailers) == 0 {
+		return h
+	}
+	start := len(h)
+	for i := range x.In.Fields {
+		if !ingress.EqualFold(x.In.Fields[i].Name, "Trailer") {
+			continue
+		}
+		for list := x.In.Fields[i].Value; len(list) > 0; {
+			var name []byte
+			name, list, _ = bytes.Cut(list, []byte(","))
+			if name = bytes.TrimSpace(name); !x.passesTrailer(name) {
+				continue
+			}
+			if len(h) == start {
+				h = append(h, "Trailer: "...)
+			} else {
+				h = append(h, ", "...)
+			}
+			h = append(h, name...)
+		}
+	}
+	if len(h) > start {
+		h = append(h, crlf...)
+	}
+	return h
+}
+
+// appendTrailer adds the request's trailer lines that may pass.
+func (x *Exchange) appendTrailer(dst []byte) []byte {
+	trailer := x.transport.trailer()
+	for i := range trailer {
+		if x.passesTrailer(trailer[i].Name) {
+			dst = field(dst, trailer[i].Name, trailer[i].Value)
+		}
+	}
+	return dst
+}
