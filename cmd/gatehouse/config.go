@@ -132,10 +132,17 @@ func (c *config) validate() gatehouse.Faults {
 	fault(l.Body < 1, "/proxy/limits/body", "body must be at least one byte", "")
 	fault(l.Connections < 1, "/proxy/limits/connections", "connections must be at least 1", "")
 	fault(l.PerAddress < 0, "/proxy/limits/per_address", "per_address must not be negative", "0 means no bound")
+	fault(l.Handshakes < 1, "/proxy/limits/handshakes", "handshakes must be at least 1", "")
+	fault(l.PerTenant.Requests < 1, "/proxy/limits/per_tenant/requests", "requests must be at least 1", "")
+	fault(l.PerTenant.Queue < 0, "/proxy/limits/per_tenant/queue", "queue must not be negative", "0 means that none may wait")
+	fault(l.PerTenant.Tunnels < 0, "/proxy/limits/per_tenant/tunnels", "tunnels must not be negative", "")
+	fault(c.Proxy.HTTP2.Streams < 1 || c.Proxy.HTTP2.Streams > 10000, "/proxy/http2/streams", "streams is outside 1 to 10000", "")
+	t := c.Proxy.TLS
+	fault(t.Listen != "" && t.Certificates == "", "/proxy/tls/certificates", "certificates is missing", "name a folder of NAME.crt and NAME.key")
+	fault(t.Listen == "" && t.Certificates != "", "/proxy/tls/listen", "listen is missing", "use host:port, such as 127.0.0.1:8443")
 	fault(c.Limits.Mode != "lease" && c.Limits.Mode != "exact", "/limits/mode", fmt.Sprintf("mode %q is unknown", c.Limits.Mode), "use exact or lease")
 
 	const later = "is not available yet"
-	fault(c.Proxy.TLS != proxy.TLS{}, "/proxy/tls", "TLS "+later, "leave it out, or terminate TLS in front")
 	fault(c.Control.URL != "", "/control/url", "a remote control plane "+later, "leave it out")
 	fault(c.Control.TokenFile != "", "/control/token_file", "a remote control plane "+later, "leave it out")
 	fault(c.Store.URL != defaultStore, "/store/url", "a store "+later, "leave it out: tenants come from files")

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -25,7 +26,7 @@ import (
 // runFlags override the process configuration.
 type runFlags struct {
 	config, tenants, data, listen, control string
-	demo                                   bool
+	demo, takeover                         bool
 }
 
 func runCommand(s *streams) *cobra.Command {
@@ -39,7 +40,11 @@ tenants as they are.
 
 SIGHUP reads the documents again. SIGTERM and SIGINT end the process: it stops
 accepting, lets requests in flight finish, and exits; a second one ends the
-waiting.`,
+waiting.
+
+With --takeover it takes the listening sockets from the process that uses the
+data folder, which then drains and exits; no connection is refused. Where no
+process uses the folder it starts as without.`,
 		Example: "  gatehouse run --demo\n  gatehouse run --tenants tenants/ --listen 0.0.0.0:8080",
 		Args:    arguments(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -50,13 +55,20 @@ waiting.`,
 			f.apply(&cfg)
 			ctx, stop := signals(cmd.Context())
 			defer stop()
+			if f.demo && f.takeover {
+				return &exit{exitUsage, errors.New("the backends of --demo end with their process: leave out --takeover")}
+			}
 			if f.demo {
 				return runDemo(ctx, s, &cfg, f.data == "")
 			}
 			if cfg.Tenants == "" {
 				return &exit{exitUsage, errors.New("no tenants: give --tenants FILE or FOLDER, or try --demo")}
 			}
-			return serve(ctx, s, &cfg, nil)
+			p, err := assemble(ctx, s, &cfg, f.takeover)
+			if err != nil {
+				return err
+			}
+			return p.run(ctx, nil)
 		},
 	}
 	c.Flags().StringVar(&f.config, "config", "", "process configuration (see configs/gatehouse.yaml)")
@@ -64,6 +76,7 @@ waiting.`,
 	c.Flags().StringVar(&f.data, "data", "", "folder of what the process keeps (default ./gatehouse-data)")
 	c.Flags().StringVar(&f.listen, "listen", "", "address of the data plane (default 127.0.0.1:8080)")
 	c.Flags().StringVar(&f.control, "control", "", "address of the control API (default 127.0.0.1:9090)")
+	c.Flags().BoolVar(&f.takeover, "takeover", false, "take the sockets over from the process that uses the data folder")
 	c.Flags().BoolVar(&f.demo, "demo", false, "run two example tenants with their backends, and say what to try")
 	return c
 }
@@ -125,7 +138,7 @@ func signals(parent context.Context) (context.Context, func()) {
 // serve runs both planes until ctx ends, and then drains. started, if not
 // nil, is called once requests are answered.
 func serve(ctx context.Context, s *streams, cfg *config, started func(ctx context.Context, p *process) error) error {
-	p, err := assemble(s, cfg)
+	p, err := assemble(ctx, s, cfg, false)
 	if err != nil {
 		return err
 	}
@@ -139,17 +152,30 @@ type process struct {
 	meter   *metering.Meter
 	gateway *proxy.Gateway
 	files   *control.Files
+	sockets sockets
 	data    net.Listener
+	secure  net.Listener // nil: no TLS
 	control net.Listener
 	api     *http.Server
 	access  *os.File
-	lock    *os.File // held as long as the process uses the data folder
+
+	before   *predecessor  // serves until this process does; nil: none
+	lock     *os.File      // held as long as the process uses the data folder; nil until before has left it; p.own's
+	owned    chan struct{} // closed when the data folder is this process's
+	handover *handover
+	callers  atomic.Int64  // open connections of the control API
+	admitted chan struct{} // closed when the control API takes no more of them
 }
 
 // assemble builds everything in the order of its dependencies. What can fail
-// fails here, before a request is taken; what was opened is closed again.
-func assemble(s *streams, cfg *config) (_ *process, err error) {
-	p := &process{cfg: cfg, log: slog.New(slog.NewTextHandler(s.errors, &slog.HandlerOptions{Level: cfg.Log.Level}))}
+// fails here, before a request is taken; what was opened is closed again. With
+// takeover set, and the data folder in use, the sockets are those of the
+// process that uses it, and the folder stays its own.
+func assemble(ctx context.Context, s *streams, cfg *config, takeover bool) (_ *process, err error) {
+	p := &process{
+		cfg: cfg, log: slog.New(slog.NewTextHandler(s.errors, &slog.HandlerOptions{Level: cfg.Log.Level})),
+		owned: make(chan struct{}), admitted: make(chan struct{}),
+	}
 	engine, err := newEngine()
 	if err != nil {
 		return nil, err
@@ -157,17 +183,32 @@ func assemble(s *streams, cfg *config) (_ *process, err error) {
 	if _, problems := checkDocuments(engine, cfg.Tenants); len(problems.Errors()) > 0 {
 		return nil, problems
 	}
-	if p.data, err = net.Listen("tcp", cfg.Proxy.Listen); err != nil {
-		return nil, p.abandon(fmt.Errorf("data plane: %w", err))
-	}
-	if p.control, err = net.Listen("tcp", cfg.Control.Listen); err != nil {
-		return nil, p.abandon(fmt.Errorf("control plane: %w", err))
-	}
-	if p.meter, err = metering.Open(cfg.Data, cfg.Metering.Flush.Or(metering.DefaultFlush)); err != nil {
-		return nil, p.abandon(fmt.Errorf("data folder %s: %w", cfg.Data, err))
-	}
-	if p.lock, err = lockFolder(cfg.Data); err != nil {
+	if p.lock, p.before, err = claim(ctx, cfg.Data, takeover); err != nil {
 		return nil, p.abandon(err)
+	}
+	if p.before != nil {
+		p.sockets.inherited = p.before.sockets
+	}
+	if p.data, err = p.sockets.listen("data plane", cfg.Proxy.Listen); err != nil {
+		return nil, p.abandon(err)
+	}
+	if listen := cfg.Proxy.TLS.Listen; listen != "" {
+		if p.secure, err = p.sockets.listen("data plane over TLS", listen); err != nil {
+			return nil, p.abandon(err)
+		}
+	}
+	if p.control, err = p.sockets.listen("control plane", cfg.Control.Listen); err != nil {
+		return nil, p.abandon(err)
+	}
+	p.sockets.decline()
+	p.meter = metering.OpenLater(cfg.Metering.Flush.Or(metering.DefaultFlush))
+	if p.before == nil {
+		if err = p.meter.Adopt(cfg.Data); err != nil {
+			return nil, p.abandon(fmt.Errorf("data folder %s: %w", cfg.Data, err))
+		}
+	}
+	p.handover = &handover{
+		folder: cfg.Data, sockets: p.sockets.serving, limit: readyLimit, log: p.log, ending: ctx.Done(), taken: make(chan struct{}),
 	}
 	access, file, err := cfg.Log.openAccess(s)
 	if err != nil {
@@ -188,7 +229,8 @@ func assemble(s *streams, cfg *config) (_ *process, err error) {
 			Metrics: []func(io.Writer){p.gateway.WriteMetrics, writeProcessMetrics},
 		}),
 		ReadHeaderTimeout: 5 * time.Second, WriteTimeout: time.Minute, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
-		ErrorLog: slog.NewLogLogger(p.log.Handler(), slog.LevelWarn),
+		ErrorLog:  slog.NewLogLogger(p.log.Handler(), slog.LevelWarn),
+		ConnState: p.countCallers,
 	}
 	return p, nil
 }
@@ -200,10 +242,9 @@ func isLoopback(a net.Addr) bool {
 
 // abandon closes what assemble had opened.
 func (p *process) abandon(err error) error {
-	for _, l := range []net.Listener{p.data, p.control} {
-		if l != nil {
-			_ = l.Close() // it never served
-		}
+	p.sockets.close()
+	if p.before != nil {
+		p.before.close()
 	}
 	for _, f := range []*os.File{p.access, p.lock} {
 		if f != nil {
@@ -224,46 +265,66 @@ func (p *process) run(ctx context.Context, started func(context.Context, *proces
 	g.Go(func() error { return p.meter.Run(background) })
 	g.Go(func() error { return p.gateway.Run(background) })
 	p.files.Load()
+	if err := p.succeed(ctx); err != nil {
+		stop()
+		return p.abandon(errors.Join(err, g.Wait()))
+	}
+	g.Go(func() error { p.own(background); return nil })
 	g.Go(func() error { return p.files.Run(background, reload) })
 	g.Go(func() error { return p.gateway.Serve(p.data) })
+	if p.secure != nil {
+		g.Go(func() error { return p.gateway.ServeTLS(p.secure) })
+	}
 	g.Go(func() error {
-		if err := p.api.Serve(p.control); !errors.Is(err, http.ErrServerClosed) {
+		defer close(p.admitted)
+		if err := p.api.Serve(p.control); !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
 			return fmt.Errorf("control plane: %w", err)
 		}
 		return nil
 	})
-	p.log.Info("serving", "version", version(), "data_plane", p.data.Addr().String(), "control", p.control.Addr().String(), "data", p.dataFolder())
+	secure := "off"
+	if p.secure != nil {
+		secure = p.secure.Addr().String()
+	}
+	p.log.Info("serving", "version", version(), "data_plane", p.data.Addr().String(), "control", p.control.Addr().String(), "data", p.dataFolder(), "tls", secure)
 	if !isLoopback(p.control.Addr()) {
 		p.log.Warn("the control API asks for no credentials; bind it to loopback", "control", p.control.Addr().String())
 	}
 	if started != nil {
 		g.Go(func() error { return started(background, p) })
 	}
+	ceded := make(chan struct{})
+	g.Go(func() error { p.cede(background, ceded); return nil })
 	select {
 	case <-ctx.Done():
+	case <-ceded:
 	case <-failed.Done(): // a part failed: its error comes from Wait
 	}
-	err := p.drain(ctx)
+	err := errors.Join(p.drain(ctx), p.awaitFolder(ctx))
 	stop()
-	// Metering has been flushed when Wait returns; the API may say so until then.
-	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
-	defer cancel()
-	if e := p.api.Shutdown(closing); e != nil {
-		_ = p.api.Close() // a client that will not go
-	}
+	p.closeAPI(ctx) // metering has been flushed when Wait returns; the API may say so until then
 	err = errors.Join(g.Wait(), err)
 	if p.access != nil {
 		err = errors.Join(err, p.access.Close())
 	}
-	err = errors.Join(err, p.lock.Close())
+	if p.lock != nil {
+		err = errors.Join(err, p.lock.Close())
+	}
 	p.log.Info("stopped", "error", err)
 	return err
 }
 
 func (p *process) drain(ctx context.Context) error {
 	p.log.Info("draining", "deadline", p.cfg.Proxy.Timeouts.Drain.String())
-	limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), p.cfg.Proxy.Timeouts.Drain.Or(30*time.Second))
+	limit, cancel := p.patience(ctx)
 	defer cancel()
+	return p.gateway.Shutdown(limit)
+}
+
+// patience returns a context that ends when the time to drain is over, or at
+// the second signal.
+func (p *process) patience(ctx context.Context) (context.Context, context.CancelFunc) {
+	limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), p.cfg.Proxy.Timeouts.Drain.Or(30*time.Second))
 	if hurry, ok := ctx.Value(hurryKey).(chan struct{}); ok {
 		go func() {
 			select {
@@ -273,7 +334,16 @@ func (p *process) drain(ctx context.Context) error {
 			}
 		}()
 	}
-	return p.gateway.Shutdown(limit)
+	return limit, cancel
+}
+
+// closeAPI lets the requests of the control API finish, and ends it.
+func (p *process) closeAPI(ctx context.Context) {
+	limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer cancel()
+	if p.api.Shutdown(limit) != nil {
+		_ = p.api.Close() // a client that will not go
+	}
 }
 
 func (p *process) dataFolder() string {
