@@ -1,14 +1,22 @@
 #!/usr/bin/env bash
-# Gatehouse against nginx on the same plain work: one route, 1 KiB of JSON, 64
-# kept connections, access log off on both. The proxy has one core, the load
+# Gatehouse against nginx on the same plain work: one route, 64 kept
+# connections, access log off on both. The work is 1 KiB of JSON, a download of
+# 1 MiB, or an upload of 10 KiB. The proxy has one core, the load
 # generator and the backend the other. Rounds are interleaved; the table gives
 # medians. CPU is user and system time of the proxy's processes over the
 # requests it served.
 #
-#   bench/quick.sh [rounds] [seconds]      default 5 rounds of 5 seconds
+#   bench/quick.sh [rounds] [seconds] [json|download|upload]
+#                                          default 5 rounds of 5 seconds of json
 set -euo pipefail
 cd "$(dirname "$0")/.."
-rounds=${1:-5} seconds=${2:-5}
+rounds=${1:-5} seconds=${2:-5} work=${3:-json}
+case $work in
+  json) path=/ script=() ;;
+  download) path=/1m script=() ;;
+  upload) path=/ script=(-s bench/upload.lua) ;;
+  *) echo "the work is json, download or upload" >&2; exit 2 ;;
+esac
 [ "$(nproc)" -ge 2 ] || { echo "two cores are needed" >&2; exit 1; }
 sudo=$([ "$(id -u)" = 0 ] || echo sudo)
 for p in wrk nginx; do
@@ -69,7 +77,7 @@ hz=$(getconf CLK_TCK)
 round() {
   local before after out
   before=$(ticks "$2")
-  out=$(taskset -c 1 wrk -t1 -c64 -d"${seconds}s" --latency -H 'Host: plain.test' "http://$3/")
+  out=$(taskset -c 1 wrk -t1 -c64 -d"${seconds}s" --latency "${script[@]}" -H 'Host: plain.test' "http://$3$path")
   after=$(ticks "$2")
   if grep -qE 'Socket errors|Non-2xx' <<<"$out"; then echo "$1: errors under load" >&2; echo "$out" >&2; exit 1; fi
   awk -v name="$1" -v ticks=$((after - before)) -v hz="$hz" '
@@ -83,7 +91,7 @@ done > "$dir/results"
 
 median() { awk -v n="$1" -v c="$2" '$1==n {print $c}' "$dir/results" | sort -n | awk '{v[NR]=$1} END {print v[int((NR+1)/2)]}'; }
 range() { awk -v n="$1" '$1==n {print $3}' "$dir/results" | sort -n | awk 'NR==1 {lo=$1} {hi=$1} END {print lo "–" hi}'; }
-printf '%-10s %10s %14s %16s %10s %10s\n' "" "req/s" "CPU µs/req" "(min–max)" p50 p99
+printf '%-10s %10s %14s %16s %10s %10s\n' "$work" "req/s" "CPU µs/req" "(min–max)" p50 p99
 for n in gatehouse nginx; do
   printf '%-10s %10s %14s %16s %10s %10s\n' $n "$(median $n 2)" "$(median $n 3)" "$(range $n)" "$(median $n 4)" "$(median $n 5)"
 done

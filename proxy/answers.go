@@ -125,6 +125,9 @@ func (x *Exchange) answer(err error) {
 	if x.series != nil {
 		x.series.Deny()
 	}
+	if x.isGRPC() {
+		x.grpcAnswer(e.Message)
+	}
 }
 
 // challenge names the credentials that would do (RFC 9110, 11.6.1; RFC 6750).

@@ -587,3 +587,19 @@ func TestHeadBounds(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// OPTIONS goes as far as it asks to (RFC 9110, 7.6.2).
+func TestMaxForwards(t *testing.T) {
+	h := proxytest.New(t, "tenants:"+one("a", "a.test", "a.app"))
+	f := func(method, value, want string) {
+		t.Helper()
+		answer := h.Do(method + " / HTTP/1.1\nHost: a.test\nMax-Forwards: " + value + "\n\n")
+		if !strings.Contains(answer, want) {
+			t.Errorf("%s with %s: %s", method, value, answer)
+		}
+	}
+	f("OPTIONS", "0", "HTTP/1.1 204 No Content\n")
+	f("OPTIONS", "1", "\nMax-Forwards: 0\n")
+	f("OPTIONS", "7", "\nMax-Forwards: 6\n")
+	f("GET", "0", "\nMax-Forwards: 0\n")
+}

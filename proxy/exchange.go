@@ -76,6 +76,7 @@ type Exchange struct {
 	// The answer. Body is whole when Stream is nil; else Stream is the rest,
 	// of Length bytes, -1 when not known.
 	Status int
+	wire   int // the status on the wire where that is another; 0: it is not
 	Fields []Field
 	Body   []byte
 	Stream io.Reader

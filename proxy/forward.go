@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/netip"
 	"strconv"
+	"strings"
 
 	"github.com/gatehouse-gateway/gatehouse"
 	"github.com/gatehouse-gateway/gatehouse/metering"
@@ -29,10 +30,16 @@ func (x *Exchange) writeHead() {
 	h = append(h, " HTTP/1.1\r\nHost: "...)
 	h = append(append(h, r.Authority...), crlf...)
 	keyHeader := x.table.verifier.KeyHeader()
+	counted := string(r.Method) == "OPTIONS"
 	for i := range r.Fields {
 		f := &r.Fields[i]
 		switch f.Kind {
 		case ingress.Other:
+			if hops, ok := maxForwards(f); ok && counted {
+				h = append(h, "Max-Forwards: "...)
+				h = append(strconv.AppendInt(h, hops-1, 10), crlf...)
+				continue
+			}
 			if keyHeader != "" && ingress.EqualFold(f.Name, keyHeader) || gatehouse.WellFormedKey(f.Value) {
 				continue // a secret of ours, or of another tenant
 			}
@@ -74,6 +81,38 @@ func (x *Exchange) writeHead() {
 		h = append(strconv.AppendInt(h, r.BodyLength, 10), crlf...)
 	}
 	x.head = append(h, crlf...)
+}
+
+// maxForwards reads the hops that an OPTIONS may still take (RFC 9110, 7.6.2).
+func maxForwards(f *ingress.Field) (hops int64, ok bool) {
+	if !ingress.EqualFold(f.Name, "Max-Forwards") {
+		return 0, false
+	}
+	hops, err := strconv.ParseInt(string(f.Value), 10, 64)
+	return hops, err == nil && hops >= 0
+}
+
+// endsHere reports whether the request asks to go no further.
+func (x *Exchange) endsHere() bool {
+	if string(x.In.Method) != "OPTIONS" {
+		return false
+	}
+	for i := range x.In.Fields {
+		if hops, ok := maxForwards(&x.In.Fields[i]); ok && hops == 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// answerOptions answers in place of the backend.
+func (x *Exchange) answerOptions() {
+	x.Status, x.declared = 204, -1
+	if allow := x.table.router.Allow(&x.In); len(allow) > 0 {
+		x.add("Allow", strings.Join(allow, ", "))
+	}
+	x.Fields = append(x.Fields, Field{nameRequestID, x.id})
+	x.limitAnswer()
 }
 
 func field(h, name, value []byte) []byte {

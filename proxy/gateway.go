@@ -72,12 +72,16 @@ func (g *Gateway) clear(x *Exchange) error {
 // byte. The request is counted before that byte leaves.
 func (g *Gateway) carry(x *Exchange) error {
 	x.enter(phaseForward)
-	x.writeHead()
-	if err := x.send(); err != nil {
-		return x.unforwarded(err)
-	}
-	if err := x.takeAnswer(); err != nil {
-		return x.unforwarded(err)
+	if x.endsHere() {
+		x.answerOptions()
+	} else {
+		x.writeHead()
+		if err := x.send(); err != nil {
+			return x.unforwarded(err)
+		}
+		if err := x.takeAnswer(); err != nil {
+			return x.unforwarded(err)
+		}
 	}
 
 	x.enter(phaseCount)

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"net"
@@ -255,10 +256,15 @@ func (s *session) tunnel(x *Exchange) {
 	}
 	g.metrics.tunnels.Add(1)
 	defer g.metrics.tunnels.Add(-1)
+	// What follows may take days: it holds no buffer of HTTP, and so nothing
+	// of the head but what has memory of its own.
+	early := bytes.Clone(s.http.Buffered())
+	x.In.Method, x.In.Fields = methodGet, x.In.Fields[:0]
+	s.http.Close()
 	u := &x.route.doc.Upgrade
-	r := g.tunnels.Join(s.edge, x.Tunnel, tunnel.Options{
+	r := g.tunnels.Join(s.edge.Stripped(), x.Tunnel, tunnel.Options{
 		Idle: u.Idle.Or(gatehouse.DefaultUpgradeIdle), MaxAge: u.MaxAge.Or(gatehouse.DefaultUpgradeMaxAge),
-		WebSocket: string(x.upgrade) == gatehouse.DefaultUpgrade, ClientEarly: s.http.Buffered(),
+		WebSocket: string(x.upgrade) == gatehouse.DefaultUpgrade, ClientEarly: early,
 		Bytes: func(in, out int64) { x.series.AddBytes(in, out) },
 	})
 	x.bodyIn.Store(r.FromClient)
@@ -271,7 +277,9 @@ func (s *session) tunnel(x *Exchange) {
 	g.Finish(x, nil)
 }
 
-// length is the Content-Length that an answer declares, -1 for none.
+var methodGet = []byte("GET") // of every upgrade
+
+// declaredLength is the Content-Length that an answer declares, -1 for none.
 func declaredLength(value []byte) int64 {
 	n, err := strconv.ParseInt(string(value), 10, 64)
 	if err != nil {

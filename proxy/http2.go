@@ -282,7 +282,7 @@ func (s *stream) write(x *Exchange) error {
 	if x.Status != 204 && length >= 0 && (x.Stream != nil || length > 0 || isHead) {
 		h["Content-Length"] = []string{strconv.FormatInt(length, 10)}
 	}
-	s.w.WriteHeader(x.Status)
+	s.w.WriteHeader(cmp.Or(x.wire, x.Status))
 	if x.Stream == nil {
 		if len(x.Body) > 0 && !isHead {
 			if _, err := s.w.Write(x.Body); err != nil {

@@ -296,3 +296,42 @@ func TestHTTP2Settings(t *testing.T) {
 		t.Errorf("%d bytes before, %d after", before, after)
 	}
 }
+
+// Refusals of gRPC calls are statuses of gRPC.
+func TestGRPCRefusals(t *testing.T) {
+	h := proxytest.New(t, `tenants:
+  - id: a
+    domain: a.test
+    backends: [{id: app, endpoints: [{url: "http://dead.test"}]}]
+    routes:
+      - {id: all, match: {path: /svc.S/}, auth: none, backend: app, limits: {rules: [{name: q, quota: 1, window: hour}]}}
+      - {id: keyed, match: {path: /keyed.S/}, backend: app}
+`, proxytest.Options{Backends: map[string]proxytest.Script{"dead.test:80": nil}})
+	client := http2Client(t, listen(t, h.Gateway.Serve), nil)
+	f := func(path, want string) {
+		t.Helper()
+		r, err := http.NewRequest(http.MethodPost, "http://a.test"+path, strings.NewReader("\x00\x00\x00\x00\x00"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Content-Type", "application/grpc+proto")
+		r.Header.Set("TE", "trailers")
+		answer, err := client.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer answer.Body.Close()
+		body, err := io.ReadAll(answer.Body)
+		got := fmt.Sprintf("%d %s %s %q %q %v", answer.StatusCode, answer.Header.Get("Content-Type"), answer.Header.Get("Grpc-Status"), answer.Header.Get("Grpc-Message"), body, err)
+		if got != want {
+			t.Errorf("%s: %s, want %s", path, got, want)
+		}
+	}
+	f("/none.S/M", `200 application/grpc 12 "no%20route%20takes%20this%20request" "" <nil>`)
+	f("/keyed.S/M", `200 application/grpc 16 "this%20route%20needs%20a%20credential" "" <nil>`)
+	f("/svc.S/M", `200 application/grpc 14 "the%20backend%20cannot%20be%20reached" "" <nil>`)
+	f("/svc.S/M", `200 application/grpc 8 "the%20limit%20\"q\"%20is%20used%20up" "" <nil>`)
+	if r := h.Access(); !strings.Contains(r, `"status":429`) || !strings.Contains(r, `"status":502`) {
+		t.Error(r)
+	}
+}

@@ -93,7 +93,7 @@ func newGauges() *gauges {
 }
 
 // counts sums what the tenants' backends hold.
-type counts struct{ tenants, open, idle, unhealthy uint64 }
+type counts struct{ tenants, open, idle, unhealthy, ejected, broken uint64 }
 
 func (g *Gateway) counts() counts {
 	g.mu.Lock()
@@ -111,6 +111,12 @@ func (g *Gateway) counts() counts {
 				c.idle += uint64(e.Idle)
 				if !e.Healthy {
 					c.unhealthy++
+				}
+				if e.Ejected {
+					c.ejected++
+				}
+				if e.Circuit != "" && e.Circuit != "closed" {
+					c.broken++
 				}
 			}
 		}
@@ -192,5 +198,7 @@ func (g *Gateway) WriteMetrics(w io.Writer) {
 	metrics.WriteGaugeUint64(w, `gatehouse_upstream_connections{state="open"}`, c.open)
 	metrics.WriteGaugeUint64(w, `gatehouse_upstream_connections{state="idle"}`, c.idle)
 	metrics.WriteGaugeUint64(w, "gatehouse_endpoints_unhealthy", c.unhealthy)
+	metrics.WriteGaugeUint64(w, "gatehouse_endpoints_ejected", c.ejected)
+	metrics.WriteGaugeUint64(w, "gatehouse_circuits_open", c.broken)
 	metrics.WriteCounterUint64(w, "gatehouse_access_log_lost_bytes_total", uint64(g.access.lostBytes()))
 }

@@ -3,7 +3,6 @@ package proxy
 import (
 	"bytes"
 	"slices"
-	"strings"
 
 	"github.com/gatehouse-gateway/gatehouse"
 	"github.com/gatehouse-gateway/gatehouse/proxy/ingress"
@@ -57,17 +56,6 @@ func (x *Exchange) takesTrailers() bool {
 	return n == 1 && bytes.Contains(bytes.ToLower(te), []byte("trailers"))
 }
 
-// isGRPC reports whether the request is a call of gRPC.
-func (x *Exchange) isGRPC() bool {
-	const grpc = "application/grpc"
-	ct, n := x.In.Sole("Content-Type")
-	return n == 1 && x.In.Major == 2 && len(ct) >= len(grpc) && ingress.EqualFold(ct[:len(grpc)], grpc)
-}
-
-// grpcTrailers are what a call of gRPC ends with; the last is not of gRPC
-// itself but of every implementation.
-var grpcTrailers = []string{"grpc-status", "grpc-message", "grpc-status-details-bin"}
-
 // passesTrailer reports whether a trailer of the name may pass.
 func (x *Exchange) passesTrailer(name []byte) bool {
 	if !ingress.MayTrail(name) {
@@ -78,16 +66,7 @@ func (x *Exchange) passesTrailer(name []byte) bool {
 			return true
 		}
 	}
-	if !x.isGRPC() {
-		return false
-	}
-	// gRPC's own metadata may be trailers of any name that is not a protocol's.
-	for _, allowed := range grpcTrailers {
-		if ingress.EqualFold(name, allowed) {
-			return true
-		}
-	}
-	return !strings.HasPrefix(strings.ToLower(string(name)), "grpc-")
+	return x.isGRPC() && passesGRPC(name)
 }
 
 // announceTrailers passes the request's Trailer on, as far as its names may

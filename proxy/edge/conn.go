@@ -213,6 +213,20 @@ func (c *Conn) ConnectionState() tls.ConnectionState {
 	return s
 }
 
+// Stripped is what c reads from and writes to: the socket on plain
+// connections, the *tls.Conn on TLS; c itself while it holds bytes read ahead.
+// For who goes on with the connection when HTTP is over, and closes c in the
+// end.
+func (c *Conn) Stripped() net.Conn {
+	switch {
+	case c.head != nil:
+		return c
+	case c.tls != nil:
+		return c.tls
+	}
+	return c.Conn
+}
+
 // NetConn is the socket. Reading from it misses what was read ahead, and TLS.
 func (c *Conn) NetConn() net.Conn { return c.Conn }
 
