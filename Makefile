@@ -3,9 +3,10 @@ GO            ?= go
 GOFUMPT       := $(GO) run mvdan.cc/gofumpt@v0.12.0
 GOLANGCI_LINT := $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 BENCH         ?= .
+FUZZ          ?= 20s
 SUDO          := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: help build run test lint fmt bench clean tools race
+.PHONY: help build run test lint fmt bench long fuzz clean tools race
 
 help: ## List the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-8s %s\n", $$1, $$2}'
@@ -19,9 +20,12 @@ run: build ## Run the demo: two tenants with their backends, and what to try
 test: tools build lint race ## Everything: format, lint, laws, all tests with the race detector
 	@echo "all tests passed"
 
-# What the tests need beside Go: curl (the tutorial is run as it is written).
+# What the tests need beside Go: curl (the tutorial is run as it is written),
+# nginx and HAProxy (they stand behind the gateway in the differential tests).
 tools:
 	@command -v curl >/dev/null || { $(SUDO) apt-get update && $(SUDO) apt-get install -y --no-install-recommends curl; }
+	@command -v nginx >/dev/null || [ -x /usr/sbin/nginx ] || { $(SUDO) apt-get update && $(SUDO) apt-get install -y --no-install-recommends nginx-light; }
+	@command -v haproxy >/dev/null || [ -x /usr/sbin/haproxy ] || { $(SUDO) apt-get update && $(SUDO) apt-get install -y --no-install-recommends haproxy; }
 
 race:
 	$(GO) test -race -timeout 20m ./...
@@ -37,6 +41,13 @@ fmt: ## Format all Go code
 bench: ## Go benchmarks with allocations, then Gatehouse against nginx
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem ./...
 	bench/quick.sh
+
+long: ## The long forms: 200 takeovers under load, bodies of 1 GiB, 9,900 idle sockets
+	$(GO) test ./cmd/gatehouse -timeout 30m -v -run 'TestRestarts|TestFlatMemory|TestIdleSockets' -args -restarts 200 -body-mib 1024 -idle 9900
+
+fuzz: ## Fuzz every target for FUZZ (20s) each
+	@set -e; for p in $$($(GO) list ./...); do for f in $$($(GO) test -list '^Fuzz' $$p | grep '^Fuzz' || true); do \
+	  echo "$$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZ) -fuzzminimizetime 1x $$p; done; done
 
 clean: ## Remove what was built
 	rm -rf bin .cache

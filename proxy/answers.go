@@ -70,6 +70,10 @@ func (x *Exchange) answer(err error) {
 		x.identifyRequest()
 	}
 	x.cause, x.code = e.Err, e.Code
+	if x.Tunnel != nil {
+		_ = x.Tunnel.Close() // nothing has passed
+		x.Tunnel = nil
+	}
 	x.resp.Release()
 	clear(x.Fields)
 	x.Fields, x.Stream, x.units = x.Fields[:0], nil, 0

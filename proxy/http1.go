@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"runtime/debug"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -28,6 +29,7 @@ type session struct {
 
 	head    []byte // of the request being served
 	headErr error  // why there is none
+	parsed  bool   // the head is good: where the request ends is known
 	cert    certified
 }
 
@@ -47,6 +49,9 @@ func (g *Gateway) serveHTTP1(c net.Conn) error {
 	s := &session{g: g, edge: e, http: http1.NewConn(e, &g.http1)}
 	g.sessions.add(s)
 	defer func() {
+		if p := recover(); p != nil { // fasthttp would let the process end
+			g.log.Error("panic while serving a connection", "panic", p, "stack", string(debug.Stack()))
+		}
 		g.sessions.remove(s)
 		s.http.Close()
 	}()
@@ -70,6 +75,7 @@ func (s *session) cut() { _ = s.edge.Close() }
 
 // serve serves one request and reports whether another may follow.
 func (s *session) serve() (again bool) {
+	s.parsed = false
 	s.head, s.headErr = s.http.Head()
 	if s.headErr == io.EOF { //nolint:errorlint // the end, as http1.Conn says it
 		return false
@@ -98,7 +104,7 @@ func (s *session) serve() (again bool) {
 		return false
 	case keep && s.http.Done():
 		return true
-	case !s.http.Whole():
+	case !s.http.Whole() || !s.parsed:
 		// A client that is still sending reads its answer before the end.
 		s.edge.Linger(lingerTime, lingerBytes)
 	}
@@ -122,6 +128,7 @@ func (s *session) parse(in *ingress.Request) error {
 		return err
 	}
 	s.http.Expect(in)
+	s.parsed = true
 	return nil
 }
 

@@ -123,11 +123,14 @@ func (c *Conn) write(b []byte) error {
 }
 
 // Interim writes an interim answer (RFC 9110, 15.2), if the client knows them
-// and the final one has not begun.
+// and the final one has not begun. It may be called while another goroutine
+// calls Read.
 func (c *Conn) Interim(status int, fields func(*Out)) error {
 	if c.begun || c.request == nil || c.request.Minor == 0 {
 		return nil
 	}
+	c.interim.Lock() // the reader of the body writes one too
+	defer c.interim.Unlock()
 	if c.out == nil {
 		c.out = c.cfg.take(smallBuffer)
 	}

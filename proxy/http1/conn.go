@@ -100,6 +100,7 @@ type Conn struct {
 	begun   bool             // the head of the final answer has been written
 	out     *buffer          // what is being written; nil between answers
 
+	interim     sync.Mutex  // held while an interim answer is written
 	interrupted atomic.Bool // set by Interrupt; the connection is then closed after the answer
 }
 
