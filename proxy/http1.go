@@ -241,8 +241,6 @@ func (s *session) tunnel(x *Exchange) {
 	defer x.Tunnel.Close() // Join has; this is for the ways around it
 	if slot.tunnels.Add(1) > int64(g.cfg.Limits.PerTenant.Tunnels) {
 		slot.tunnels.Add(-1)
-		x.Tunnel.Close() //nolint:errcheck // nothing was written to it yet
-		x.Tunnel = nil
 		x.answer(refuse(gatehouse.CodeTenantBusy, "this tenant has as many upgraded connections as it may"))
 		x.Close = true
 		_, err := s.write(x)

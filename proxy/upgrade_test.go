@@ -71,7 +71,7 @@ func dialSocket(url string) (*websocket.Conn, error) {
 	defer cancel()
 	c, answer, err := websocket.Dial(ctx, url, &websocket.DialOptions{Host: "a.test", Subprotocols: []string{"chat"}})
 	if answer != nil && answer.Body != nil && err != nil {
-		answer.Body.Close() //nolint:errcheck,gosec // the error is told
+		answer.Body.Close()
 	}
 	if err == nil {
 		c.SetReadLimit(2 << 20)

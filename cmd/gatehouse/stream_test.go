@@ -58,7 +58,7 @@ func sink(t *testing.T) string {
 }
 
 func holdOpen(w http.ResponseWriter) {
-	c, rw, err := w.(http.Hijacker).Hijack() //nolint:errcheck // net/http's is one
+	c, rw, err := w.(http.Hijacker).Hijack()
 	if err != nil {
 		return
 	}

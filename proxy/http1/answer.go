@@ -196,9 +196,9 @@ func (o *Out) Stream(body io.Reader, length int64, trailer func(*Out)) (readErr,
 		}
 		switch {
 		case rerr == nil || left == 0:
-		case rerr == io.EOF && left < 0: //nolint:errorlint // io.Reader's contract
+		case rerr == io.EOF && left < 0:
 			return nil, nil
-		case rerr == io.EOF: //nolint:errorlint // io.Reader's contract
+		case rerr == io.EOF:
 			return io.ErrUnexpectedEOF, nil
 		default:
 			return rerr, nil
@@ -225,7 +225,7 @@ func (c *Conn) chunks(b []byte, body io.Reader, trailer func(*Out)) (readErr, er
 		if rerr == nil {
 			continue
 		}
-		if rerr != io.EOF { //nolint:errorlint // io.Reader's contract
+		if rerr != io.EOF {
 			return rerr, nil
 		}
 		o := Out{c, append(b[:0], "0\r\n"...)}

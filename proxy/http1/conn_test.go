@@ -319,7 +319,7 @@ func TestAnswers(t *testing.T) {
 	f("short stream", "HTTP/1.1 200 OK\r\n\r\nab", func(c *Conn) error {
 		o := c.Begin(200, 0)
 		if broken, err := o.Stream(strings.NewReader("ab"), 3, nil); err != nil || !errors.Is(broken, io.ErrUnexpectedEOF) {
-			return fmt.Errorf("%v, %v", broken, err)
+			return fmt.Errorf("broken %w, %w", broken, err)
 		}
 		return nil
 	})

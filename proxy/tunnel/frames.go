@@ -69,10 +69,10 @@ func (f *frames) step(p []byte) int {
 // header takes one byte of a header.
 func (f *frames) header(b byte) {
 	f.have++
-	switch {
-	case f.have == 1:
+	switch f.have {
+	case 1:
 		f.first, f.size = b, 2
-	case f.have == 2:
+	case 2:
 		f.masked = b&bitMask != 0
 		length := b &^ bitMask
 		if f.first&opControl != 0 && (length > maxControl || f.first&bitFin == 0) {

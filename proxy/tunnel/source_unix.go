@@ -17,9 +17,9 @@ func (s *source) try(fd uintptr) bool {
 	for {
 		s.n, s.err = unix.Read(int(fd), s.held[:])
 		switch {
-		case s.err == unix.EINTR:
+		case s.err == unix.EINTR: //nolint:errorlint // unix.Read wraps nothing
 			continue
-		case s.err == unix.EAGAIN:
+		case s.err == unix.EAGAIN: //nolint:errorlint // as above
 			s.free()
 			return false
 		case s.err != nil:

@@ -86,7 +86,7 @@ func newEcho(t *testing.T, serve func(ctx context.Context, c *websocket.Conn) er
 		}
 		c.SetReadLimit(-1)
 		e.ended <- fmt.Sprint("server: ", serve(r.Context(), c))
-		c.CloseNow()
+		_ = c.CloseNow() // it has ended
 	}))
 	e.Listener = tapListener{e.Listener, e.taps}
 	e.Start()
@@ -200,7 +200,7 @@ func dial(t *testing.T, ctx context.Context, addr string, compress bool) (*webso
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { c.CloseNow() })
+	t.Cleanup(func() { _ = c.CloseNow() })
 	c.SetReadLimit(-1)
 	return c, tapped
 }
