@@ -3,6 +3,7 @@ package proxy
 import (
 	"bytes"
 	"errors"
+	"net"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -437,6 +438,9 @@ func (x *Exchange) unforwarded(err error) error {
 		x.Close = true
 		if too, ok := errors.AsType[*gatehouse.Error](e.Err); ok {
 			return too
+		}
+		if late, ok := errors.AsType[net.Error](e.Err); ok && late.Timeout() {
+			return &gatehouse.Error{Code: gatehouse.CodeRequestTimeout, Message: "the request body did not arrive in time", Err: e}
 		}
 		return &gatehouse.Error{Code: gatehouse.CodeBadRequest, Message: "the request body could not be read", Err: e}
 	}

@@ -104,7 +104,7 @@ func (s *session) serve() (again bool) {
 		return false
 	case keep && s.http.Done():
 		return true
-	case !s.http.Whole() || !s.parsed:
+	case !s.http.Whole() || !s.parsed || len(s.http.Buffered()) > 0:
 		// A client that is still sending reads its answer before the end.
 		s.edge.Linger(lingerTime, lingerBytes)
 	}
