@@ -30,10 +30,12 @@ func clientFields(answer string) string {
 // What is believed of the client's address: a trusted proxy's word, up to the
 // first that is not trusted, and nobody else's.
 func TestForwardedTrust(t *testing.T) {
+	header := proxy.TrustXForwardedFor
 	f := func(name string, trusted []string, fields, want string) {
 		t.Helper()
 		t.Run(name, func(t *testing.T) {
 			h := proxytest.New(t, "tenants:"+one("a", "a.test", "a.app"), proxytest.Options{Config: func(c *proxy.Config) {
+				c.TrustedHeader = header
 				for _, p := range trusted {
 					c.TrustedProxies = append(c.TrustedProxies, netip.MustParsePrefix(p))
 				}
@@ -66,9 +68,16 @@ func TestForwardedTrust(t *testing.T) {
 	f("two proxies", append(local, "10.0.0.0/8"), "X-Forwarded-For: 1.2.3.4, 10.1.1.1\r\n",
 		"Forwarded: for=1.2.3.4;by=_gatehouse;host=\"a.test\";proto=http\nX-Forwarded-For: 1.2.3.4, 10.1.1.1, 127.0.0.1\nX-Forwarded-Proto: http\nX-Real-Ip: 1.2.3.4")
 	f("what cannot be read", append(local, "10.0.0.0/8"), "X-Forwarded-For: 1.2.3.4, nonsense, 10.1.1.1\r\n",
-		"Forwarded: for=10.1.1.1;by=_gatehouse;host=\"a.test\";proto=http\nX-Forwarded-For: 1.2.3.4, nonsense, 10.1.1.1, 127.0.0.1\nX-Forwarded-Proto: http\nX-Real-Ip: 10.1.1.1")
+		"Forwarded: for=10.1.1.1;by=_gatehouse;host=\"a.test\";proto=http\nX-Forwarded-For: 10.1.1.1, 127.0.0.1\nX-Forwarded-Proto: http\nX-Real-Ip: 10.1.1.1")
+	f("Forwarded beside it", local, "X-Forwarded-For: 1.2.3.4\r\nForwarded: for=\"6.6.6.6\r\n",
+		"Forwarded: for=1.2.3.4;by=_gatehouse;host=\"a.test\";proto=http\nX-Forwarded-For: 1.2.3.4, 127.0.0.1\nX-Forwarded-Proto: http\nX-Real-Ip: 1.2.3.4")
+	header = proxy.TrustForwarded
+	f("X-Forwarded-For where it is not asked for", local, "X-Forwarded-For: 6.6.6.6\r\nForwarded: for=1.2.3.4\r\n",
+		"Forwarded: for=1.2.3.4, for=127.0.0.1;by=_gatehouse;host=\"a.test\";proto=http\nX-Forwarded-For: 1.2.3.4, 127.0.0.1\nX-Forwarded-Proto: http\nX-Real-Ip: 1.2.3.4")
+	f("an open quote", local, "Forwarded: for=\"6.6.6.6\r\n",
+		"Forwarded: for=127.0.0.1;by=_gatehouse;host=\"a.test\";proto=http\nX-Forwarded-For: 127.0.0.1\nX-Forwarded-Proto: http\nX-Real-Ip: 127.0.0.1")
 	f("Forwarded", local, "Forwarded: for=9.9.9.9, for=\"[2001:db8::1]:4711\";proto=https\r\n",
-		"Forwarded: for=9.9.9.9, for=\"[2001:db8::1]:4711\";proto=https, for=127.0.0.1;by=_gatehouse;host=\"a.test\";proto=http\nX-Forwarded-For: 127.0.0.1\nX-Forwarded-Proto: http\nX-Real-Ip: 2001:db8::1")
+		"Forwarded: for=9.9.9.9, for=\"[2001:db8::1]:4711\";proto=https, for=127.0.0.1;by=_gatehouse;host=\"a.test\";proto=http\nX-Forwarded-For: 2001:db8::1, 127.0.0.1\nX-Forwarded-Proto: http\nX-Real-Ip: 2001:db8::1")
 }
 
 // proxyHeader is a PROXY protocol header, version 2, for TCP over IPv4.

@@ -124,6 +124,9 @@ func (x *Exchange) answer(err error) {
 	}
 	b = appendJSON(append(b, `,"request_id":`...), x.id)
 	x.Body = append(b, "}\n"...)
+	if e.Code == gatehouse.CodeClientGone {
+		x.Body = nil // nobody reads it, and nobody pays for it
+	}
 	x.Length = int64(len(x.Body))
 	x.count()
 	if x.series != nil {

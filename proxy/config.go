@@ -20,8 +20,13 @@ type Config struct {
 	TLS TLS `json:"tls"`
 	// PlatformDomains are hosts whose tenant is found by credential.
 	PlatformDomains []PlatformDomain `json:"platform_domains"`
-	// TrustedProxies are networks whose X-Forwarded-For is believed.
+	// TrustedProxies are networks whose word on the client is believed: the
+	// field of TrustedHeader, and X-Forwarded-Proto.
 	TrustedProxies []netip.Prefix `json:"trusted_proxies"`
+	// TrustedHeader is the one field that trusted proxies add the client's
+	// address to: x-forwarded-for (default) or forwarded. The other one they
+	// may merely have passed on, and it is dropped.
+	TrustedHeader TrustedHeader `json:"trusted_header"`
 	// ProxyProtocol are networks whose connections begin with a PROXY protocol
 	// version 2 header, and must. It is never looked for in others.
 	ProxyProtocol []netip.Prefix `json:"proxy_protocol"`
@@ -35,6 +40,25 @@ type Config struct {
 	Limits SocketLimits `json:"limits"`
 	// Timeouts bound what clients may keep waiting.
 	Timeouts SocketTimeouts `json:"timeouts"`
+}
+
+// TrustedHeader names a field that says who the client is.
+type TrustedHeader string
+
+// The values of Config.TrustedHeader.
+const (
+	TrustXForwardedFor TrustedHeader = "x-forwarded-for"
+	TrustForwarded     TrustedHeader = "forwarded"
+)
+
+// UnmarshalText reads one of the two.
+func (h *TrustedHeader) UnmarshalText(b []byte) error {
+	switch v := TrustedHeader(b); v {
+	case TrustXForwardedFor, TrustForwarded:
+		*h = v
+		return nil
+	}
+	return fmt.Errorf("x-forwarded-for or forwarded is expected")
 }
 
 // TLS configures the TLS listener.
@@ -97,7 +121,7 @@ type SocketTimeouts struct {
 // DefaultConfig returns the defaults.
 func DefaultConfig() Config {
 	return Config{
-		Listen: "127.0.0.1:8080",
+		Listen: "127.0.0.1:8080", TrustedHeader: TrustXForwardedFor,
 		Limits: SocketLimits{HeaderBytes: 16 << 10, Body: 10 << 20, Connections: 20000, Handshakes: 64, PerTenant: TenantBounds{
 			Requests: 5000, Queue: 1000, Wait: gatehouse.Duration(time.Second), Tunnels: 10000,
 		}},

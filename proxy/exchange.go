@@ -41,16 +41,15 @@ func (p phase) String() string { return phaseNames[p] }
 type transport interface {
 	// parse validates the request head into in.
 	parse(in *ingress.Request) error
-	// interim passes an interim answer of the backend on, best effort.
-	interim(status int, fields []upstream.Field)
+	// interim writes an interim answer, best effort.
+	interim(status int, fields []ingress.Field)
 	// gone reports whether the client has left.
 	gone() bool
 	// interrupt makes a read of the request body fail that another goroutine
 	// may be waiting in.
 	interrupt()
-	// proceed tells a client that waits for 100 to send the body. Reading the
-	// body does so too.
-	proceed() error
+	// share says that another goroutine will read the body.
+	share() error
 	// trailer returns what followed the request body, once it has been read.
 	trailer() []ingress.Field
 	// certificate returns who the client's certificate says it is, as v takes
@@ -62,7 +61,8 @@ type transport interface {
 // A transport fills the exported request fields, runs Begin, Carry and, when
 // the answer is out, Finish, and writes the exported answer fields.
 //
-// It belongs to one goroutine. Its slices hold until Finish.
+// It belongs to one goroutine; of its hooks and its bodyReader says which may
+// call them. Its slices hold until Finish.
 type Exchange struct {
 	// Filled by the transport, and In by Begin.
 	In          ingress.Request
@@ -122,12 +122,16 @@ type Exchange struct {
 	gateway               *Gateway
 	reader                bodyReader
 	upgrade               []byte // the protocol asked for, when the route takes it
+	finished              bool   // Finish has begun
+	newTrace              bool   // the trace is not the client's
+	tunneled              bool   // it counts among the tenant's tunnels
 	admitted              *gate  // where the request holds a place; nil: none
 	hooks                 hooks
 }
 
 // hooks are the exchange's methods as the client of the backends takes them,
-// bound once.
+// bound once. That client may call them on goroutines of its own, until Do
+// returns; trailer, with a backend of HTTP/2, until the answer is released.
 type hooks struct {
 	interim func(int, []upstream.Field)
 	gone    func() bool
@@ -143,7 +147,7 @@ func (g *Gateway) NewExchange() *Exchange {
 	if !ok {
 		x = new(Exchange)
 		x.hooks = hooks{
-			interim: func(status int, fields []upstream.Field) { x.transport.interim(status, fields) },
+			interim: x.passInterim,
 			gone:    func() bool { return x.transport.gone() },
 			trailer: x.appendTrailer,
 		}

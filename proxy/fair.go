@@ -100,7 +100,7 @@ func (x *Exchange) admit() error {
 	return nil
 }
 
-// depart gives the place back.
+// depart gives the place back. A tunnel keeps the one it has among tunnels.
 func (x *Exchange) depart() {
 	if x.admitted != nil {
 		x.admitted.leave()

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"net"
 	"net/netip"
@@ -40,6 +41,9 @@ func (x *Exchange) writeHead() {
 				h = append(h, "Max-Forwards: "...)
 				h = append(strconv.AppendInt(h, hops-1, 10), crlf...)
 				continue
+			}
+			if x.newTrace && ingress.EqualFold(f.Name, "tracestate") {
+				continue // of the trace that was not gone on with
 			}
 			if keyHeader != "" && ingress.EqualFold(f.Name, keyHeader) || gatehouse.WellFormedKey(f.Value) {
 				continue // a secret of ours, or of another tenant
@@ -139,11 +143,9 @@ func (x *Exchange) forwardedFields(h []byte) []byte {
 		proto = "https"
 	}
 	h = append(h, "X-Forwarded-For: "...)
-	if x.gateway.trusts(x.Peer) {
-		for i := range x.In.Fields {
-			if f := &x.In.Fields[i]; f.Kind == ingress.ForwardedFor && len(f.Value) > 0 {
-				h = append(append(h, f.Value...), ", "...)
-			}
+	if n := len(h); x.client != x.Peer {
+		if h = x.hopsBefore(h, ingress.ForwardedFor, TrustXForwardedFor); len(h) == n {
+			h = append(x.client.AppendTo(h), ", "...)
 		}
 	}
 	h = append(x.Peer.AppendTo(h), crlf...)
@@ -155,14 +157,8 @@ func (x *Exchange) forwardedFields(h []byte) []byte {
 	h = append(append(h, x.In.Authority...), crlf...)
 	h = append(h, "Forwarded: "...)
 	by := x.client
-	if x.gateway.trusts(x.Peer) {
-		n := len(h)
-		for i := range x.In.Fields {
-			if f := &x.In.Fields[i]; f.Kind == ingress.Forwarded && len(f.Value) > 0 {
-				h = append(append(h, f.Value...), ", "...)
-			}
-		}
-		if len(h) > n {
+	if n := len(h); x.gateway.cfg.TrustedHeader == TrustForwarded {
+		if h = x.hopsBefore(h, ingress.Forwarded, TrustForwarded); len(h) > n {
 			by = x.Peer // the list says who was before
 		}
 	}
@@ -175,6 +171,42 @@ func (x *Exchange) forwardedFields(h []byte) []byte {
 	h = append(h, `;by=_gatehouse;host="`...)
 	h = append(append(h, x.In.Authority...), `";proto=`...)
 	return append(append(h, proto...), crlf...)
+}
+
+// hopsBefore appends the list that a trusted proxy's field holds, if it is the
+// one that is believed and can be read to its end.
+func (x *Exchange) hopsBefore(h []byte, kind ingress.Kind, header TrustedHeader) []byte {
+	g := x.gateway
+	if cmp.Or(g.cfg.TrustedHeader, TrustXForwardedFor) != header || !g.trusts(x.Peer) {
+		return h
+	}
+	start := len(h)
+	for i := range x.In.Fields {
+		f := &x.In.Fields[i]
+		if f.Kind != kind || len(f.Value) == 0 {
+			continue
+		}
+		if !readable(f.Value, kind) {
+			return h[:start]
+		}
+		h = append(append(h, f.Value...), ", "...)
+	}
+	return h
+}
+
+// readable reports whether every hop of a list can be read.
+func readable(list []byte, kind ingress.Kind) bool {
+	last := ingress.LastForwardedFor
+	if kind == ingress.Forwarded {
+		last = ingress.LastForwarded
+	}
+	for len(list) > 0 {
+		var err error
+		if _, list, err = last(list); err != nil {
+			return false
+		}
+	}
+	return true
 }
 
 // appendVisible appends s with all but visible ASCII and "%" escaped, so that
@@ -215,7 +247,7 @@ func (g *Gateway) trusts(a netip.Addr) bool {
 }
 
 // clientAddress is the peer's, or the right-most address that a chain of
-// trusted proxies did not add. X-Forwarded-For counts before Forwarded.
+// trusted proxies did not add.
 func (g *Gateway) clientAddress(x *Exchange) netip.Addr {
 	if len(g.trusted) == 0 || !g.trusts(x.Peer) {
 		return x.Peer
@@ -224,7 +256,7 @@ func (g *Gateway) clientAddress(x *Exchange) netip.Addr {
 		x.TLS = true // terminated in front
 	}
 	kind, last := ingress.ForwardedFor, ingress.LastForwardedFor
-	if _, n := x.In.Sole("X-Forwarded-For"); n == 0 {
+	if g.cfg.TrustedHeader == TrustForwarded {
 		kind, last = ingress.Forwarded, ingress.LastForwarded
 	}
 	client := x.Peer
@@ -251,12 +283,18 @@ func (x *Exchange) send() (err error) {
 	b := x.route.backend
 	if x.upgrade == nil {
 		if x.route.duplex && x.In.BodyLength != 0 {
-			if err := x.transport.proceed(); err != nil {
+			if err := x.transport.share(); err != nil {
 				return &upstream.Error{Code: gatehouse.CodeBadRequest, Token: "http_request_error", RequestBody: true, Err: err}
 			}
 		}
 		return b.Do(x.upstreamRequest(), &x.resp)
 	}
+	tunnels := &x.table.slot.tunnels
+	if tunnels.Add(1) > int64(x.gateway.cfg.Limits.PerTenant.Tunnels) {
+		tunnels.Add(-1)
+		return refuse(gatehouse.CodeTenantBusy, "this tenant has as many upgraded connections as it may")
+	}
+	x.tunneled = true
 	r := x.upstreamRequest()
 	r.UpgradeTo = x.upgrade
 	r.WebSocketKey, _ = x.In.Sole("Sec-WebSocket-Key")
@@ -301,7 +339,7 @@ func fnv1a(b []byte) uint64 {
 }
 
 // bodyReader is the request body on its way to the backend: bounded and
-// counted.
+// counted. With a backend of HTTP/2 another goroutine reads it.
 type bodyReader struct{ x *Exchange }
 
 var errBodyTooLarge = &gatehouse.Error{Code: gatehouse.CodeBodyTooLarge, Message: "the body is larger than this route takes"}
@@ -346,7 +384,7 @@ func (x *Exchange) takeAnswer() error {
 			x.takeUnits(f.Value)
 			continue
 		}
-		if namedByConnection(r.Fields, f.Name) {
+		if namedByConnection(r.Fields, f.Name) || forgesStatus(f) {
 			continue
 		}
 		x.Fields = append(x.Fields, Field{f.Name, f.Value})
@@ -368,6 +406,30 @@ func (x *Exchange) takeAnswer() error {
 	}
 	x.Stream = (*answerStream)(x)
 	return nil
+}
+
+// forgesStatus reports whether a backend speaks in the gateway's name: callers
+// tell by Proxy-Status whose answer they have (RFC 9209).
+func forgesStatus(f *upstream.Field) bool {
+	return len(f.Name) == len("Proxy-Status") && ingress.EqualFold(f.Name, "Proxy-Status") && bytes.Contains(f.Value, []byte("gatehouse"))
+}
+
+// passInterim passes an interim answer of the backend on.
+func (x *Exchange) passInterim(status int, fields []upstream.Field) {
+	out := make([]ingress.Field, 0, len(fields))
+	for i := range fields {
+		if f := &fields[i]; x.passesInterim(fields, f) {
+			out = append(out, ingress.Field{Name: f.Name, Value: f.Value})
+		}
+	}
+	x.transport.interim(status, out)
+}
+
+// passesInterim reports whether a field of an interim answer may pass.
+func (x *Exchange) passesInterim(fields []upstream.Field, f *upstream.Field) bool {
+	units := x.route.doc.Meter.UnitsHeader
+	return ingress.KindOf(f.Name) == ingress.Other && !namedByConnection(fields, f.Name) && !forgesStatus(f) &&
+		(units == "" || !ingress.EqualFold(f.Name, units))
 }
 
 // namedByConnection reports whether a Connection field makes name hop-by-hop.
@@ -456,5 +518,6 @@ var backendMessage = map[gatehouse.Code]string{
 	gatehouse.CodeBackendBusy:        "all connections to the backend are in use",
 	gatehouse.CodeBackendProhibited:  "the backend's address is not allowed",
 	gatehouse.CodeBackendUnavailable: "the backend has no endpoint",
+	gatehouse.CodeBadRequest:         "the request cannot be sent over HTTP/2",
 	gatehouse.CodeCircuitOpen:        "the backend failed too often and is given time to recover",
 }

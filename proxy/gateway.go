@@ -26,6 +26,7 @@ func (g *Gateway) clear(x *Exchange) error {
 	}
 	x.identifyRequest()
 	x.client = g.clientAddress(x)
+	x.In.Hide(!g.trusts(x.Peer))
 	if x.looped() {
 		return refuse(gatehouse.CodeLoop, "the request has passed this gateway too often")
 	}
@@ -122,13 +123,37 @@ func (g *Gateway) rescue(x *Exchange) {
 	}
 }
 
+// panicked ends an exchange whose transport has panicked.
+func (g *Gateway) panicked(x *Exchange, p any) {
+	g.log.Error("panic while answering a request", "panic", p, "request_id", x.requestID(), "stack", string(debug.Stack()))
+	if x.Tunnel != nil {
+		_ = x.Tunnel.Close() // it may be closed
+	}
+	if !x.finished {
+		x.code, x.failure = gatehouse.CodeInternal, gatehouse.Problems[gatehouse.CodeInternal].ProxyStatus
+		g.Finish(x, nil)
+	}
+}
+
+// yield gives back the places that a request held among others, before its
+// whole answer is written: who reads it may ask again at once.
+func (x *Exchange) yield() {
+	x.ticket.Done(time.Now())
+	x.depart()
+}
+
 // Finish ends an exchange whose answer has been written, or abandoned with
 // err: it gives back what the request held and writes its record.
 func (g *Gateway) Finish(x *Exchange, err error) {
 	now := time.Now()
+	x.finished = true
 	x.resp.Release()
 	x.ticket.Done(now)
 	x.depart()
+	if x.tunneled {
+		x.tunneled = false
+		x.table.slot.tunnels.Add(-1)
+	}
 	if err != nil && x.failure == "" {
 		x.failure = failureOf(err)
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"net"
-	"runtime/debug"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -16,7 +15,6 @@ import (
 	"github.com/gatehouse-gateway/gatehouse/proxy/identity"
 	"github.com/gatehouse-gateway/gatehouse/proxy/ingress"
 	"github.com/gatehouse-gateway/gatehouse/proxy/tunnel"
-	"github.com/gatehouse-gateway/gatehouse/proxy/upstream"
 )
 
 // session is one client connection of HTTP/1.1: the transport of its requests,
@@ -39,19 +37,18 @@ const (
 	sessionOver
 )
 
+var errForeign = errors.New("a connection of another listener")
+
 // serveHTTP1 serves the requests of one connection until it ends. fasthttp
 // closes it.
 func (g *Gateway) serveHTTP1(c net.Conn) error {
 	e, ok := c.(*edge.Conn)
 	if !ok {
-		return errors.New("a connection of another listener")
+		return errForeign
 	}
 	s := &session{g: g, edge: e, http: http1.NewConn(e, &g.http1)}
 	g.sessions.add(s)
 	defer func() {
-		if p := recover(); p != nil { // fasthttp would let the process end
-			g.log.Error("panic while serving a connection", "panic", p, "stack", string(debug.Stack()))
-		}
 		g.sessions.remove(s)
 		s.http.Close()
 	}()
@@ -67,11 +64,14 @@ func (g *Gateway) serveHTTP1(c net.Conn) error {
 // abandon closes the connection if no request is being served on it.
 func (s *session) abandon() {
 	if s.state.CompareAndSwap(sessionIdle, sessionOver) {
-		_ = s.edge.Close() // its goroutine finds out
+		_ = s.edge.NetConn().Close() // past TLS, which may wait to say goodbye; its goroutine finds out
 	}
 }
 
-func (s *session) cut() { _ = s.edge.Close() }
+// leave does nothing: the next answer asks the client to close.
+func (s *session) leave() {}
+
+func (s *session) cut() { _ = s.edge.NetConn().Close() }
 
 // serve serves one request and reports whether another may follow.
 func (s *session) serve() (again bool) {
@@ -87,6 +87,13 @@ func (s *session) serve() (again bool) {
 	x.Peer, x.ServerName = s.edge.Peer(), s.edge.ServerName()
 	x.secured = s.edge.TLS()
 	x.TLS = x.secured != nil
+	defer func() {
+		if p := recover(); p != nil { // fasthttp would let the process end
+			g.panicked(x, p)
+			s.abort()
+			again = false
+		}
+	}()
 	if g.Begin(x) {
 		if x.In.BodyLength != 0 {
 			x.RequestBody = s.http
@@ -132,13 +139,11 @@ func (s *session) parse(in *ingress.Request) error {
 	return nil
 }
 
-func (s *session) interim(status int, fields []upstream.Field) {
+func (s *session) interim(status int, fields []ingress.Field) {
 	// A client that cannot be written to is noticed when the answer is.
 	_ = s.http.Interim(status, func(o *http1.Out) {
 		for i := range fields {
-			if ingress.KindOf(fields[i].Name) == ingress.Other {
-				o.Field(fields[i].Name, fields[i].Value)
-			}
+			o.Field(fields[i].Name, fields[i].Value)
 		}
 	})
 }
@@ -147,7 +152,7 @@ func (s *session) gone() bool { return s.edge.Gone() }
 
 func (s *session) interrupt() { s.http.Interrupt() }
 
-func (s *session) proceed() error { return s.http.Proceed() }
+func (s *session) share() error { return s.http.Share() }
 
 func (s *session) trailer() []ingress.Field { return s.http.Trailer() }
 
@@ -195,6 +200,7 @@ func (s *session) write(x *Exchange) (keep bool, err error) {
 		o.Connection("close")
 	}
 	if x.Stream == nil {
+		x.yield()
 		body := x.Body
 		if isHead {
 			body = nil
@@ -218,9 +224,11 @@ func (s *session) write(x *Exchange) (keep bool, err error) {
 // abort has the connection end in a reset, where a clean end would look like
 // that of the body.
 func (s *session) abort() {
-	if tcp, ok := s.edge.NetConn().(*net.TCPConn); ok {
+	socket := s.edge.NetConn()
+	if tcp, ok := socket.(*net.TCPConn); ok {
 		_ = tcp.SetLinger(0) // else it is gone already
 	}
+	_ = socket.Close() // past TLS, which would say goodbye
 }
 
 // answerTrailer returns what adds the answer's trailers that may pass.
@@ -237,18 +245,9 @@ func (s *session) answerTrailer(x *Exchange) func(*http1.Out) {
 // tunnel writes the 101 and joins both ends until one of them, or the
 // gateway, is done.
 func (s *session) tunnel(x *Exchange) {
-	g, slot := s.g, x.table.slot
+	g := s.g
 	defer x.Tunnel.Close() // Join has; this is for the ways around it
-	if slot.tunnels.Add(1) > int64(g.cfg.Limits.PerTenant.Tunnels) {
-		slot.tunnels.Add(-1)
-		x.answer(refuse(gatehouse.CodeTenantBusy, "this tenant has as many upgraded connections as it may"))
-		x.Close = true
-		_, err := s.write(x)
-		g.Finish(x, err)
-		return
-	}
-	defer slot.tunnels.Add(-1)
-	x.depart() // a tunnel is bounded by its own count
+	x.depart()             // a tunnel is bounded by its own count
 	o := s.http.Begin(x.Status, 0)
 	for i := range x.Fields {
 		o.Field(x.Fields[i].Name, x.Fields[i].Value)
@@ -264,7 +263,7 @@ func (s *session) tunnel(x *Exchange) {
 	// What follows may take days: it holds no buffer of HTTP, and so nothing
 	// of the head but what has memory of its own.
 	early := bytes.Clone(s.http.Buffered())
-	x.In.Method, x.In.Fields = methodGet, x.In.Fields[:0]
+	x.In.Forget(methodGet)
 	s.http.Close()
 	u := &x.route.doc.Upgrade
 	r := g.tunnels.Join(s.edge.Stripped(), x.Tunnel, tunnel.Options{

@@ -33,6 +33,10 @@ func (g *Gateway) resolve(x *Exchange) error {
 	if x.table = s.table.Load(); x.table == nil { // removed since it was found
 		return refuse(gatehouse.CodeUnknownTenant, "this host is not served here")
 	}
+	if x.secured != nil && x.secured.Version < minTLS(x.table.doc) {
+		// Its handshake named another host, or none, or was before the change.
+		return refuse(gatehouse.CodeMisdirected, "this host is served over a later version of TLS")
+	}
 	return nil
 }
 

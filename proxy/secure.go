@@ -73,11 +73,15 @@ func (g *Gateway) tlsHost(serverName string) (edge.Tenant, bool) {
 	if t == nil { // a platform domain, or just removed
 		return edge.Tenant{}, s.platform != nil
 	}
-	out := edge.Tenant{ID: t.id, MinVersion: tls.VersionTLS12, ClientCAs: t.verifier.ClientCAs()}
-	if t.doc.TLS.MinVersion == gatehouse.TLS13 {
-		out.MinVersion = tls.VersionTLS13
+	return edge.Tenant{ID: t.id, MinVersion: minTLS(t.doc), ClientCAs: t.verifier.ClientCAs()}, true
+}
+
+// minTLS is the lowest version of TLS for a tenant's hosts.
+func minTLS(doc *gatehouse.Tenant) uint16 {
+	if doc.TLS.MinVersion == gatehouse.TLS13 {
+		return tls.VersionTLS13
 	}
-	return out, true
+	return tls.VersionTLS12
 }
 
 // certified is the client certificate of one connection, and what the tenant's

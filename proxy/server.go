@@ -19,6 +19,7 @@ import (
 	"github.com/gatehouse-gateway/gatehouse/policy"
 	"github.com/gatehouse-gateway/gatehouse/proxy/edge"
 	"github.com/gatehouse-gateway/gatehouse/proxy/http1"
+	"github.com/gatehouse-gateway/gatehouse/proxy/http2"
 	"github.com/gatehouse-gateway/gatehouse/proxy/identity"
 	"github.com/gatehouse-gateway/gatehouse/proxy/route"
 	"github.com/gatehouse-gateway/gatehouse/proxy/tunnel"
@@ -60,7 +61,7 @@ type Gateway struct {
 	server    *fasthttp.Server
 	http1     http1.Config
 	tls       *edge.TLS // nil: not configured
-	http2     *http2Server
+	http2     http2.Config
 	sessions  sessions
 	tunnels   *tunnel.Set
 	trusted   []netip.Prefix
@@ -108,6 +109,8 @@ func New(cfg Config, p Parts) (*Gateway, error) {
 	g.hosts.Change(platform, nil)
 	g.http1.HeaderBytes = int(cfg.Limits.HeaderBytes)
 	g.http1.Header, g.http1.Idle = cfg.Timeouts.Header.Or(10*time.Second), cfg.Timeouts.Idle.Or(time.Minute)
+	g.http2.HeaderBytes, g.http2.Streams = g.http1.HeaderBytes, cfg.HTTP2.Streams
+	g.http2.Header, g.http2.Idle = g.http1.Header, g.http1.Idle
 	g.server = g.newServer()
 	if cfg.TLS.Certificates != "" {
 		var err error
@@ -115,7 +118,6 @@ func New(cfg Config, p Parts) (*Gateway, error) {
 			return nil, err
 		}
 	}
-	g.http2 = newHTTP2(g)
 	return g, nil
 }
 
@@ -218,22 +220,23 @@ func (g *Gateway) Shutdown(ctx context.Context) error {
 		}
 	}
 	g.draining.Store(true)
-	var goaway sync.WaitGroup
-	goaway.Go(func() { g.http2.drain(ctx) })
+	for _, c := range g.sessions.all() {
+		c.leave()
+	}
 	g.awaitIdle(ctx)
-	goaway.Wait()
 	var err error
 	if left := g.metrics.inFlight.Load(); left > 0 {
 		err = fmt.Errorf("%d requests were cut off at the end of the drain: %w", left, context.Cause(ctx))
 	}
 	g.upstream.Close()
 	if err != nil {
-		g.sessions.cutAll()
+		for _, c := range g.sessions.all() {
+			c.cut()
+		}
 		g.upstream.Abort()
 	}
 	ended, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()
-	g.http2.end()
 	_ = g.server.ShutdownWithContext(ended) // its connections are closed: this waits for its goroutines
 	g.keySets.Close()
 	g.FlushRecords()
@@ -249,8 +252,8 @@ func (g *Gateway) awaitIdle(ctx context.Context) {
 	}
 	rest := time.NewTimer(grace)
 	defer rest.Stop()
-	close := time.NewTimer(g.tunnelTime(ctx))
-	defer close.Stop()
+	parting := time.NewTimer(g.tunnelTime(ctx))
+	defer parting.Stop()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	var tunnels sync.WaitGroup
@@ -262,14 +265,16 @@ func (g *Gateway) awaitIdle(ctx context.Context) {
 		select {
 		case <-rest.C:
 			rested = true
-		case <-close.C:
+		case <-parting.C:
 			tunnels.Go(func() { _ = g.tunnels.Drain(ctx) }) // what is left is counted by those in flight
 		case <-ctx.Done():
 			return
 		case <-tick.C:
 		}
 		if rested {
-			g.sessions.abandonAll()
+			for _, c := range g.sessions.all() {
+				c.abandon()
+			}
 		}
 	}
 }

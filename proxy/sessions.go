@@ -1,6 +1,10 @@
 package proxy
 
-import "sync"
+import (
+	"maps"
+	"slices"
+	"sync"
+)
 
 // sessions are the client connections that are open, so that a drain can end
 // those that rest.
@@ -11,6 +15,8 @@ type sessions struct {
 
 // client is one client connection.
 type client interface {
+	// leave asks the client to go elsewhere, where the protocol has a way to.
+	leave()
 	// abandon closes it if no request is being served on it.
 	abandon()
 	// cut closes it.
@@ -38,20 +44,10 @@ func (s *sessions) count() int {
 	return len(s.open)
 }
 
-// abandonAll ends the connections on which no request is being served.
-func (s *sessions) abandonAll() {
+// all returns the connections of now, to be dealt with outside the lock:
+// closing one may take time.
+func (s *sessions) all() []client {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for c := range s.open {
-		c.abandon()
-	}
-}
-
-// cutAll closes all connections.
-func (s *sessions) cutAll() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for c := range s.open {
-		c.cut()
-	}
+	return slices.Collect(maps.Keys(s.open))
 }

@@ -24,7 +24,7 @@ func (x *Exchange) identifyRequest() {
 	if len(x.id) == 0 {
 		x.id = appendUUIDv7(x.id, uint64(x.start.UnixMilli()))
 	}
-	if len(x.trace) == 0 {
+	if x.newTrace = len(x.trace) == 0; x.newTrace {
 		var b [24]byte
 		binary.BigEndian.PutUint64(b[0:], rand.Uint64()|1) // all zero is invalid
 		binary.BigEndian.PutUint64(b[8:], rand.Uint64())

@@ -53,7 +53,17 @@ func (x *Exchange) takesTrailers() bool {
 		return false
 	}
 	te, n := x.In.Sole("TE")
-	return n == 1 && bytes.Contains(bytes.ToLower(te), []byte("trailers"))
+	if n != 1 {
+		return false
+	}
+	for len(te) > 0 {
+		var coding []byte
+		coding, te, _ = bytes.Cut(te, []byte(","))
+		if ingress.EqualFold(bytes.TrimSpace(coding), "trailers") {
+			return true
+		}
+	}
+	return false
 }
 
 // passesTrailer reports whether a trailer of the name may pass.

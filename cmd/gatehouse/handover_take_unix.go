@@ -37,7 +37,11 @@ func askPredecessor(ctx context.Context, data string) (*predecessor, error) {
 		return nil, fmt.Errorf("%w: %w", errSilent, err)
 	}
 	p := &predecessor{wire: wire{conn: c.(*net.UnixConn)}, limit: answerLimit}
-	if err := p.ask(ctx); err != nil {
+	err = checkPeer(p.conn)
+	if err == nil {
+		err = p.ask(ctx)
+	}
+	if err != nil {
 		_ = c.Close() // the error says why
 		return nil, err
 	}

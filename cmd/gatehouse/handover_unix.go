@@ -75,7 +75,12 @@ func socketName(data string) (name string, folder *os.File, err error) {
 func (h *handover) answer(ctx context.Context, w *wire) {
 	defer w.conn.Close()
 	defer context.AfterFunc(ctx, func() { _ = w.conn.Close() })()
-	m, _, err := w.receive(answerLimit)
+	if err := checkPeer(w.conn); err != nil {
+		h.log.Warn("takeover refused", "error", err)
+		return
+	}
+	m, files, err := w.receive(answerLimit)
+	closeFiles(files) // nobody sends any here
 	if err != nil || m.Kind != hello {
 		return // a probe, or not one of us
 	}
@@ -106,7 +111,8 @@ func (h *handover) hand(w *wire) error {
 	if err := w.send(m); err != nil {
 		return err
 	}
-	m, _, err := w.receive(h.limit)
+	m, files, err := w.receive(h.limit)
+	closeFiles(files)
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		w.refuse(fmt.Sprintf("the new process was not ready within %v", h.limit))
 		return err

@@ -16,6 +16,7 @@ type body struct {
 	left     int64 // of the body, or of the chunk
 	overhead int   // bytes of chunk extensions so far
 	awaited  bool  // the client waits for 100 before it sends the body
+	shared   bool  // another goroutine reads it; set before that does
 	trailer  []ingress.Field
 	lines    []byte // what trailer points into
 	err      error  // reading failed; it cannot go on
@@ -52,6 +53,14 @@ func (c *Conn) Expect(r *ingress.Request) {
 		c.body.state, c.body.left = fixed, r.BodyLength
 	}
 	c.body.awaited = r.Expect100
+	c.ended.Store(c.body.state == noBody)
+}
+
+// Share says that another goroutine will call Read, and tells a client that
+// waits for 100 to go on.
+func (c *Conn) Share() error {
+	c.body.shared = true
+	return c.proceed()
 }
 
 // Read reads the next part of the request body; a client that waits for 100
@@ -64,7 +73,7 @@ func (c *Conn) Read(p []byte) (int, error) {
 	if b.err != nil {
 		return 0, b.err
 	}
-	if err := c.Proceed(); err != nil {
+	if err := c.proceed(); err != nil {
 		return 0, c.spoil(err)
 	}
 	for {
@@ -74,7 +83,7 @@ func (c *Conn) Read(p []byte) (int, error) {
 		case fixed:
 			n, err := c.take(p)
 			if err == nil && b.left == 0 {
-				b.state = noBody
+				c.finish()
 			}
 			return n, err
 		case chunkData:
@@ -100,14 +109,19 @@ func (c *Conn) Read(p []byte) (int, error) {
 			if err := c.trailerSection(); err != nil {
 				return 0, err
 			}
-			b.state = noBody
+			c.finish()
 		}
 	}
 }
 
-// Proceed tells a client that waits for 100 to go on, as the first Read would.
-// It must be called before Read where another goroutine than the answer's reads.
-func (c *Conn) Proceed() error {
+// finish notes that the body has been read to its end.
+func (c *Conn) finish() {
+	c.body.state = noBody
+	c.ended.Store(true)
+}
+
+// proceed tells a client that waits for 100 to go on.
+func (c *Conn) proceed() error {
 	if !c.body.awaited {
 		return nil
 	}
@@ -305,8 +319,11 @@ func (c *Conn) trailerSection() error {
 // hold until Done.
 func (c *Conn) Trailer() []ingress.Field { return c.body.trailer }
 
-// Whole reports whether the whole request has been read.
-func (c *Conn) Whole() bool { return c.body.state == noBody && c.body.err == nil }
+// Whole reports whether the whole request has been read. Nobody may be reading
+// it any more.
+func (c *Conn) Whole() bool {
+	return c.body.state == noBody && c.body.err == nil && !c.interrupted.Load()
+}
 
 // drainable is how much of a body that nobody wanted is read so that the
 // connection can be used again.
@@ -316,6 +333,12 @@ const drainable = 64 << 10
 // answer is written: the rest of the body is short, and on its way.
 func (c *Conn) WillKeep() bool {
 	b := &c.body
+	if c.interrupted.Load() {
+		return false
+	}
+	if b.shared { // the rest of it is the reader's
+		return c.ended.Load()
+	}
 	return b.err == nil && !b.awaited && (b.state == noBody || b.state == fixed && b.left <= drainable)
 }
 

@@ -79,8 +79,9 @@ func (c *Config) put(b *buffer) {
 	}
 }
 
-// Conn is one connection. It belongs to one goroutine, but for Read, Trailer
-// and Interrupt, which another may call while the answer is written.
+// Conn is one connection. It belongs to one goroutine, but for Interim, which
+// another may call before the answer begins, for Interrupt, and, after Share,
+// for Read and Trailer.
 //
 // The order of calls is Await, Head, Expect, then reads of the body and writes of the
 // answer, then Done. Slices of a head hold until Done.
@@ -101,7 +102,8 @@ type Conn struct {
 	out     *buffer          // what is being written; nil between answers
 
 	interim     sync.Mutex  // held while an interim answer is written
-	interrupted atomic.Bool // set by Interrupt; the connection is then closed after the answer
+	ended       atomic.Bool // the body has been read to its end; set by its reader
+	interrupted atomic.Bool // set by Interrupt, for good: the connection takes no other request
 }
 
 // NewConn returns the HTTP side of a connection just accepted. Close ends it.

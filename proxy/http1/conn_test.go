@@ -183,7 +183,7 @@ func TestUnread(t *testing.T) {
 	}
 	f("short", post("Content-Length: 3", "abc"), "true true GET /b <nil>")
 	f("longer than the buffer", post("Content-Length: 60000", strings.Repeat("a", 60000)), "true true GET /b <nil>")
-	if c := (&Conn{}); c.Whole() != true {
+	if !(&Conn{}).Whole() {
 		t.Error("no body is whole")
 	}
 }
@@ -387,6 +387,9 @@ func TestInterrupt(t *testing.T) {
 		}()
 		synctest.Wait()
 		c.Interrupt()
+		if c.WillKeep() || c.Whole() {
+			t.Error("the connection goes on")
+		}
 		if err := <-failed; err == nil {
 			t.Error("it read")
 		}

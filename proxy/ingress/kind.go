@@ -12,12 +12,12 @@ const (
 	ContentLength
 	TransferEncoding
 	Connection
-	HopByHop // Keep-Alive, Proxy-*, TE, Trailer, Upgrade, HTTP2-Settings, and what Connection names
+	HopByHop // Keep-Alive, Proxy and Proxy-* but Proxy-Status, TE, Trailer, Upgrade, HTTP2-Settings, and what Connection names
 	Expect
 	Authorization
 	Cookie
 	Forwarded
-	XForwarded // X-Forwarded-For, -Host, -Proto, -Port and X-Real-IP
+	XForwarded // X-Forwarded-* but -For, X-Real-IP, and what rewriters leave: X-Original-URL, X-Rewrite-URL
 	ForwardedFor
 	Via
 	RequestID
@@ -152,8 +152,27 @@ func kindOf(name []byte) Kind {
 			return HopByHop
 		}
 	}
-	if len(name) > len(ownPrefix) && EqualFold(name[:len(ownPrefix)], ownPrefix) {
-		return Own
+	return kindByPrefix(name)
+}
+
+// kindByPrefix classifies names that are of a kind as a family. Backends act
+// on all of them, on some that nobody thought of (CVE-2016-5385).
+func kindByPrefix(name []byte) Kind {
+	const proxy, forwarded = "proxy-", "x-forwarded-"
+	switch lower(name[0]) {
+	case 'p':
+		if len(name) == len(proxy)-1 && EqualFold(name, proxy[:len(proxy)-1]) ||
+			len(name) > len(proxy) && EqualFold(name[:len(proxy)], proxy) && !EqualFold(name, "proxy-status") {
+			return HopByHop
+		}
+	case 'x':
+		switch {
+		case len(name) > len(ownPrefix) && EqualFold(name[:len(ownPrefix)], ownPrefix):
+			return Own
+		case len(name) > len(forwarded) && EqualFold(name[:len(forwarded)], forwarded),
+			EqualFold(name, "x-original-url"), EqualFold(name, "x-rewrite-url"):
+			return XForwarded
+		}
 	}
 	return Other
 }

@@ -51,6 +51,7 @@ type Request struct {
 	// Upgrade says that Connection names Upgrade (RFC 9110, 7.8).
 	Upgrade bool
 
+	unseen     int    // fields at the end that Hide has put there
 	host, path []byte // what Host and Path are built in
 	spare      []byte // what ApplyPathMode builds in
 	cookie     []byte // what the cookies of HTTP/2 are joined in
@@ -62,16 +63,54 @@ func (r *Request) Reset() {
 	*r = Request{Fields: r.Fields[:0], host: r.host[:0], path: r.path[:0], spare: r.spare[:0], cookie: r.cookie[:0]}
 }
 
-// Len and At give the fields to readers that know no ingress (policy.Fields).
-func (r *Request) Len() int { return len(r.Fields) }
+// Forget drops what points into the buffer that r was parsed from, but for
+// the method, which becomes method.
+func (r *Request) Forget(method []byte) {
+	clear(r.Fields)
+	r.Method, r.Fields, r.RawPath, r.Query = method, r.Fields[:0], nil, nil
+}
+
+// Hide puts the fields that the backend will not get as they are behind all
+// others, out of sight of Len, At and First: what is of this connection only, ours to
+// set, and, unless the peer is believed, what it says of who came before. A
+// rule that went by one of them would go by what the client can take back.
+func (r *Request) Hide(untrusted bool) {
+	kept := 0
+	for i := range r.Fields {
+		if r.hidden(&r.Fields[i], untrusted) {
+			continue
+		}
+		if kept < i { // those passed over move one back, in their order
+			f := r.Fields[i]
+			copy(r.Fields[kept+1:i+1], r.Fields[kept:i])
+			r.Fields[kept] = f
+		}
+		kept++
+	}
+	r.unseen = len(r.Fields) - kept
+}
+
+func (r *Request) hidden(f *Field, untrusted bool) bool {
+	switch f.Kind {
+	case Connection, HopByHop, Own:
+		return true
+	case Forwarded, XForwarded, ForwardedFor:
+		return untrusted
+	}
+	return false
+}
+
+// Len and At give the fields to readers that know no ingress (policy.Fields),
+// but for those hidden.
+func (r *Request) Len() int { return len(r.Fields) - r.unseen }
 
 // At returns the name and value of field i.
 func (r *Request) At(i int) (name, value []byte) { return r.Fields[i].Name, r.Fields[i].Value }
 
 // First returns the value of the first field with the name, which is
-// compared without regard to case.
+// compared without regard to case, but for those hidden.
 func (r *Request) First(name string) ([]byte, bool) {
-	for i := range r.Fields {
+	for i := range r.Len() {
 		if EqualFold(r.Fields[i].Name, name) {
 			return r.Fields[i].Value, true
 		}

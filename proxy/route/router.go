@@ -205,7 +205,7 @@ func (ru *rule) headersMatch(req *ingress.Request) bool {
 }
 
 func (h *header) matches(req *ingress.Request) bool {
-	for i := range req.Fields {
+	for i := range req.Len() {
 		f := &req.Fields[i]
 		if !ingress.EqualFold(f.Name, h.name) {
 			continue

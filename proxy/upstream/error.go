@@ -16,7 +16,7 @@ import (
 // answer broke off.
 type Error struct {
 	// Code is one of the GH-FW codes, CodeBadRequest with RequestBody or
-	// ClientGone, or CodeInternal for a Head that HTTP/2 has no way to send.
+	// ClientGone, and for a Head that HTTP/2 has no way to send.
 	Code gatehouse.Code
 	// Token is the error token of RFC 9209, section 2.3.
 	Token string

@@ -20,8 +20,16 @@ var prohibited = []netip.Prefix{
 	netip.MustParsePrefix("fd20:ce::254/128"),   // Google Cloud metadata
 }
 
-// nat64 addresses carry an IPv4 address in their last 32 bits (RFC 6052).
-var nat64 = netip.MustParsePrefix("64:ff9b::/96")
+// carriers are IPv6 addresses that hold an IPv4 address, from the byte given.
+var carriers = []struct {
+	prefix netip.Prefix
+	at     int
+}{
+	{netip.MustParsePrefix("64:ff9b::/96"), 12},   // NAT64 (RFC 6052)
+	{netip.MustParsePrefix("64:ff9b:1::/48"), 12}, // NAT64 of one's own, as /96 (RFC 8215)
+	{netip.MustParsePrefix("2002::/16"), 2},       // 6to4 (RFC 3056)
+	{netip.MustParsePrefix("::/96"), 12},          // IPv4-compatible (RFC 4291, 2.5.5.1)
+}
 
 // Prohibited reports whether no backend may ever have the address: it is
 // unspecified, link-local, multicast or a cloud's metadata service, be it
@@ -37,9 +45,14 @@ func Prohibited(a netip.Addr) bool {
 // plain undoes the ways to write one address as another.
 func plain(a netip.Addr) netip.Addr {
 	a = a.Unmap().WithZone("")
-	if nat64.Contains(a) {
-		b := a.As16()
-		return netip.AddrFrom4([4]byte(b[12:]))
+	if a.IsLoopback() || a.IsUnspecified() {
+		return a // ::1 and :: are themselves
+	}
+	for _, c := range carriers {
+		if c.prefix.Contains(a) {
+			b := a.As16()
+			return netip.AddrFrom4([4]byte(b[c.at:]))
+		}
 	}
 	return a
 }

@@ -63,7 +63,7 @@ func (b *Backend) attemptStream(e *endpoint, req *Request, fresh bool, resp *Res
 	hr, err := requestOf(req.Head, scheme)
 	if err != nil {
 		e.inFlight.Add(-1)
-		return failure{err: &Error{Code: gatehouse.CodeInternal, Token: "proxy_internal_error", Endpoint: e.url, Err: err}}
+		return failure{err: &Error{Code: gatehouse.CodeBadRequest, Token: "http_request_error", Endpoint: e.url, Err: err}}
 	}
 	l, failed := b.link(e, fresh, resp)
 	if failed != nil {
@@ -122,8 +122,13 @@ func (s *stream) open(hr *http.Request, b *Backend) (phase, error) {
 		hr.Body, hr.ContentLength, hr.Trailer = s.out, s.req.BodyLength, s.out.fields
 	}
 	go func() {
+		defer close(s.done)
+		defer func() {
+			if p := recover(); p != nil { // one request fails, not the process
+				s.err = fmt.Errorf("panic in a round trip: %v", p)
+			}
+		}()
 		s.res, s.err = s.link.client.RoundTrip(hr)
-		close(s.done)
 	}()
 	clock := b.client.clock
 	by := clock.now() + b.connect + b.firstByte // without a body it is sent at once

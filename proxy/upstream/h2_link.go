@@ -20,6 +20,7 @@ type link struct {
 	ended    chan struct{} // closed with it
 
 	greeted atomic.Bool   // the backend's settings have begun to come
+	seen    int           // bytes read before that; the reader's
 	broken  chan error    // why they did not, from the reader; it has room for one
 	settle  sync.Once     // of settled
 	settled chan struct{} // closed when the settings hold
@@ -95,11 +96,15 @@ func (l *link) ready(ctx context.Context) error {
 func (l *link) Read(p []byte) (int, error) {
 	const settings = 4
 	n, err := l.Conn.Read(p)
+	if l.greeted.Load() {
+		return n, err
+	}
+	kind := 3 - l.seen // where the frame's type is in p
+	l.seen += n
 	switch {
-	case l.greeted.Load():
-	case n > 3 && p[3] == settings:
+	case kind < n && p[kind] == settings:
 		l.greeted.Store(true)
-	case n > 3:
+	case kind < n:
 		err = errForeign
 		l.broken <- err
 		return 0, err

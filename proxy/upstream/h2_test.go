@@ -134,8 +134,8 @@ func TestH2Request(t *testing.T) {
 	want(t, outcome(small, head("GET / HTTP/1.1\nHost: a\nA: "+strings.Repeat("x", 5000))()), "GH-FW-003 http_protocol_error attempts=1")
 	want(t, outcome(small, get()), `200 "" attempts=1`)
 
-	want(t, outcome(plain, head("GET http://a/ HTTP/1.1\nHost: a")()), "GH-IN-001 proxy_internal_error attempts=1")
-	want(t, outcome(plain, head("GET / HTTP/1.1")()), "GH-IN-001 proxy_internal_error attempts=1")
+	want(t, outcome(plain, head("GET http://a/ HTTP/1.1\nHost: a")()), "GH-AD-001 http_request_error attempts=1")
+	want(t, outcome(plain, head("GET / HTTP/1.1")()), "GH-AD-001 http_request_error attempts=1")
 }
 
 // told tells all of an answer: interim ones, fields and trailer.

@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"strconv"
 	"sync/atomic"
@@ -48,6 +49,13 @@ func (c *conn) watch(h *head, idle time.Duration) error {
 	if w.run == nil {
 		w.done = make(chan error, 1)
 		w.run = func() {
+			defer func() {
+				if p := recover(); p != nil { // one request fails, not the process
+					w.verdict.Store(decided)
+					_ = c.nc.SetWriteDeadline(longAgo)
+					w.done <- fmt.Errorf("panic while reading an answer: %v", p)
+				}
+			}()
 			err := c.readHead(w.head, never, 0)
 			// A deadline cannot be set on a closed connection alone, and there
 			// nothing waits.
@@ -81,10 +89,12 @@ func (c *conn) send(req *Request, h *head, b *Backend) (whole bool, during phase
 	err = c.copyBody(req, b.idle)
 	early := c.watcher.verdict.Load() != unanswered
 	c.readBy = c.clock.now()
-	switch e, client := errors.AsType[*Error](err); {
+	e, client := errors.AsType[*Error](err)
+	failed := client && e.RequestBody
+	switch {
 	case err == nil:
 		c.readBy += b.firstByte
-	case client && e.RequestBody, timedOut(err):
+	case failed, timedOut(err):
 	default:
 		c.readBy += parting
 	}
@@ -92,6 +102,10 @@ func (c *conn) send(req *Request, h *head, b *Backend) (whole bool, during phase
 	answer := c.answer(req)
 	c.writeBy = 0
 	switch {
+	case failed:
+		// The client is at fault, and is told so: what the backend made of
+		// half a request is no answer.
+		return false, writing, err
 	case answer == nil:
 		return err == nil, awaiting, nil
 	case err == nil, early:
