@@ -42,7 +42,7 @@ type Route struct {
 	// configuration.
 	MaxBody ByteSize `json:"max_body,omitempty"`
 	// Trailers lists the fields that may pass behind a body, in either
-	// direction. Over HTTP/2, those of gRPC may always. Default: none.
+	// direction. On calls of gRPC all may. Default: none.
 	Trailers []string `json:"trailers,omitempty"`
 	// Upgrade says which requests may turn their connection into a tunnel.
 	Upgrade Upgrade `json:"upgrade,omitzero"`

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 func (v *validation) identity(at string, id *Identity) {
@@ -147,6 +148,9 @@ func (v *validation) backend(at string, b *Backend) {
 		v.span(at+"/healthy_after", "healthy_after", int64(h.HealthyAfter), 100)
 	}
 	v.span(at+"/retries/attempts", "attempts", int64(b.Retries.Attempts), 10)
+	if b.Retries.Attempts == 0 && (b.Retries.Budget != 0 || len(b.Retries.On) > 0) {
+		v.fault(at+"/retries", "retries have no effect without attempts", "say how many, such as attempts: 2")
+	}
 	for i, on := range b.Retries.On {
 		status, err := strconv.Atoi(on)
 		if on != RetryConnect && on != RetryReset && (err != nil || status < 500 || status > 599 || strconv.Itoa(status) != on) {
@@ -160,8 +164,23 @@ func (v *validation) backend(at string, b *Backend) {
 	if b.Circuit != (Circuit{}) && b.Circuit.FailureRatio == 0 {
 		v.fault(at+"/circuit/failure_ratio", "failure_ratio is missing", "without it there is no circuit; use a share such as 50%")
 	}
+	if o := b.Outliers; o.Off && o != (Outliers{Off: true}) {
+		v.fault(at+"/outliers", "outliers have no effect with off: true", "")
+	}
+	v.within(at+"/outliers/eject_for", "eject_for", b.Outliers.EjectFor, 100*time.Millisecond, MaxEjectFor)
+	v.within(at+"/circuit/window", "window", b.Circuit.Window, 100*time.Millisecond, time.Hour)
+	v.within(at+"/circuit/open_for", "open_for", b.Circuit.OpenFor, 100*time.Millisecond, time.Hour)
+	v.within(at+"/slow_start", "slow_start", b.SlowStart, 100*time.Millisecond, time.Hour)
+	v.within(at+"/resolve", "resolve", b.Resolve, time.Second, 24*time.Hour)
 	oneOf(v, at+"/protocol", "protocol", b.Protocol, HTTP1, HTTP2)
 	v.backendTLS(at+"/tls", b)
+}
+
+// within faults a time outside its bounds; zero stands for the default.
+func (v *validation) within(at, what string, got Duration, least, most time.Duration) {
+	if got != 0 && (time.Duration(got) < least || time.Duration(got) > most) {
+		v.fault(at, fmt.Sprintf("%s %s is outside %s to %s", what, got, Duration(least), Duration(most)), "")
+	}
 }
 
 func (v *validation) backendTLS(at string, b *Backend) {
@@ -283,8 +302,15 @@ func (v *validation) route(at string, r *Route, backends map[BackendID]bool, mat
 	if r.MaxBody < 0 {
 		v.fault(at+"/max_body", "max_body is negative", "")
 	}
+	trailers := map[string]string{}
 	for i, name := range r.Trailers {
-		if !isToken(name) || reservedHeader(name) || strings.HasPrefix(strings.ToLower(name), "content-") {
+		unique(v, trailers, strings.ToLower(name), at+Pointer("trailers", i), "trailer")
+		if !isToken(name) {
+			v.fault(at+Pointer("trailers", i), fmt.Sprintf("%q is not a field name", clip(name)), "")
+			continue
+		}
+		name := strings.ReplaceAll(name, "_", "-") // CGI and its heirs read both as the same
+		if name == "*" || reservedHeader(name) || strings.HasPrefix(strings.ToLower(name), "content-") {
 			v.fault(at+Pointer("trailers", i), fmt.Sprintf("%q cannot be a trailer", clip(name)), "fields that say how to read a message come before it (RFC 9110, 6.5.1)")
 		}
 	}
@@ -293,9 +319,12 @@ func (v *validation) route(at string, r *Route, backends map[BackendID]bool, mat
 		switch {
 		case !isToken(strings.ReplaceAll(p, "/", "")) || strings.ToLower(p) != p:
 			v.fault(at, fmt.Sprintf("protocol %q is not a token in lower case", clip(p)), "")
-		case p == "h2c" || p == "http" || strings.HasPrefix(p, "http/") || strings.HasPrefix(p, "tls"):
+		case p == "h2" || p == "h2c" || p == "http" || strings.HasPrefix(p, "http/") || strings.HasPrefix(p, "tls"):
 			v.fault(at, fmt.Sprintf("protocol %q cannot be tunnelled", clip(p)), "requests in it would pass unseen")
 		}
+	}
+	if r.Upgrade.Protocols != nil && len(r.Upgrade.Protocols) == 0 {
+		v.fault(at+"/upgrade/protocols", "protocols is empty", "leave it out for [websocket], or use off: true")
 	}
 	if r.Upgrade.Off && len(r.Upgrade.Protocols) > 0 {
 		v.fault(at+"/upgrade/protocols", "protocols have no effect with off: true", "")

@@ -166,7 +166,11 @@ func (d *decoder) value(n ast.Node, v reflect.Value, at string) {
 		v = v.Elem()
 	}
 	if u, ok := v.Addr().Interface().(encoding.TextUnmarshaler); ok {
+		before := len(d.faults)
 		d.scalar(n, at, u.UnmarshalText)
+		if d.strictInts && v.IsZero() && len(d.faults) == before && n.Type() != ast.NullType {
+			d.fault(at, "0 is not allowed here", "leave the key out for the default")
+		}
 		return
 	}
 	if u, ok := v.Addr().Interface().(json.Unmarshaler); ok {

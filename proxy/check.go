@@ -5,11 +5,12 @@ import (
 	"github.com/gatehouse-gateway/gatehouse/policy"
 	"github.com/gatehouse-gateway/gatehouse/proxy/identity"
 	"github.com/gatehouse-gateway/gatehouse/proxy/route"
+	"github.com/gatehouse-gateway/gatehouse/proxy/upstream"
 )
 
 // Check compiles every tenant of a document as a gateway would, without
 // opening anything, and returns what Validate cannot find: faults of policy
-// modules, regular expressions and key sets.
+// modules, regular expressions, key sets and certificates.
 func Check(engine *policy.Engine, doc *gatehouse.Document) gatehouse.Faults {
 	var faults gatehouse.Faults
 	for i := range doc.Tenants {
@@ -21,6 +22,9 @@ func Check(engine *policy.Engine, doc *gatehouse.Document) gatehouse.Faults {
 		v, more := identity.Compile(t.ID, t.Identity, nil, nil)
 		v.Close()
 		faults = append(faults, more.Under(at+"/identity")...)
+		for j := range t.Backends {
+			faults = append(faults, upstream.Check(t.Backends[j]).Under(at+gatehouse.Pointer("backends", j))...)
+		}
 	}
 	return faults
 }

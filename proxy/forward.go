@@ -360,8 +360,8 @@ func (b *bodyReader) Close() error {
 	return nil
 }
 
-// wholeBody is the largest body that is awaited whole before it is answered:
-// a backend that breaks off in it is then a clean 502.
+// wholeBody is the largest body that is written in one piece with its head,
+// where all of it has come with the backend's head.
 const wholeBody = 16 << 10
 
 // takeAnswer turns the backend's response head into the exchange's answer,
@@ -389,7 +389,7 @@ func (x *Exchange) takeAnswer() error {
 		}
 		x.Fields = append(x.Fields, Field{f.Name, f.Value})
 	}
-	x.Fields = append(x.Fields, Field{nameVia, valueVia}, Field{nameRequestID, x.id})
+	x.Fields = append(x.Fields, Field{nameVia, x.route.via}, Field{nameRequestID, x.id})
 	x.limitAnswer()
 	if x.Tunnel != nil {
 		return nil
@@ -398,6 +398,8 @@ func (x *Exchange) takeAnswer() error {
 		if x.In.Major == 1 {
 			x.Length = -1 // trailers follow chunks
 		}
+	} else if int64(len(r.Buffered())) < r.ContentLength && !x.route.duplex {
+		// It comes as it comes.
 	} else if body, whole, err := r.Whole(wholeBody); err != nil {
 		return err
 	} else if whole {
@@ -451,7 +453,8 @@ func namedByConnection(fields []upstream.Field, name []byte) bool {
 
 var (
 	nameVia       = []byte("Via")
-	valueVia      = []byte("1.1 gatehouse")
+	viaHTTP1      = []byte("1.1 gatehouse")
+	viaHTTP2      = []byte("2.0 gatehouse")
 	nameRequestID = []byte("X-Request-Id")
 )
 

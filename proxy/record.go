@@ -117,13 +117,14 @@ func appendRecord(b []byte, x *Exchange, now time.Time) []byte {
 		b = strconv.AppendUint(append(b, `,"revision":`...), x.table.revision, 10)
 	}
 	b = append(append(b, `,"client":"`...), clientText(x)...)
-	b = appendJSON(append(b, `","method":`...), x.In.Method)
-	b = appendJSON(append(b, `,"host":`...), x.In.Host)
-	b = appendJSON(append(b, `,"path":`...), x.In.Path)
+	b = append(b, '"')
+	b = appendText(b, `,"method":`, x.In.Method)
+	b = appendText(b, `,"host":`, x.In.Host)
+	b = appendText(b, `,"path":`, x.In.Path)
 	if x.route != nil {
 		b = appendJSON(append(b, `,"route":`...), string(x.route.doc.ID))
 	}
-	b = appendJSON(append(b, `,"protocol":`...), x.protocol())
+	b = appendText(b, `,"protocol":`, x.protocol())
 	if x.secured != nil {
 		b = appendJSON(append(b, `,"tls":`...), strings.TrimPrefix(tls.VersionName(x.secured.Version), "TLS "))
 		if x.ServerName != "" {
@@ -169,6 +170,14 @@ func appendRecord(b []byte, x *Exchange, now time.Time) []byte {
 		b = strconv.AppendInt(append(b, `,"units_millionths":`...), x.units, 10)
 	}
 	return append(b, "}\n"...)
+}
+
+// appendText adds a member unless it is empty.
+func appendText(b []byte, name string, value []byte) []byte {
+	if len(value) == 0 {
+		return b
+	}
+	return appendJSON(append(b, name...), value)
 }
 
 func clientText(x *Exchange) []byte {

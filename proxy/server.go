@@ -80,6 +80,7 @@ type Gateway struct {
 // New returns a gateway that serves no tenant yet.
 func New(cfg Config, p Parts) (*Gateway, error) {
 	p.Upstream.Allow = cfg.UpstreamAllow
+	p.Upstream.Log = p.Log
 	g := &Gateway{
 		cfg: cfg, engine: p.Engine, meter: p.Meter, log: p.Log, access: newRecorder(p.Access), headers: p.Headers,
 		upstream: upstream.New(p.Upstream), directory: identity.NewDirectory(),
@@ -191,6 +192,16 @@ const (
 // or ctx ends: the key sets of issuers. A gateway is of use before.
 func (g *Gateway) Warm(ctx context.Context) { g.keySets.Warm(ctx) }
 
+// Reload reads again what the gateway reads itself: the certificates.
+func (g *Gateway) Reload() {
+	if g.tls == nil {
+		return
+	}
+	if err := g.tls.Reload(); err != nil {
+		g.log.Error("certificates with faults; what was in use stays", "error", err)
+	}
+}
+
 // Succeeded tells the gateway, before Shutdown, that another process takes
 // the connections now.
 func (g *Gateway) Succeeded() { g.succeeded.Store(true) }
@@ -223,10 +234,9 @@ func (g *Gateway) Shutdown(ctx context.Context) error {
 	for _, c := range g.sessions.all() {
 		c.leave()
 	}
-	g.awaitIdle(ctx)
-	var err error
+	err := g.awaitIdle(ctx)
 	if left := g.metrics.inFlight.Load(); left > 0 {
-		err = fmt.Errorf("%d requests were cut off at the end of the drain: %w", left, context.Cause(ctx))
+		err = errors.Join(err, fmt.Errorf("%d requests were cut off at the end of the drain: %w", left, context.Cause(ctx)))
 	}
 	g.upstream.Close()
 	if err != nil {
@@ -244,8 +254,9 @@ func (g *Gateway) Shutdown(ctx context.Context) error {
 }
 
 // awaitIdle waits until no connection is open, or ctx ends. Connections that
-// rest are closed after a while, and tunnels are asked to end in time.
-func (g *Gateway) awaitIdle(ctx context.Context) {
+// rest are closed after a while, and tunnels are asked to end in time; the
+// error says how many did not.
+func (g *Gateway) awaitIdle(ctx context.Context) (err error) {
 	grace := drainGrace
 	if g.succeeded.Load() {
 		grace = succeedGrace
@@ -257,7 +268,13 @@ func (g *Gateway) awaitIdle(ctx context.Context) {
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	var tunnels sync.WaitGroup
-	defer tunnels.Wait()
+	var cut atomic.Pointer[error]
+	defer func() {
+		tunnels.Wait()
+		if e := cut.Load(); e != nil {
+			err = *e
+		}
+	}()
 	rested := false
 	// Connections that have not got as far as a request count too: one may be
 	// on its way.
@@ -266,9 +283,13 @@ func (g *Gateway) awaitIdle(ctx context.Context) {
 		case <-rest.C:
 			rested = true
 		case <-parting.C:
-			tunnels.Go(func() { _ = g.tunnels.Drain(ctx) }) // what is left is counted by those in flight
+			tunnels.Go(func() {
+				if err := g.tunnels.Drain(ctx); err != nil {
+					cut.Store(&err)
+				}
+			})
 		case <-ctx.Done():
-			return
+			return nil
 		case <-tick.C:
 		}
 		if rested {
@@ -277,6 +298,7 @@ func (g *Gateway) awaitIdle(ctx context.Context) {
 			}
 		}
 	}
+	return nil
 }
 
 // tunnelTime is how long tunnels live on in a drain that ctx bounds.

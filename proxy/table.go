@@ -60,6 +60,7 @@ type routeTable struct {
 
 	maxBody  int64
 	upgrades []string // protocols, in lower case
+	via      []byte   // of answers: what the backend is spoken to in
 	duplex   bool     // the backend may answer while the request body is read
 }
 
@@ -94,6 +95,10 @@ func (g *Gateway) compile(s *slot, doc *gatehouse.Tenant, plan *gatehouse.Plan, 
 
 	for i := range doc.Backends {
 		b := &doc.Backends[i]
+		if more := upstream.Check(*b); len(more.Errors()) > 0 {
+			faults = append(faults, more.Under(gatehouse.Pointer("backends", i))...)
+			continue
+		}
 		var running *upstream.Backend
 		if prev != nil {
 			running = prev.backends[b.ID]
@@ -132,9 +137,13 @@ func (g *Gateway) compileRoute(t *table, doc *gatehouse.Route, zone *time.Locati
 	r := routeTable{
 		doc: doc, auth: cmp.Or(doc.Auth, gatehouse.AuthRequired), cost: max(1, doc.Cost),
 		backend: t.backends[doc.Backend], maxBody: int64(cmp.Or(doc.MaxBody, g.cfg.Limits.Body)), upgrades: upgradesOf(doc),
+		via: viaHTTP1,
 	}
 	i := slices.IndexFunc(t.doc.Backends, func(b gatehouse.Backend) bool { return b.ID == doc.Backend })
-	r.duplex = t.doc.Backends[i].Protocol == gatehouse.HTTP2
+	if r.duplex = t.doc.Backends[i].Protocol == gatehouse.HTTP2; r.duplex {
+		r.upgrades = nil // HTTP/2 has another way, which is not spoken
+		r.via = viaHTTP2
+	}
 	r.hashes = t.doc.Backends[i].Balance == gatehouse.ConsistentHash
 	r.hashBy = cmp.Or(t.doc.Backends[i].HashBy, gatehouse.Selector{Kind: "principal"})
 	var scopes []ratelimit.Scope

@@ -270,7 +270,9 @@ func (p *process) run(ctx context.Context, started func(context.Context, *proces
 		return p.abandon(errors.Join(err, g.Wait()))
 	}
 	g.Go(func() error { p.own(background); return nil })
-	g.Go(func() error { return p.files.Run(background, reload) })
+	again := make(chan struct{})
+	g.Go(func() error { return p.reload(background, reload, again) })
+	g.Go(func() error { return p.files.Run(background, again) })
 	g.Go(func() error { return p.gateway.Serve(p.data) })
 	if p.secure != nil {
 		g.Go(func() error { return p.gateway.ServeTLS(p.secure) })
@@ -312,6 +314,25 @@ func (p *process) run(ctx context.Context, started func(context.Context, *proces
 	}
 	p.log.Info("stopped", "error", err)
 	return err
+}
+
+// reload reads everything again at each value from asked, until ctx ends; the
+// documents are told to by again.
+func (p *process) reload(ctx context.Context, asked <-chan struct{}, again chan<- struct{}) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-asked:
+		}
+		p.log.Info("reading documents and certificates again")
+		p.gateway.Reload()
+		select {
+		case again <- struct{}{}:
+		case <-ctx.Done():
+			return nil
+		}
+	}
 }
 
 func (p *process) drain(ctx context.Context) error {

@@ -18,6 +18,11 @@ const (
 	patience = 10 * settle
 )
 
+// lookAge is how often the files are read though nothing was seen to change: a
+// link in the middle of a path may lead elsewhere, and some file systems tell
+// of nothing.
+const lookAge = 30 * time.Second
+
 // Run puts changes of the certificates in use as they happen, and changes the
 // keys of session tickets every 12 hours, until ctx ends. It logs faults.
 // Files may be replaced in any way; of links, those that the folder and its
@@ -31,6 +36,9 @@ func (t *TLS) Run(ctx context.Context) error {
 	t.watch(watcher)
 	rotate := time.NewTicker(ticketAge)
 	defer rotate.Stop()
+	look := time.NewTicker(lookAge)
+	defer look.Stop()
+	told := "" // the last fault that was logged
 	timer := time.NewTimer(0) // what changed between NewTLS and here
 	defer timer.Stop()
 	due := time.Now() // when what has been seen is read at the latest
@@ -40,6 +48,8 @@ func (t *TLS) Run(ctx context.Context) error {
 			return nil
 		case <-rotate.C:
 			t.configs.rotate()
+		case <-look.C:
+			timer.Reset(0)
 		case e := <-watcher.Events:
 			if !t.concerns(e.Name) {
 				continue
@@ -55,8 +65,11 @@ func (t *TLS) Run(ctx context.Context) error {
 			due = time.Time{}
 			t.watch(watcher) // first: what changes from here on is seen
 			changed, err := t.reload()
-			if err != nil {
+			if err != nil && err.Error() != told {
 				t.log.Error("certificates with faults; what was in use stays", "path", t.folder, "error", err)
+			}
+			if told = ""; err != nil {
+				told = err.Error()
 			}
 			if changed {
 				t.log.Info("certificates changed", "path", t.folder, "certificates", len(t.shelf.Load().pairs))

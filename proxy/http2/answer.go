@@ -139,7 +139,7 @@ func (s *Stream) write(p []byte, end bool) error {
 		s.appendData(p[:n], last)
 		const dribble = 1 << 10
 		if n == len(p) || n >= dribble {
-			c.voids.give(2 * 2) // an update of each window is owed, and some pings
+			c.owed = min(c.owed+updatesOwed(n), mostOwed)
 		}
 		p = p[n:]
 		if last {

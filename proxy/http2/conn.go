@@ -118,6 +118,7 @@ type Conn struct {
 
 	writer
 	resets, voids allowance
+	owed          int // frames that carry nothing that the client may send for what it was sent
 }
 
 // drainState is how far the parting with a client has come.

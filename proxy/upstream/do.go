@@ -246,6 +246,7 @@ func (b *Backend) connection(e *endpoint, fresh bool, resp *Response) (*conn, *E
 
 // exchange sends the request on c and reads the answer's header section.
 func (b *Backend) exchange(c *conn, req *Request, wire []byte, joint bool, resp *Response) failure {
+	began := c.clock.now() // an answer may come before a write returns
 	n, err := c.write(wire, b.idle)
 	sent := c.clock.now()
 	whole, during := true, awaiting
@@ -270,13 +271,13 @@ func (b *Backend) exchange(c *conn, req *Request, wire []byte, joint bool, resp 
 		err = c.readHead(&resp.head, sent+b.firstByte, b.firstByte)
 	default:
 		whole, during, err = c.send(req, &resp.head, b)
-		sent = c.clock.now()
+		began = c.clock.now()
 	}
 	if err != nil {
 		return b.broken(c, req, err, during)
 	}
 	resp.begin(req, whole)
-	resp.FirstByte = max(c.firstByte-sent, 0)
+	resp.FirstByte = max(c.firstByte-began, 0)
 	if s := resp.Status - 500; s >= 0 && s < len(b.retries.status) && b.retries.status[s] && req.replayable() {
 		return failure{cause: byStatus}
 	}

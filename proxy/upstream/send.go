@@ -16,7 +16,8 @@ import (
 // or one that ends the connection, stops the copying: the backend has decided.
 // After any other early answer the copying goes on, for a backend may answer
 // as it reads, until it is done or stalls: then the backend waits for its
-// answer to be read, and the answer goes on with the request cut short.
+// answer to be read, and the answer goes on with the request cut short. It is
+// not passed on while the copying goes on: what is full duplex needs HTTP/2.
 
 // stall is how long a backend that has begun its answer may leave the request
 // body unread.
@@ -30,8 +31,9 @@ const (
 
 // watcher waits for the answer on behalf of a conn that is sending.
 type watcher struct {
-	run      func() // made once, so that starting it does not allocate
-	head     *head  // owned by run until it sends on done
+	run      func()    // made once, so that starting it does not allocate
+	head     *head     // owned by run until it sends on done
+	body     io.Closer // of the request, closed to interrupt a read; nil: it cannot be
 	done     chan error
 	patience time.Duration // stall, or the idle timeout where that is shorter
 	ask      *time.Timer   // nil before the first request that has Gone
@@ -65,6 +67,9 @@ func (c *conn) watch(h *head, idle time.Duration) error {
 			} else {
 				w.verdict.Store(decided)
 				_ = c.nc.SetWriteDeadline(longAgo)
+				if w.body != nil && err == nil {
+					_ = w.body.Close() // the client may be slow to send what nobody wants
+				}
 			}
 			w.done <- err
 		}
@@ -83,6 +88,7 @@ func (c *conn) watch(h *head, idle time.Duration) error {
 // into h. It reports whether the whole request was sent and, with an error,
 // during what phase it came up; the client's own failure is an *Error.
 func (c *conn) send(req *Request, h *head, b *Backend) (whole bool, during phase, err error) {
+	c.watcher.body, _ = req.Body.(io.Closer)
 	if err := c.watch(h, b.idle); err != nil {
 		return false, writing, err
 	}
@@ -90,7 +96,7 @@ func (c *conn) send(req *Request, h *head, b *Backend) (whole bool, during phase
 	early := c.watcher.verdict.Load() != unanswered
 	c.readBy = c.clock.now()
 	e, client := errors.AsType[*Error](err)
-	failed := client && e.RequestBody
+	failed := client && e.RequestBody && c.watcher.verdict.Load() != decided
 	switch {
 	case err == nil:
 		c.readBy += b.firstByte

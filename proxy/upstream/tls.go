@@ -8,6 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/gatehouse-gateway/gatehouse"
@@ -74,6 +76,39 @@ func secureConfig(doc gatehouse.Backend, roots *x509.CertPool) (*tls.Config, err
 	}
 	cfg.Certificates = []tls.Certificate{cert}
 	return cfg, nil
+}
+
+// Check returns what is wrong with a valid document that Client.Backend would
+// refuse, and, as a warning, endpoints that could never be dialled. Pointers
+// are relative to the backend.
+func Check(doc gatehouse.Backend) gatehouse.Faults {
+	var faults gatehouse.Faults
+	if _, err := secureConfig(doc, nil); err != nil {
+		at, reason := "/tls", strings.TrimPrefix(err.Error(), "tls: ")
+		hint := ""
+		switch {
+		case strings.HasPrefix(reason, "ca_file"):
+			at, hint = "/tls/ca_file", "PEM blocks of type CERTIFICATE are read"
+		case strings.HasPrefix(reason, "cert_file"):
+			at, hint = "/tls/cert_file", "cert_file holds the certificate and its chain, key_file its key, both PEM"
+		}
+		faults = append(faults, gatehouse.Fault{Pointer: at, Reason: reason, Hint: hint})
+	}
+	for i, e := range doc.Endpoints {
+		t, err := parseTarget(e.URL)
+		at := gatehouse.Pointer("endpoints", i, "url")
+		if err != nil {
+			faults = append(faults, gatehouse.Fault{Pointer: at, Reason: err.Error()})
+			continue
+		}
+		if a, err := netip.ParseAddr(t.host); err == nil && Prohibited(a) {
+			faults = append(faults, gatehouse.Fault{
+				Pointer: at, Warning: true, Reason: fmt.Sprintf("address %s is one that no backend may have", a),
+				Hint: "requests get 502: it is unspecified, link-local, multicast or a cloud's metadata service",
+			})
+		}
+	}
+	return faults
 }
 
 // forHost makes base the configuration of one endpoint.
