@@ -38,7 +38,7 @@ func (t *TLS) Run(ctx context.Context) error {
 	defer rotate.Stop()
 	look := time.NewTicker(lookAge)
 	defer look.Stop()
-	told := "" // the last fault that was logged
+	told := ""                // the last fault that was logged
 	timer := time.NewTimer(0) // what changed between NewTLS and here
 	defer timer.Stop()
 	due := time.Now() // when what has been seen is read at the latest
