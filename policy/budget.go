@@ -1,12 +1,6 @@
 package policy
 
-import (
-	"errors"
-	"time"
-)
-
-// errBudget is the failure of an evaluation that was cut.
-var errBudget = errors.New("policy: evaluation ran out of its budget of steps or time")
+import "time"
 
 // budget is what one evaluation may still spend. It is the topdown.Cancel of
 // that evaluation and used by its goroutine only.

@@ -138,7 +138,7 @@ func check(grows bool) topdown.BuiltinFunc {
 			if ok {
 				b.cut = true
 			}
-			return topdown.Halt{Err: errBudget}
+			return topdown.Halt{Err: ErrBudget}
 		}
 		return iter(ast.InternedTerm(true))
 	}
@@ -148,12 +148,12 @@ func guarded(f topdown.BuiltinFunc, cost func([]*ast.Term) int) topdown.BuiltinF
 	return func(bctx topdown.BuiltinContext, ops []*ast.Term, iter func(*ast.Term) error) error {
 		b, ok := bctx.Cancel.(*budget)
 		if !ok || !b.spend(1+cost(ops)/unitSize) {
-			return topdown.Halt{Err: errBudget}
+			return topdown.Halt{Err: ErrBudget}
 		}
 		return f(bctx, ops, func(out *ast.Term) error {
 			if n := measure(out.Value, maxValue); n > maxValue || !b.spend(1+n/unitSize) {
 				b.cut = true
-				return topdown.Halt{Err: errBudget}
+				return topdown.Halt{Err: ErrBudget}
 			}
 			return iter(out)
 		})

@@ -11,7 +11,7 @@ const ways = 4
 
 // firstSlots is the size of a cache's first table: most tenants see few
 // different requests.
-const firstSlots = 64
+const firstSlots = 16
 
 // maxKey bounds a key in bytes; a decision with a longer one is not kept.
 const maxKey = 2048

@@ -1,94 +1,127 @@
 package policy
 
 import (
-	"maps"
+	"fmt"
+	"time"
 
-	"github.com/gatehouse-gateway/gatehouse"
 	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/topdown"
 )
 
-// program is the compiled form of the baseline and one set of modules.
+// program is the compiled form of the baseline, or of a tenant's modules.
 // Read-only once made.
 type program struct {
 	compiler *ast.Compiler
-	tenant   bool  // has modules of its own
-	allow    query // both policies allow
-	// denied gives reason, public and status: by the tenant (only if the
-	// baseline allows), and by the baseline.
-	deniedByTenant, deniedByBaseline query
-	reads                            readSet
-	warnings                         gatehouse.Faults
+	by       string // whose word its decisions are
+	allow    query  // holds if it allows
+	denial   query  // what it says of a denial
+	obliges  bool   // it has a rule obligations; both queries ask for it
 }
 
 type query struct {
 	body     ast.Body
 	compiler ast.QueryCompiler
+	free     pool[topdown.Query]
 }
 
-// Variables of the denial queries.
+// Variables of the queries.
 const (
-	reasonVar = ast.Var("reasons")
-	publicVar = ast.Var("publics")
-	statusVar = ast.Var("statuses")
+	reasonVar     = ast.Var("reasons")
+	publicVar     = ast.Var("publics")
+	statusVar     = ast.Var("statuses")
+	obligationVar = ast.Var("obligations")
 )
 
-const (
-	baselineAllows = "data.gatehouse.baseline.allow == true"
-	tenantAllows   = "data.gatehouse.tenant.allow == true"
-)
-
-// denialOf queries what the package at root says of its denial.
-func denialOf(root string) string {
-	return "reasons = [x | x = " + root + ".reason]; publics = [x | x = " + root + ".public]; statuses = [x | x = " + root + ".status]"
-}
-
-// compile returns nil and the faults of modules, or a program.
-func (e *Engine) compile(modules []gatehouse.Module) (*program, gatehouse.Faults) {
-	s := parse(e.caps, modules)
-	if len(s.faults) > 0 {
-		return nil, s.faults
+// program compiles s, in which root is defined. It returns nil if there are
+// faults, which are in s then. Limit bounds the time, unless 0.
+func (e *Engine) program(s *sources, root ast.Ref, by string, limit time.Duration) (*program, usage) {
+	c := e.compiler(limit)
+	if c.Compile(s.parsed); c.Failed() {
+		s.failed(c.Errors)
+		return nil, usage{}
 	}
-	all := maps.Clone(e.baseline)
-	maps.Copy(all, s.parsed)
+	p := &program{compiler: c, by: by}
+	obligations := root.Append(ast.StringTerm("obligations"))
+	p.obliges = len(c.GetRules(obligations)) > 0
+	allow := root.String() + ".allow == true"
+	denial := fmt.Sprintf("reasons = [x | x = %[1]v.reason]; publics = [x | x = %[1]v.public]; statuses = [x | x = %[1]v.status]", root)
+	if p.obliges {
+		asked := fmt.Sprintf("; obligations = [x | x = %v]", obligations)
+		allow, denial = allow+asked, denial+asked
+	}
+	s.query(c, &p.allow, allow)
+	s.query(c, &p.denial, denial)
+	if len(s.faults) > 0 {
+		return nil, usage{}
+	}
+	u := analyze(c, p.allow.body, p.denial.body)
+	if guard(s, c, e.guards); len(s.faults) > 0 {
+		return nil, usage{}
+	}
+	return p, u
+}
+
+// lateStages are those after which the time is looked at: all before them
+// walk the modules a fixed number of times.
+var lateStages = [...]ast.StageID{
+	ast.StageRewriteLocalVars, ast.StageRewriteExprTerms, ast.StageSetGraph, ast.StageRewriteWithValues,
+	ast.StageCheckSafetyRuleBodies, ast.StageRewriteDynamicTerms, ast.StageCheckRecursion, ast.StageCheckTypes,
+}
+
+func (e *Engine) compiler(limit time.Duration) *ast.Compiler {
 	c := ast.NewCompiler().WithCapabilities(e.caps).WithStrict(true).WithDefaultRegoVersion(ast.RegoV1).
+		WithStageAfterID(ast.StageRewriteRegoMetadataCalls, ast.CompilerStageDefinition{
+			Name: "CheckReach", MetricName: "compile_stage_check_reach", Stage: checkReach,
+		}).
 		WithStageAfterID(ast.StageCheckRecursion, ast.CompilerStageDefinition{
 			Name: "CheckTypeSizes", MetricName: "compile_stage_check_type_sizes", Stage: checkTypeSizes,
 		})
-	if c.Compile(all); c.Failed() {
-		s.failed(c.Errors)
-		return nil, s.faults
+	if limit == 0 {
+		return c
 	}
-	p := &program{compiler: c, tenant: len(modules) > 0}
-	allow := baselineAllows
-	if p.tenant {
-		allow += "; " + tenantAllows
+	end := time.Now().Add(limit)
+	late := func(*ast.Compiler) *ast.Error {
+		if time.Now().Before(end) {
+			return nil
+		}
+		return ast.NewError(ast.CompileErr, nil, "compiling takes longer than %v", limit)
 	}
-	p.allow = s.query(c, allow)
-	p.deniedByTenant = s.query(c, baselineAllows+"; "+denialOf(tenantRoot.String()))
-	p.deniedByBaseline = s.query(c, denialOf(baselineRoot.String()))
-	if len(s.faults) > 0 {
-		return nil, s.faults
+	for _, stage := range lateStages {
+		c.WithStageAfterID(stage, ast.CompilerStageDefinition{
+			Name: "CheckTimeAfter" + string(stage), MetricName: "compile_stage_check_time", Stage: late,
+		})
 	}
-	p.reads = analyze(c, p.allow.body, p.deniedByTenant.body, p.deniedByBaseline.body)
-	if guard(s, c, e.guards); len(s.faults) > 0 {
-		return nil, s.faults
-	}
-	if p.reads.uncached != "" {
-		s.faultAt(p.reads.place, "decisions cannot be kept, each request is evaluated: "+p.reads.uncached, "")
-		s.faults[0].Warning = true
-		p.warnings = s.faults
-	}
-	return p, nil
+	return c
 }
 
-func (s *sources) query(c *ast.Compiler, text string) query {
+func (s *sources) query(c *ast.Compiler, q *query, text string) {
 	qc := c.QueryCompiler()
 	body, err := qc.Compile(ast.MustParseBody(text))
 	if err != nil {
 		s.failed(err)
 	}
-	return query{body, qc}
+	q.body, q.compiler = body, qc
 }
+
+// size estimates the memory of p in bytes.
+func (p *program) size() int {
+	n := 0
+	for _, m := range p.compiler.Modules {
+		n += nodes(m)
+	}
+	return programBytes + nodeBytes*n
+}
+
+// What a compiled program takes, as measured on the examples of package
+// policies: for itself, and for each node of its rules.
+const (
+	programBytes = 80 << 10
+	nodeBytes    = 80
+)
+
+// maxProgram bounds the estimate: a few tenants must not take the memory that
+// all share.
+const maxProgram = 32 << 20
 
 // walkRule calls walk for each part of r, but not for else branches.
 func walkRule(r *ast.Rule, walk func(any)) {

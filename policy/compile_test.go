@@ -63,7 +63,7 @@ func TestEngineNeedsABaseline(t *testing.T) {
 	}
 	f("a baseline is needed")
 	f("not in package gatehouse.baseline", gatehouse.Module{Name: "b.rego", Source: "package gatehouse.tenant\nallow := true"})
-	f("parse baseline", gatehouse.Module{Name: "b.rego", Source: "package"})
+	f("rego_parse_error", gatehouse.Module{Name: "b.rego", Source: "package"})
 	f("undefined function http.send", gatehouse.Module{Name: "b.rego", Source: "package gatehouse.baseline\nallow if http.send({})"})
 }
 

@@ -1,77 +1,62 @@
 package policy
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"hash/maphash"
-	"strings"
-	"sync/atomic"
 	"time"
-	"unicode/utf8"
 
-	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/topdown"
 )
 
-// Decision is the answer to one request.
-type Decision struct {
-	// Allow is true only if every policy said so.
-	Allow bool
-	// Reason of a denial, as the denying policy gives it; at most 512 bytes.
-	Reason string
-	// Public says that Reason may be told to the caller.
-	Public bool
-	// Status is the HTTP status of a denial, 400 to 499.
-	Status int
-	// By is whose word the decision is: ByBaseline or ByTenant.
-	By string
-	// Err says why the policy could not be evaluated; the request is denied.
-	Err error
-}
-
-// Values of Decision.By.
-const (
-	ByBaseline = "baseline"
-	ByTenant   = "tenant"
-)
-
-const (
-	deniedStatus = 403
-	maxReason    = 512
-)
-
-// Policy is a tenant's compiled policy and the decisions kept for it.
+// Policy is a tenant's compiled policy and the decisions kept for it. It is
+// safe for concurrent use.
 type Policy struct {
-	engine  *Engine
-	program *program
-	cache   cache
-	// strikes counts evaluations cut one after the other; asideUntil is the
-	// instant, since engine.start, before which none is tried.
-	strikes    atomic.Int32
-	asideUntil atomic.Int64
+	engine *Engine
+	own    *content // the tenant's modules; nil: the baseline decides alone
+	reads  *readSet // what a decision depends on
+	// platformDoc and ownDoc say what of the input the two programs are shown.
+	platformDoc, ownDoc *readSet
+	cache               cache // decisions, by reads
+	// platform keeps the baseline's decisions for this tenant, so that a new
+	// request costs the evaluation of the tenant's modules alone. Unused
+	// without modules.
+	platform cache
+	words    words
+	aside    aside
 }
 
-func newPolicy(e *Engine, p *program) *Policy {
-	policy := &Policy{engine: e, program: p}
-	if p.reads.uncached == "" {
-		policy.cache.limit = slotsFor(e.entries)
+// platformEntries bounds Policy.platform. The baseline reads little of a
+// request.
+const platformEntries = 16
+
+func (e *Engine) newPolicy(c *content) *Policy {
+	p := &Policy{engine: e, own: c, reads: e.reads, platformDoc: e.reads}
+	if c != nil {
+		p.reads, p.ownDoc = c.reads, c.own
+		if e.reads.uncached == "" {
+			p.platform.limit = slotsFor(min(e.entries, platformEntries))
+		}
 	}
-	return policy
+	if p.reads.uncached == "" {
+		p.cache.limit = slotsFor(e.entries)
+	}
+	return p
 }
 
-// Decide answers the request. It is safe for concurrent use, does not panic
-// and takes no longer than the budget of the engine. The answer shares no
-// memory with in.
+// Decide answers the request. It does not panic and takes no longer than the
+// budget of the engine, apart from the compilation of modules that were not
+// needed for long. The answer shares no memory with in; its Obligations are
+// shared and read-only.
 func (p *Policy) Decide(in *Input) Decision {
 	if in.principal().term == nil {
-		return p.failed(errPrincipal)
+		return failed(ByBaseline, errPrincipal)
 	}
 	if p.cache.limit == 0 {
 		return p.evaluate(in)
 	}
 	var buf [512]byte
-	key := appendKey(buf[:0], p.program.reads.key, in)
+	key := appendKey(buf[:0], p.reads, in)
 	hash := maphash.Bytes(p.engine.seed, key)
 	if d := p.cache.get(hash, key); d != nil {
 		return *d
@@ -83,157 +68,90 @@ func (p *Policy) Decide(in *Input) Decision {
 	return d
 }
 
-func (p *Policy) failed(err error) Decision {
-	by := ByBaseline
-	if p.program.tenant {
-		by = ByTenant
-	}
+// Failures of an evaluation, in Decision.Err.
+var (
+	// ErrBudget: it was cut, having used up its steps, bytes or time.
+	ErrBudget = errors.New("policy: evaluation ran out of its budget of steps, memory or time")
+	// ErrAside: it was not tried, because others of this policy were cut.
+	ErrAside = errors.New("policy: set aside for a while, because evaluations ran out of their budget")
+
+	errPrincipal = errors.New("policy: principal was not made by NewPrincipal")
+)
+
+func failed(by string, err error) Decision {
 	return Decision{Status: deniedStatus, By: by, Err: err}
 }
 
-// Failures of an evaluation.
-var (
-	errPrincipal = errors.New("policy: principal was not made by NewPrincipal")
-	errAside     = errors.New("policy: set aside for a while, because evaluations ran out of their budget")
-)
-
-// Evaluations that are cut cost more than those that end. After strikesAside
-// in a row the policy is set aside for asideFactor times what the last one
-// took, so that it cannot take more than that share of a core.
-const (
-	strikesAside = 3
-	asideFactor  = 9
-)
-
-// evaluate decides without the cache.
-func (p *Policy) evaluate(in *Input) (d Decision) {
-	defer func() {
-		if r := recover(); r != nil {
-			d = p.failed(fmt.Errorf("policy: evaluation panicked: %v", r))
-		}
-	}()
-	start := time.Now()
-	if start.Sub(p.engine.start) < time.Duration(p.asideUntil.Load()) {
-		return p.failed(errAside)
-	}
-	d, err := p.run(in, start)
-	if err == nil {
-		if p.strikes.Load() != 0 {
-			p.strikes.Store(0)
-		}
+// evaluate decides without the cache of decisions.
+func (p *Policy) evaluate(in *Input) Decision {
+	d := p.decidePlatform(in)
+	if p.own == nil || !d.Allow {
 		return d
 	}
-	if topdown.IsCancel(err) || errors.Is(err, errBudget) {
-		err = errBudget
-		if p.strikes.Add(1) >= strikesAside {
-			end := time.Now()
-			p.asideUntil.Store(int64(end.Sub(p.engine.start) + asideFactor*end.Sub(start)))
-		}
-	}
-	return p.failed(err)
+	return d.and(p.decideOwn(in))
 }
 
-// run evaluates the queries of one decision. They share their intermediate
-// results, which hold for this input only.
-func (p *Policy) run(in *Input, start time.Time) (Decision, error) {
-	e, prog := p.engine, p.program
-	ev := evaluation{
-		engine: e, program: prog,
-		input:  document(in, &prog.reads),
-		time:   in.Time,
-		budget: budget{steps: e.maxSteps, patient: patientSteps, deadline: start.Add(e.deadline)},
-		seen:   topdown.NewVirtualCache(),
+// decidePlatform is what the baseline says.
+func (p *Policy) decidePlatform(in *Input) Decision {
+	e := p.engine
+	if p.platform.limit == 0 {
+		return p.run(e.baseline, p.platformDoc, in)
 	}
-	by := ByBaseline
-	if prog.tenant {
-		by = ByTenant
+	var buf [256]byte
+	key := appendKey(buf[:0], e.reads, in)
+	hash := maphash.Bytes(e.seed, key)
+	if d := p.platform.get(hash, key); d != nil {
+		return *d
 	}
-	switch allowed, _, err := ev.ask(&prog.allow); {
-	case err != nil:
-		return Decision{}, err
-	case allowed:
-		return Decision{Allow: true, By: by}, nil
+	d := p.run(e.baseline, p.platformDoc, in)
+	if d.Err == nil && len(key) <= maxKey {
+		p.platform.put(hash, key, d)
 	}
-	if prog.tenant {
-		baselineAllowed, answer, err := ev.ask(&prog.deniedByTenant)
-		if err != nil {
-			return Decision{}, err
-		}
-		if baselineAllowed {
-			return denial(ByTenant, answer), nil
-		}
+	return d
+}
+
+// decideOwn is what the tenant's modules say.
+func (p *Policy) decideOwn(in *Input) Decision {
+	if p.aside.holds(p.engine) {
+		return failed(ByTenant, ErrAside)
 	}
-	_, answer, err := ev.ask(&prog.deniedByBaseline)
+	prog, err := p.engine.programOf(p.own)
 	if err != nil {
-		return Decision{}, err
+		return failed(ByTenant, err)
 	}
-	return denial(ByBaseline, answer), nil
-}
-
-// evaluation is the evaluation of one input.
-type evaluation struct {
-	engine  *Engine
-	program *program
-	input   *ast.Term
-	time    time.Time
-	budget  budget
-	seen    topdown.VirtualCache
-}
-
-// ask evaluates q and returns whether it holds, and its variables.
-func (ev *evaluation) ask(q *query) (holds bool, answer topdown.QueryResult, err error) {
-	err = topdown.NewQuery(q.body).
-		WithQueryCompiler(q.compiler).
-		WithCompiler(ev.program.compiler).
-		WithStore(ev.engine.store).
-		WithTransaction(ev.engine.txn).
-		WithBuiltins(ev.engine.guards).
-		WithMetrics(ev.engine.metrics).
-		WithVirtualCache(ev.seen).
-		WithInput(ev.input).
-		WithTime(ev.time).
-		WithCancel(&ev.budget).
-		Iter(context.Background(), func(r topdown.QueryResult) error {
-			holds, answer = true, r
-			return nil
-		})
-	return holds, answer, err
-}
-
-// denial reads what a policy says of its denial; values of another type or
-// out of range are passed over.
-func denial(by string, answer topdown.QueryResult) Decision {
-	d := Decision{Status: deniedStatus, By: by}
-	if s, ok := only(answer, reasonVar).(ast.String); ok {
-		d.Reason = clip(string(s))
-	}
-	if b, ok := only(answer, publicVar).(ast.Boolean); ok {
-		d.Public = bool(b)
-	}
-	if n, ok := only(answer, statusVar).(ast.Number); ok {
-		if status, ok := n.Int(); ok && 400 <= status && status <= 499 {
-			d.Status = status
+	start := time.Now()
+	d := p.run(prog, p.ownDoc, in)
+	if errors.Is(d.Err, ErrBudget) {
+		cut := p.aside.cut(p.engine, time.Since(start))
+		if cut.Tenant = in.Tenant; p.engine.cut != nil {
+			p.engine.cut(cut)
 		}
 	}
 	return d
 }
 
-// only returns the single element of the array at v, else nil.
-func only(answer topdown.QueryResult, v ast.Var) ast.Value {
-	if t := answer[v]; t != nil {
-		if a, ok := t.Value.(*ast.Array); ok && a.Len() == 1 {
-			return a.Elem(0).Value
-		}
+// run evaluates one program. A panic is a denial.
+func (p *Policy) run(prog *program, reads *readSet, in *Input) (d Decision) {
+	e := p.engine
+	ev := e.evaluations.take()
+	if ev == nil {
+		ev = &evaluation{}
 	}
-	return nil
-}
-
-// clip copies s, cut at a rune to what a log line holds.
-func clip(s string) string {
-	n := len(s)
-	if n > maxReason {
-		for n = maxReason; n > 0 && !utf8.RuneStart(s[n]); n-- {
+	defer func() {
+		if r := recover(); r != nil {
+			d = failed(prog.by, fmt.Errorf("policy: evaluation panicked: %v", r))
+			return // ev may be in any state
 		}
+		ev.results.reset()
+		e.evaluations.put(ev)
+	}()
+	ev.begin(e)
+	d, err := ev.decide(e, prog, in.document(reads, &p.words), in.Time)
+	if err == nil {
+		return d
 	}
-	return strings.Clone(s[:n])
+	if topdown.IsCancel(err) || errors.Is(err, ErrBudget) {
+		err = ErrBudget
+	}
+	return failed(prog.by, err)
 }

@@ -164,9 +164,11 @@ func TestPanicIsADenial(t *testing.T) {
 	e := engine(t, policy.Config{Deadline: time.Minute, CacheEntries: -1})
 	in := salary()
 	in.Headers = panicking{}
-	d := compile(t, e, "package gatehouse.tenant\nallow if input.request.headers.accept").Decide(in)
-	if d.Allow || d.Err == nil || d.Status != 403 {
-		t.Errorf("%+v", d)
+	p := compile(t, e, "package gatehouse.tenant\nallow if input.request.headers.accept")
+	for _, d := range []policy.Decision{p.Decide(in), e.Explain(p, in).Decision} {
+		if d.Allow || d.Err == nil || d.Status != 403 {
+			t.Errorf("%+v", d)
+		}
 	}
 }
 

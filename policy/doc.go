@@ -9,6 +9,8 @@
 //	public  true: the reason may be told to the caller
 //	status  an HTTP status from 400 to 499; 403 unless given
 //
+// and on either answer obligations, see [Obligations].
+//
 // Both read one document, input:
 //
 //	tenant, plan, route, auth      strings; auth is none, optional or required

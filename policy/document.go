@@ -38,37 +38,74 @@ const (
 	fieldsAll     = fieldTime<<1 - 1
 )
 
-// names are the keys of the document's objects, made once; never changed.
-var names = func() map[string]*ast.Term {
-	m := map[string]*ast.Term{}
-	for _, n := range []string{
-		"tenant", "plan", "features", "route", "auth", "request", "principal", "client", "time",
-		"method", "host", "path", "segments", "query", "headers", "body_size", "protocol", "ip", "tls",
-	} {
-		m[n] = ast.StringTerm(n)
-	}
-	return m
-}()
+// Keys of the document's objects. Read-only.
+var (
+	nameTenant    = ast.StringTerm("tenant")
+	namePlan      = ast.StringTerm("plan")
+	nameFeatures  = ast.StringTerm("features")
+	nameRoute     = ast.StringTerm("route")
+	nameAuth      = ast.StringTerm("auth")
+	nameRequest   = ast.StringTerm("request")
+	namePrincipal = ast.StringTerm("principal")
+	nameClient    = ast.StringTerm("client")
+	nameTime      = ast.StringTerm("time")
+	nameMethod    = ast.StringTerm("method")
+	nameHost      = ast.StringTerm("host")
+	namePath      = ast.StringTerm("path")
+	nameSegments  = ast.StringTerm("segments")
+	nameQuery     = ast.StringTerm("query")
+	nameHeaders   = ast.StringTerm("headers")
+	nameBodySize  = ast.StringTerm("body_size")
+	nameProtocol  = ast.StringTerm("protocol")
+	nameIP        = ast.StringTerm("ip")
+	nameTLS       = ast.StringTerm("tls")
+)
+
+// object collects the members of an object on the stack.
+type object struct {
+	members [9][2]*ast.Term
+	n       int
+}
+
+func (o *object) add(name, value *ast.Term) {
+	o.members[o.n] = [2]*ast.Term{name, value}
+	o.n++
+}
+
+func (o *object) term() *ast.Term { return ast.ObjectTerm(o.members[:o.n]...) }
 
 // document builds those parts of input that r reads.
-func document(in *Input, r *readSet) *ast.Term {
+func (in *Input) document(r *readSet, ws *words) *ast.Term {
 	fs := r.fields
-	top := make([][2]*ast.Term, 0, 9)
-	add := func(f fields, name string, value func() *ast.Term) {
-		if fs&f != 0 {
-			top = append(top, [2]*ast.Term{names[name], value()})
-		}
+	var top object
+	if fs&fieldTenant != 0 {
+		top.add(nameTenant, wordTerm(ws, in.Tenant))
 	}
-	add(fieldTenant, "tenant", func() *ast.Term { return ast.StringTerm(in.Tenant) })
-	add(fieldPlan, "plan", func() *ast.Term { return ast.StringTerm(in.Plan) })
-	add(fieldRoute, "route", func() *ast.Term { return ast.StringTerm(in.Route) })
-	add(fieldAuth, "auth", func() *ast.Term { return ast.StringTerm(in.Auth) })
-	add(fieldFeatures, "features", in.features)
-	add(fieldsRequest, "request", func() *ast.Term { return in.request(r) })
-	add(fieldPrincipal, "principal", func() *ast.Term { return in.principal().term })
-	add(fieldsClient, "client", func() *ast.Term { return in.client(fs) })
-	add(fieldTime, "time", func() *ast.Term { return intTerm(in.Time.UnixNano()) })
-	return ast.ObjectTerm(top...)
+	if fs&fieldPlan != 0 {
+		top.add(namePlan, wordTerm(ws, in.Plan))
+	}
+	if fs&fieldRoute != 0 {
+		top.add(nameRoute, wordTerm(ws, in.Route))
+	}
+	if fs&fieldAuth != 0 {
+		top.add(nameAuth, wordTerm(ws, in.Auth))
+	}
+	if fs&fieldFeatures != 0 {
+		top.add(nameFeatures, in.features())
+	}
+	if fs&fieldsRequest != 0 {
+		top.add(nameRequest, in.request(r, ws))
+	}
+	if fs&fieldPrincipal != 0 {
+		top.add(namePrincipal, in.principal().term)
+	}
+	if fs&fieldsClient != 0 {
+		top.add(nameClient, in.client(fs))
+	}
+	if fs&fieldTime != 0 {
+		top.add(nameTime, intTerm(in.Time.UnixNano()))
+	}
+	return top.term()
 }
 
 func intTerm(n int64) *ast.Term {
@@ -92,52 +129,68 @@ func (in *Input) features() *ast.Term {
 	return ast.ObjectTerm(pairs...)
 }
 
-func (in *Input) request(r *readSet) *ast.Term {
+func (in *Input) request(r *readSet, ws *words) *ast.Term {
 	fs := r.fields
-	pairs := make([][2]*ast.Term, 0, 8)
-	add := func(f fields, name string, value func() *ast.Term) {
-		if fs&f != 0 {
-			pairs = append(pairs, [2]*ast.Term{names[name], value()})
-		}
+	var request object
+	if fs&fieldMethod != 0 {
+		request.add(nameMethod, wordTerm(ws, in.Method))
 	}
-	add(fieldMethod, "method", func() *ast.Term { return bytesTerm(in.Method) })
-	add(fieldHost, "host", func() *ast.Term { return bytesTerm(in.Host) })
-	add(fieldPath, "path", func() *ast.Term { return bytesTerm(in.Path) })
-	add(fieldSegments, "segments", in.segments)
-	add(fieldQuery, "query", in.query)
-	add(fieldHeaders, "headers", func() *ast.Term { return in.headers(r.headers) })
-	add(fieldBodySize, "body_size", func() *ast.Term { return intTerm(in.BodySize) })
-	add(fieldProtocol, "protocol", func() *ast.Term { return bytesTerm(in.Protocol) })
-	return ast.ObjectTerm(pairs...)
+	if fs&fieldHost != 0 {
+		request.add(nameHost, wordTerm(ws, in.Host))
+	}
+	if fs&fieldPath != 0 {
+		request.add(namePath, bytesTerm(in.Path))
+	}
+	if fs&fieldSegments != 0 {
+		request.add(nameSegments, in.segments())
+	}
+	if fs&fieldQuery != 0 {
+		request.add(nameQuery, in.query())
+	}
+	if fs&fieldHeaders != 0 {
+		request.add(nameHeaders, in.headers(r.headers))
+	}
+	if fs&fieldBodySize != 0 {
+		request.add(nameBodySize, intTerm(in.BodySize))
+	}
+	if fs&fieldProtocol != 0 {
+		request.add(nameProtocol, wordTerm(ws, in.Protocol))
+	}
+	return request.term()
 }
 
 func (in *Input) client(fs fields) *ast.Term {
-	pairs := make([][2]*ast.Term, 0, 2)
+	var client object
 	if fs&fieldIP != 0 {
 		ip := ""
 		if in.Client.IsValid() {
 			ip = in.Client.String()
 		}
-		pairs = append(pairs, [2]*ast.Term{names["ip"], ast.StringTerm(ip)})
+		client.add(nameIP, ast.StringTerm(ip))
 	}
 	if fs&fieldTLS != 0 {
-		pairs = append(pairs, [2]*ast.Term{names["tls"], ast.InternedTerm(in.TLS)})
+		client.add(nameTLS, ast.InternedTerm(in.TLS))
 	}
-	return ast.ObjectTerm(pairs...)
+	return client.term()
 }
 
 func (in *Input) segments() *ast.Term {
-	rest := bytes.TrimPrefix(in.Path, []byte("/"))
-	if len(rest) == 0 {
+	rest := strings.TrimPrefix(string(in.Path), "/")
+	if rest == "" {
 		return ast.ArrayTerm()
 	}
-	terms := make([]*ast.Term, 0, 1+bytes.Count(rest, []byte("/")))
-	for segment := range bytes.SplitSeq(rest, []byte("/")) {
-		s := string(segment)
-		if plain, err := url.PathUnescape(s); err == nil {
-			s = plain
+	n := 1 + strings.Count(rest, "/")
+	values, terms := make([]ast.Term, n), make([]*ast.Term, n)
+	for i := range terms {
+		var segment string
+		segment, rest, _ = strings.Cut(rest, "/")
+		if strings.IndexByte(segment, '%') >= 0 {
+			if plain, err := url.PathUnescape(segment); err == nil {
+				segment = plain
+			}
 		}
-		terms = append(terms, ast.StringTerm(s))
+		values[i].Value = ast.String(segment)
+		terms[i] = &values[i]
 	}
 	return ast.ArrayTerm(terms...)
 }

@@ -3,14 +3,10 @@ package policy
 import (
 	"cmp"
 	"context"
-	"crypto/sha256"
-	"encoding/binary"
 	"fmt"
 	"hash/maphash"
 	"runtime"
-	"sync"
 	"time"
-	"weak"
 
 	"github.com/gatehouse-gateway/gatehouse"
 	"github.com/open-policy-agent/opa/v1/ast"
@@ -23,9 +19,11 @@ import (
 // Config is what an Engine is made of. A reload does not change it.
 type Config struct {
 	// Baseline holds the platform's modules, package gatehouse.baseline. They
-	// are trusted; at least one is needed.
+	// are trusted; at least one is needed. They read input and their own
+	// package.
 	Baseline []gatehouse.Module
-	// Deadline bounds the time of one evaluation. Default 5ms.
+	// Deadline bounds the time of one evaluation, of which a decision takes up
+	// to two: the baseline's and the tenant's. Default 5ms.
 	Deadline time.Duration
 	// MaxSteps bounds the work of one evaluation, in expressions evaluated;
 	// built-in functions pay one step for each 64 bytes or elements that they
@@ -34,134 +32,160 @@ type Config struct {
 	// CacheEntries is the number of decisions kept for each Policy. Default
 	// 1024; negative keeps none.
 	CacheEntries int
+	// CompiledBytes bounds the memory of compiled modules, about; those not
+	// used for longest are compiled anew when they are next needed. Default
+	// 256 MiB.
+	CompiledBytes int
+	// CompileTime bounds the time that Compile takes for modules that it has
+	// not seen, looked at between the compiler's stages. Default 2s.
+	CompileTime time.Duration
+	// Cut, unless nil, is told of each evaluation of a tenant's modules that ran
+	// out of its budget.
+	// It is called by the goroutine that decides and must not block.
+	Cut func(Cut)
+}
+
+// Cut is an evaluation that ran out of its budget.
+type Cut struct {
+	// Tenant is that of the input.
+	Tenant string
+	// Took is the time of the evaluation.
+	Took time.Duration
+	// Aside is how long the policy is not tried again; 0: it is.
+	Aside time.Duration
 }
 
 // Defaults of Config.
 const (
-	DefaultDeadline     = 5 * time.Millisecond
-	DefaultMaxSteps     = 100_000
-	DefaultCacheEntries = 1024
+	DefaultDeadline      = 5 * time.Millisecond
+	DefaultMaxSteps      = 100_000
+	DefaultCacheEntries  = 1024
+	DefaultCompiledBytes = 256 << 20
+	DefaultCompileTime   = 2 * time.Second
 )
 
 // Engine compiles policies. It is safe for concurrent use.
 type Engine struct {
-	deadline time.Duration
-	maxSteps int
-	entries  int
-	baseline map[string]*ast.Module // parsed; never changed, the compiler copies
-	caps     *ast.Capabilities
-	guards   map[string]*topdown.Builtin
-	metrics  metrics.Metrics
-	store    storage.Store
-	txn      storage.Transaction // one read transaction, shared by every evaluation
-	seed     maphash.Seed
-	start    time.Time // origin of the monotonic instants in Policy.asideUntil
-
-	mu sync.Mutex
-	// programs, guarded by mu, holds the compiled form of each distinct set of
-	// modules for as long as some Policy uses it.
-	programs map[[sha256.Size]byte]weak.Pointer[program]
+	deadline    time.Duration
+	maxSteps    int
+	entries     int
+	compileTime time.Duration
+	cut         func(Cut)
+	caps        *ast.Capabilities
+	guards      map[string]*topdown.Builtin
+	metrics     metrics.Metrics
+	store       storage.Store
+	txn         storage.Transaction // one read transaction, shared by every evaluation
+	seed        maphash.Seed
+	start       time.Time // origin of the monotonic instants in aside.until
+	baseline    *program
+	platform    usage    // what the baseline reads
+	reads       *readSet // the same
+	compiled    compiled
+	evaluations pool[evaluation]
 }
 
 // NewEngine compiles the baseline; an error says what is wrong with it.
 func NewEngine(c Config) (*Engine, error) {
 	e := &Engine{
-		deadline: cmp.Or(c.Deadline, DefaultDeadline),
-		maxSteps: cmp.Or(c.MaxSteps, DefaultMaxSteps),
-		entries:  max(0, cmp.Or(c.CacheEntries, DefaultCacheEntries)),
-		baseline: map[string]*ast.Module{},
-		caps:     capabilities(),
-		guards:   guards(),
-		metrics:  metrics.NoOp(),
-		store:    inmem.NewFromObjectWithOpts(map[string]any{}, inmem.OptReturnASTValuesOnRead(true)),
-		seed:     maphash.MakeSeed(),
-		start:    time.Now(),
-		programs: map[[sha256.Size]byte]weak.Pointer[program]{},
+		deadline:    cmp.Or(c.Deadline, DefaultDeadline),
+		maxSteps:    cmp.Or(c.MaxSteps, DefaultMaxSteps),
+		entries:     max(0, cmp.Or(c.CacheEntries, DefaultCacheEntries)),
+		compileTime: cmp.Or(c.CompileTime, DefaultCompileTime),
+		cut:         c.Cut,
+		caps:        capabilities(),
+		guards:      guards(),
+		metrics:     metrics.NoOp(),
+		store:       inmem.NewFromObjectWithOpts(map[string]any{}, inmem.OptReturnASTValuesOnRead(true)),
+		seed:        maphash.MakeSeed(),
+		start:       time.Now(),
 	}
-	if len(c.Baseline) == 0 {
-		return nil, fmt.Errorf("policy: a baseline is needed")
-	}
-	for _, m := range c.Baseline {
-		file := baselinePrefix + m.Name
-		if e.baseline[file] != nil {
-			return nil, fmt.Errorf("policy: baseline module %q is given twice", m.Name)
-		}
-		mod, err := ast.ParseModuleWithOpts(file, m.Source, ast.ParserOptions{Capabilities: e.caps, RegoVersion: ast.RegoV1})
-		if err != nil {
-			return nil, fmt.Errorf("policy: parse baseline: %w", err)
-		}
-		if !mod.Package.Path.HasPrefix(baselineRoot) {
-			return nil, fmt.Errorf("policy: baseline module %q is in %v, not in package gatehouse.baseline", m.Name, mod.Package)
-		}
-		e.baseline[file] = mod
-	}
+	e.compiled.open(cmp.Or(c.CompiledBytes, DefaultCompiledBytes), runtime.GOMAXPROCS(0))
 	var err error
 	if e.txn, err = e.store.NewTransaction(context.Background()); err != nil {
 		return nil, fmt.Errorf("policy: open store: %w", err)
 	}
-	if _, faults := e.compile(nil); len(faults.Errors()) > 0 {
-		return nil, fmt.Errorf("policy: compile baseline: %w", faults)
+	if err := e.compileBaseline(c.Baseline); err != nil {
+		return nil, fmt.Errorf("policy: compile baseline: %w", err)
 	}
 	return e, nil
 }
 
-// Compile compiles a tenant's modules beside the baseline; with none the
-// baseline decides alone. Equal module sets share one compiled form, but
-// each Policy keeps its own decisions.
+func (e *Engine) compileBaseline(modules []gatehouse.Module) error {
+	if len(modules) == 0 {
+		return fmt.Errorf("a baseline is needed")
+	}
+	s := newSources(e.caps, baselineRoot)
+	for i, m := range modules {
+		if _, twice := s.places[m.Name]; twice {
+			return fmt.Errorf("module %q is given twice", m.Name)
+		}
+		s.places[m.Name] = gatehouse.Pointer("baseline", i)
+		mod, err := ast.ParseModuleWithOpts(m.Name, m.Source, ast.ParserOptions{Capabilities: e.caps, RegoVersion: ast.RegoV1})
+		if err != nil {
+			return err
+		}
+		if !mod.Package.Path.HasPrefix(baselineRoot) {
+			return fmt.Errorf("module %q is in %v, not in package gatehouse.baseline", m.Name, mod.Package)
+		}
+		s.parsed[m.Name] = mod
+		s.check(mod)
+	}
+	var err error
+	if len(s.faults) == 0 {
+		e.baseline, e.platform = e.program(s, baselineRoot, ByBaseline, e.compileTime)
+	}
+	if len(s.faults) > 0 {
+		err = s.faults
+	}
+	e.reads = e.platform.readSet()
+	e.reads.slot = 1
+	return err
+}
+
+// Compile compiles a tenant's modules; with none the baseline decides alone.
+// Equal module sets share one compiled form, but each Policy keeps its own
+// decisions. The Policy keeps modules: the caller no longer changes them.
 //
 // Pointers of the faults are /modules/N/source (with Line and Column within
 // that source), /modules/N/name, or /modules. The Policy is nil if one of
 // them is an error; a warning says why decisions cannot be kept.
 func (e *Engine) Compile(modules []gatehouse.Module) (*Policy, gatehouse.Faults) {
+	if len(modules) == 0 {
+		return e.newPolicy(nil), nil
+	}
 	sum := contentSum(modules)
-	e.mu.Lock()
-	prog := e.programs[sum].Value()
-	e.mu.Unlock()
-	if prog == nil {
+	c := e.compiled.find(sum)
+	if c == nil {
 		var faults gatehouse.Faults
-		if prog, faults = e.compile(modules); prog == nil {
+		if c, faults = e.content(sum, modules); c == nil {
 			return nil, faults
 		}
-		prog = e.share(sum, prog)
+		c = e.compiled.share(c)
 	}
-	return newPolicy(e, prog), prog.warnings
+	return e.newPolicy(c), c.warnings
 }
 
-// share returns the program kept under sum, which is prog unless another
-// Compile of the same modules was quicker.
-func (e *Engine) share(sum [sha256.Size]byte, prog *program) *program {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if first := e.programs[sum].Value(); first != nil {
-		return first
+// content compiles modules for the first time.
+func (e *Engine) content(sum contentKey, modules []gatehouse.Module) (*content, gatehouse.Faults) {
+	s := parse(e.caps, modules)
+	if len(s.faults) > 0 {
+		return nil, s.faults
 	}
-	e.programs[sum] = weak.Make(prog)
-	runtime.AddCleanup(prog, e.forget, sum)
-	return prog
-}
-
-// forget drops a program that is no longer in use, unless the same modules
-// have been compiled anew since.
-func (e *Engine) forget(sum [sha256.Size]byte) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.programs[sum].Value() == nil {
-		delete(e.programs, sum)
+	p, u := e.program(s, tenantRoot, ByTenant, e.compileTime)
+	if len(s.faults) > 0 {
+		return nil, s.faults
 	}
-}
-
-// contentSum identifies modules by name, text and order.
-func contentSum(modules []gatehouse.Module) [sha256.Size]byte {
-	h := sha256.New()
-	var size [8]byte
-	put := func(s string) {
-		binary.BigEndian.PutUint64(size[:], uint64(len(s)))
-		h.Write(size[:])
-		h.Write([]byte(s))
+	if n := p.size(); n > maxProgram {
+		s.fault("/modules", fmt.Sprintf("the compiled modules take about %d MiB, more than %d", n>>20, maxProgram>>20), "")
+		return nil, s.faults
 	}
-	for _, m := range modules {
-		put(m.Name)
-		put(m.Source)
+	c := &content{sum: sum, modules: modules, own: u.readSet(), reads: e.platform.and(u).readSet(), size: p.size()}
+	c.program.Store(p)
+	if c.reads.uncached != "" {
+		s.faultAt(c.reads.place, "decisions cannot be kept, each request is evaluated: "+c.reads.uncached, "")
+		s.faults[0].Warning = true
+		c.warnings = s.faults
 	}
-	return [sha256.Size]byte(h.Sum(nil))
+	return c, nil
 }

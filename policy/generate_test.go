@@ -280,5 +280,9 @@ func (g *modules) source() string {
 		fmt.Fprintf(&b, "public if {\n\t%s\n}\n", g.body(4))
 		fmt.Fprintf(&b, "status := 400 + %s\n", pick(g.r, "1", "input.request.body_size"))
 	}
+	if g.r.IntN(4) == 0 {
+		fmt.Fprintf(&b, "obligations := {%q: %s, \"log\": {\"x\": sprintf(\"%%v\", [%s])}} if {\n\t%s\n}\n",
+			pick(g.r, "cost", "cost", "cost", "costs"), pick(g.r, "1", "2", "input.request.body_size"), g.path(), g.body(4))
+	}
 	return b.String()
 }

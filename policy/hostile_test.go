@@ -11,10 +11,8 @@ import (
 	"github.com/gatehouse-gateway/gatehouse/policy"
 )
 
-// TestHostileIsCut evaluates modules that compile and would run, or grow, for
-// seconds: the budget of steps cuts each, on any machine, before the far
-// deadline of this test.
-func TestHostileIsCut(t *testing.T) {
+// hostile are modules that compile and would run, or grow, for seconds.
+func hostile() map[string]string {
 	double := func(expr string, n int) string {
 		var b strings.Builder
 		b.WriteString("a0 := input.request.path\n")
@@ -25,30 +23,63 @@ func TestHostileIsCut(t *testing.T) {
 		fmt.Fprintf(&b, "allow if is_null(a%d)\n", n)
 		return b.String()
 	}
-	for name, rules := range map[string]string{
-		"cross product":       `allow if { xs := numbers.range(1, 1000); count([1 | some a in xs; some b in xs; some c in xs; a + b + c < 0]) == 1 }`,
-		"long range":          `allow if count(numbers.range(1, 30000000)) == 1`,
-		"many strings":        `allow if { xs := numbers.range(1, 3000); count({sprintf("%d-%d", [a, b]) | some a in xs; some b in xs}) == 1 }`,
-		"concat doubles":      double(`concat("", [X, X, X, X])`, 20),
-		"sprintf doubles":     double(`sprintf("%s%s%[1]s%[1]s", [X, X])`, 20),
-		"template doubles":    double(`$"{X}{X}{X}{X}"`, 20),
-		"replace doubles":     double(`replace(X, "a", concat("", [X, "a", X]))`, 12),
-		"array doubles":       double(`array.concat([X, X], [X, X, X])`, 20) + "b := json.marshal(a20)\nallow if b == \"\"\n",
-		"join of joins":       double(`concat(X, ["a", X, X, X])`, 20),
-		"sprintf width":       `allow if count(sprintf("%300000000d", [1])) == 1`,
-		"sprintf star":        `allow if count(sprintf("%*d", [300000000, 1])) == 1`,
-		"square":              "allow if { x := product([99999999999999999999, 99999999999999999999, 99999999999999999999, 99999999999999999999]); x == 1 }",
-		"regex on long text":  `allow if { xs := concat("", [x | some i in numbers.range(1, 9000); x := "aaaaaaaaaa"]); count(regex.find_n("(a*)*(a*)*(a|b)*c?", xs, -1)) == 0 }`,
-		"glob of stars":       `allow if glob.match("*a*a*a*a*a*a*a*a*a*b", [], concat("", [x | some i in numbers.range(1, 900); x := "a"]))`,
-		"walk in loops":       `allow if { xs := numbers.range(1, 2000); some i in xs; some j in xs; walk(input, [p, v]); v == [p, i, j] }`,
-		"every in every":      `allow if { xs := numbers.range(1, 5000); every a in xs { every b in xs { a * b != -1 } } }`,
-		"sets of sets":        `allow if { s := {x | some x in numbers.range(1, 20000)}; every i in numbers.range(1, 5000) { count(s | {i}) > 0 } }`,
-		"cidrs by cidrs":      `allow if { c := [sprintf("10.%d.%d.0/24", [i, j]) | some i in numbers.range(0, 30); some j in numbers.range(0, 30)]; count(net.cidr_contains_matches(c, c)) == 1 }`,
-		"trim by large set":   `allow if { s := concat("", ["é" | some i in numbers.range(1, 30000)]); trim(s, s) == "x" }`,
-		"shared parts walked": "hide(x) := [x][_]\n" + double(`[hide(X), hide(X), hide(X), hide(X)]`, 12) + `allow if { walk(a12, [_, v]); v == 7 }`,
-		"shared parts shown":  "hide(x) := [x][_]\n" + double(`[hide(X), hide(X), hide(X), hide(X)]`, 12) + `allow if sprintf("%v", [a12]) == ""`,
-		"shared parts told":   "hide(x) := [x][_]\n" + double(`[hide(X), hide(X), hide(X), hide(X)]`, 12) + `allow if a12 > a11`,
-	} {
+	chain := func(n int, body string) string {
+		var b strings.Builder
+		for i := range n {
+			fmt.Fprintf(&b, "f%d(x) := y if { %s }\n", i, fmt.Sprintf(body, i+1))
+		}
+		fmt.Fprintf(&b, "f%d(x) := x + 1\nallow if f0(1) == 0\n", n)
+		return b.String()
+	}
+	const long = `concat("", ["aaaaaaaaaa" | some i in numbers.range(1, 3000)])`
+	return map[string]string{
+		"cross product":        `allow if { xs := numbers.range(1, 1000); count([1 | some a in xs; some b in xs; some c in xs; a + b + c < 0]) == 1 }`,
+		"long range":           `allow if count(numbers.range(1, 30000000)) == 1`,
+		"many strings":         `allow if { xs := numbers.range(1, 3000); count({sprintf("%d-%d", [a, b]) | some a in xs; some b in xs}) == 1 }`,
+		"concat doubles":       double(`concat("", [X, X, X, X])`, 20),
+		"sprintf doubles":      double(`sprintf("%s%s%[1]s%[1]s", [X, X])`, 20),
+		"template doubles":     double(`$"{X}{X}{X}{X}"`, 20),
+		"replace doubles":      double(`replace(X, "a", concat("", [X, "a", X]))`, 12),
+		"array doubles":        double(`array.concat([X, X], [X, X, X])`, 20) + "b := json.marshal(a20)\nallow if b == \"\"\n",
+		"join of joins":        double(`concat(X, ["a", X, X, X])`, 20),
+		"sprintf width":        `allow if count(sprintf("%300000000d", [1])) == 1`,
+		"sprintf star":         `allow if count(sprintf("%*d", [300000000, 1])) == 1`,
+		"square":               "allow if { x := product([99999999999999999999, 99999999999999999999, 99999999999999999999, 99999999999999999999]); x == 1 }",
+		"regex on long text":   `allow if { xs := concat("", [x | some i in numbers.range(1, 9000); x := "aaaaaaaaaa"]); count(regex.find_n("(a*)*(a*)*(a|b)*c?", xs, -1)) == 0 }`,
+		"glob of stars":        `allow if glob.match("*a*a*a*a*a*a*a*a*a*b", [], concat("", [x | some i in numbers.range(1, 900); x := "a"]))`,
+		"walk in loops":        `allow if { xs := numbers.range(1, 2000); some i in xs; some j in xs; walk(input, [p, v]); v == [p, i, j] }`,
+		"every in every":       `allow if { xs := numbers.range(1, 5000); every a in xs { every b in xs { a * b != -1 } } }`,
+		"sets of sets":         `allow if { s := {x | some x in numbers.range(1, 20000)}; every i in numbers.range(1, 5000) { count(s | {i}) > 0 } }`,
+		"cidrs by cidrs":       `allow if { c := [sprintf("10.%d.%d.0/24", [i, j]) | some i in numbers.range(0, 30); some j in numbers.range(0, 30)]; count(net.cidr_contains_matches(c, c)) == 1 }`,
+		"trim by large set":    `allow if { s := concat("", ["é" | some i in numbers.range(1, 30000)]); trim(s, s) == "x" }`,
+		"shared parts walked":  "hide(x) := [x][_]\n" + double(`[hide(X), hide(X), hide(X), hide(X)]`, 12) + `allow if { walk(a12, [_, v]); v == 7 }`,
+		"shared parts shown":   "hide(x) := [x][_]\n" + double(`[hide(X), hide(X), hide(X), hide(X)]`, 12) + `allow if sprintf("%v", [a12]) == ""`,
+		"shared parts told":    "hide(x) := [x][_]\n" + double(`[hide(X), hide(X), hide(X), hide(X)]`, 12) + `allow if a12 > a11`,
+		"calls of calls":       chain(12, "y := sum([f%[1]d(x * i) | some i in numbers.range(1, 12)])"),
+		"calls with new args":  `f(x) := x * 2` + "\nallow if { xs := numbers.range(1, 1500); some i in xs; some j in xs; f((i * 10000) + j) == -1 }",
+		"with in loops":        "p if input.plan == \"never\"\nallow if { xs := numbers.range(1, 3000); some i in xs; some j in xs; p with input.route as [i, j] }",
+		"objects merge":        `allow if { o := {sprintf("k%d", [i]): i | some i in numbers.range(1, 4000)}; every i in numbers.range(1, 4000) { count(object.union(o, {"x": i})) > 0 } }`,
+		"sorts in loops":       `allow if { xs := numbers.range(1, 6000); every i in xs { count(sort(xs)) > i - 1 } }`,
+		"json there and back":  `allow if { xs := numbers.range(1, 6000); every i in xs { count(json.unmarshal(json.marshal(xs))) > i - 1 } }`,
+		"json bomb":            `allow if { s := concat("", ["[" | some i in numbers.range(1, 9000)]); e := concat("", ["]" | some i in numbers.range(1, 9000)]); every i in numbers.range(1, 2000) { i > 0; is_array(json.unmarshal(concat("", [s, e]))) } }`,
+		"base64 doubles":       double(`concat("", [base64.encode(X), base64.encode(X)])`, 20),
+		"escapes double":       double(`urlquery.encode(concat("%", [X, X]))`, 25),
+		"hashes in loops":      `allow if { s := ` + long + `; every i in numbers.range(1, 9000) { i > 0; crypto.sha256(s) != "" } }`,
+		"regex replace grows":  `allow if { s := ` + long + `; regex.replace(s, "a", s) == "" }`,
+		"patterns as text":     `allow if { s := ` + long + `; every i in numbers.range(1, 9000) { i > 0; not regex.match(concat("", [s, "b"]), s) } }`,
+		"globs in loops":       `allow if { every i in numbers.range(1, 100000) { i > 0; not glob.match("*a*b", [], "aaaaaaaaaaaaaaaa") } }`,
+		"splits in loops":      `allow if { s := ` + long + `; every i in numbers.range(1, 9000) { i > 0; count(split(s, "a")) > 0 } }`,
+		"dates in loops":       `allow if { every i in numbers.range(1, 30000) { time.clock([i, "America/New_York"]) != [] } }`,
+		"tokens in loops":      `allow if { s := ` + long + `; every i in numbers.range(1, 30000) { i > 0; not io.jwt.decode(s) } }`,
+		"reason in loops":      `allow := false` + "\nreason := \"x\" if { xs := numbers.range(1, 1000); every a in xs { every b in xs { every c in xs { a + b + c != -1 } } } }",
+		"obligations in loops": "allow := true\nobligations := {\"cost\": n} if { xs := numbers.range(1, 1000); n := count([1 | some a in xs; some b in xs; some c in xs; a + b + c < 0]) }",
+	}
+}
+
+// TestHostileIsCut: the budget of steps cuts each, on any machine, before the
+// far deadline of this test.
+func TestHostileIsCut(t *testing.T) {
+	for name, rules := range hostile() {
 		t.Run(name, func(t *testing.T) {
 			e := engine(t, policy.Config{Deadline: time.Minute})
 			p := compile(t, e, "package gatehouse.tenant\n"+rules)

@@ -31,7 +31,7 @@ func TestDocument(t *testing.T) {
 		"principal": {"kind": "jwt", "id": "bob", "tenant": "acme", "roles": ["r"], "scopes": ["s"], "groups": [],
 			"claims": {"n": 1.5, "l": [null, true], "o": {"k": "v"}}},
 		"client": {"ip": "2001:db8::1", "tls": true}, "time": 1000000005}`)
-	if got := document(in, &readSet{fields: fieldsAll}); !got.Equal(want) {
+	if got := in.document(&readSet{fields: fieldsAll}, &words{}); !got.Equal(want) {
 		t.Errorf("got\n%v\nwant\n%v", got, want)
 	}
 	empty := ast.MustParseTerm(`{
@@ -39,7 +39,7 @@ func TestDocument(t *testing.T) {
 		"request": {"method": "", "host": "", "path": "", "segments": [], "query": {}, "headers": {}, "body_size": 0, "protocol": ""},
 		"principal": {"kind": "anonymous", "id": "", "tenant": "", "roles": [], "scopes": [], "groups": [], "claims": {}},
 		"client": {"ip": "", "tls": false}, "time": 0}`)
-	if got := document(&Input{Time: time.Unix(0, 0)}, &readSet{fields: fieldsAll}); !got.Equal(empty) {
+	if got := (&Input{Time: time.Unix(0, 0)}).document(&readSet{fields: fieldsAll}, &words{}); !got.Equal(empty) {
 		t.Errorf("got\n%v\nwant\n%v", got, empty)
 	}
 }
@@ -58,9 +58,9 @@ func TestReads(t *testing.T) {
 		if p == nil {
 			t.Fatal(faults)
 		}
-		got := p.program.reads.uncached
+		got := p.reads.uncached
 		if got == "" {
-			got = fmt.Sprint(p.program.reads.key)
+			got = fmt.Sprint(p.reads.key)
 		}
 		if got != want {
 			t.Errorf("%s\n got %s\nwant %s", rules, got, want)
@@ -86,6 +86,8 @@ func TestReads(t *testing.T) {
 // TestKeysDiffer: parts that could run into one another do not.
 func TestKeysDiffer(t *testing.T) {
 	parts := []part{{kind: partHeader, name: "a"}, {kind: partHeader, name: "b"}, {kind: partParameter, name: "q"}, {kind: partSegment, index: 0}, {kind: partFeatures}, {kind: partPrincipal}}
+	reads := &readSet{key: parts}
+	reads.ready()
 	seen := map[string]int{}
 	claims := func(c map[string]any) *Principal { return NewPrincipal("k", "", "", nil, nil, nil, c) }
 	for i, in := range []*Input{
@@ -115,11 +117,36 @@ func TestKeysDiffer(t *testing.T) {
 		{Principal: claims(map[string]any{"a": []any{[]any{"1"}, "2"}})},
 		{Principal: claims(map[string]any{"a": []any{[]any{"1", "2"}}})},
 	} {
-		k := string(appendKey(nil, parts, in))
+		k := string(appendKey(nil, reads, in))
 		if first, ok := seen[k]; ok {
 			t.Errorf("inputs %d and %d have one key %q", first, i, k)
 		}
 		seen[k] = i
+	}
+}
+
+// TestPrincipalOfManyPolicies: what a principal keeps of one policy's key is
+// not taken for another's.
+func TestPrincipalOfManyPolicies(t *testing.T) {
+	e := testEngine(t, patient)
+	var ps []*Policy
+	for _, claim := range []string{"a", "b"} {
+		p, faults := e.Compile(adversarialModule(`allow if input.principal.claims.` + claim + ` == 1`))
+		if p == nil {
+			t.Fatal(faults)
+		}
+		ps = append(ps, p)
+	}
+	for _, claims := range []map[string]any{{"a": 1, "b": 0}, {"a": 1, "b": 1}, {"a": 0, "b": 1}, {"a": 0, "b": 0}} {
+		who := NewPrincipal("user", "u", "acme", nil, nil, nil, claims)
+		for range 2 {
+			for i, claim := range []string{"a", "b"} {
+				in := &Input{Tenant: "acme", Auth: "required", Principal: who}
+				if d := ps[i].Decide(in); d.Allow != (claims[claim] == 1) || d.Err != nil {
+					t.Errorf("claim %s of %v: %+v", claim, claims, d)
+				}
+			}
+		}
 	}
 }
 
@@ -193,10 +220,10 @@ func TestPrograms(t *testing.T) {
 	e := testEngine(t, patient)
 	p, _ := e.Compile(adversarialModule(`allow := true`))
 	q, _ := e.Compile(adversarialModule(`allow := true`))
-	if p.program != q.program || &p.cache == &q.cache {
+	if p.own != q.own || &p.cache == &q.cache {
 		t.Error("equal modules are compiled twice, or decisions shared")
 	}
-	if r, _ := e.Compile(adversarialModule(`allow := false`)); r.program == p.program {
+	if r, _ := e.Compile(adversarialModule(`allow := false`)); r.own == p.own {
 		t.Error("different modules share a program")
 	}
 	runtime.KeepAlive(p)
@@ -205,9 +232,9 @@ func TestPrograms(t *testing.T) {
 	for range 100 { // cleanups run some time after a collection
 		runtime.GC()
 		runtime.Gosched()
-		e.mu.Lock()
-		n := len(e.programs)
-		e.mu.Unlock()
+		e.compiled.mu.Lock()
+		n := len(e.compiled.contents) + len(e.compiled.ring) + e.compiled.total
+		e.compiled.mu.Unlock()
 		if n == 0 {
 			return
 		}

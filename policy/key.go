@@ -39,11 +39,14 @@ type part struct {
 	path  []string
 }
 
-// appendKey appends the parts of in, each so that its end is known: different
+// appendKey appends the parts of in that reads names, each so that its end is known: different
 // values give different bytes, and a missing one is no value's bytes.
-func appendKey(dst []byte, parts []part, in *Input) []byte {
-	for i := range parts {
-		p := &parts[i]
+func appendKey(dst []byte, reads *readSet, in *Input) []byte {
+	if len(reads.principal) > 0 {
+		dst = in.principal().appendKey(dst, reads)
+	}
+	for i := range reads.request {
+		p := &reads.request[i]
 		switch p.kind {
 		case partMethod:
 			dst = appendSized(dst, in.Method)
@@ -68,10 +71,6 @@ func appendKey(dst []byte, parts []part, in *Input) []byte {
 			dst = appendSized(append(dst, a[:]...), in.Client.Zone())
 		case partBodySize:
 			dst = binary.LittleEndian.AppendUint64(dst, uint64(in.BodySize))
-		case partOfPrincipal:
-			dst = appendNode(dst, in.principal().fields[p.index].at(p.path))
-		case partPrincipal:
-			dst = appendNode(dst, in.principal().node)
 		case partFeature:
 			dst = appendBool(dst, slices.Contains(in.Features, p.name))
 		case partFeatures:

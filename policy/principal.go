@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 )
@@ -21,6 +22,37 @@ type Principal struct {
 	term   *ast.Term                   // input.principal
 	node   *node                       // the same, for cache keys
 	fields [len(principalFields)]*node // of node
+	// keyed are the keys of the readSets that last asked, by readSet.slot: a
+	// principal meets the baseline and one tenant's policy, as a rule.
+	keyed [2]atomic.Pointer[keyed]
+}
+
+// keyed is the part of a key that a principal makes up.
+type keyed struct {
+	reads *readSet
+	text  string
+}
+
+func (p *Principal) appendKey(dst []byte, reads *readSet) []byte {
+	slot := &p.keyed[reads.slot]
+	k := slot.Load()
+	if k == nil || k.reads != reads {
+		k = &keyed{reads, p.key(reads)}
+		slot.Store(k)
+	}
+	return append(dst, k.text...)
+}
+
+func (p *Principal) key(reads *readSet) string {
+	var key []byte
+	for _, part := range reads.principal {
+		if part.kind == partPrincipal {
+			key = appendNode(key, p.node)
+		} else {
+			key = appendNode(key, p.fields[part.index].at(part.path))
+		}
+	}
+	return string(key)
 }
 
 // principalFields are the members of input.principal.

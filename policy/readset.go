@@ -20,6 +20,25 @@ type readSet struct {
 	uncached string
 	// place is where the module reads what uncached speaks of.
 	place *ast.Location
+	// paths are what is read, none within another.
+	paths []inputPath
+	// request and principal are the parts of key but those of the principal,
+	// and those; made by ready.
+	request, principal []part
+	// slot is which of Principal.keyed is used: 1 for the baseline.
+	slot int
+}
+
+// ready makes request and principal of key.
+func (r *readSet) ready() {
+	r.request, r.principal = nil, nil
+	for _, p := range r.key {
+		if p.kind == partPrincipal || p.kind == partOfPrincipal {
+			r.principal = append(r.principal, p)
+		} else {
+			r.request = append(r.request, p)
+		}
+	}
 }
 
 // analysis walks the compiled rules that the queries can reach and collects
@@ -32,8 +51,15 @@ type analysis struct {
 	compiler *ast.Compiler
 	seen     map[*ast.Rule]bool
 	work     []*ast.Rule
-	paths    []inputPath
-	reads    readSet
+	usage
+}
+
+// usage is what a set of rules reads of the input.
+type usage struct {
+	paths []inputPath
+	// uncached and place as in readSet.
+	uncached string
+	place    *ast.Location
 }
 
 // inputPath is the constant beginning of a reference to input.
@@ -42,26 +68,51 @@ type inputPath struct {
 	at   *ast.Location
 }
 
-func analyze(c *ast.Compiler, queries ...ast.Body) readSet {
+// String is the path as Rego has it.
+func (p inputPath) String() string {
+	ref := ast.Ref{ast.InputRootDocument}
+	for _, k := range p.keys {
+		ref = append(ref, ast.NewTerm(k))
+	}
+	return ref.String()
+}
+
+// and is what u and v read together.
+func (u usage) and(v usage) usage {
+	if u.uncached == "" {
+		u.uncached, u.place = v.uncached, v.place
+	}
+	u.paths = slices.Concat(u.paths, v.paths)
+	return u
+}
+
+func analyze(c *ast.Compiler, queries ...ast.Body) usage {
 	a := &analysis{compiler: c, seen: map[*ast.Rule]bool{}}
 	for _, q := range queries {
 		a.walk(q)
 	}
-	for len(a.work) > 0 {
-		r := a.work[len(a.work)-1]
-		a.work = a.work[:len(a.work)-1]
+	for r := a.next(); r != nil; r = a.next() {
 		walkRule(r, a.walk)
-		if r.Else != nil {
-			a.reach([]*ast.Rule{r.Else})
-		}
 	}
-	a.finish()
-	return a.reads
+	return a.usage
 }
 
-func (a *analysis) unkept(why string, at *ast.Location) {
-	if a.reads.uncached == "" {
-		a.reads.uncached, a.reads.place = why, at
+// next returns a reachable rule that was not looked at yet, or nil.
+func (a *analysis) next() *ast.Rule {
+	if len(a.work) == 0 {
+		return nil
+	}
+	r := a.work[len(a.work)-1]
+	a.work = a.work[:len(a.work)-1]
+	if r.Else != nil {
+		a.reach([]*ast.Rule{r.Else})
+	}
+	return r
+}
+
+func (u *usage) unkept(why string, at *ast.Location) {
+	if u.uncached == "" {
+		u.uncached, u.place = why, at
 	}
 }
 
@@ -132,23 +183,34 @@ func (a *analysis) reach(rules []*ast.Rule) {
 	}
 }
 
-// finish sorts the paths, drops those within another, and makes key parts.
-func (a *analysis) finish() {
-	slices.SortStableFunc(a.paths, func(p, q inputPath) int {
+// reading makes a readSet of paths.
+type reading struct {
+	usage
+	reads readSet
+}
+
+// readSet sorts the paths, drops those within another, and makes key parts.
+func (u usage) readSet() *readSet {
+	slices.SortStableFunc(u.paths, func(p, q inputPath) int {
 		return slices.CompareFunc(p.keys, q.keys, ast.Value.Compare)
 	})
+	a := reading{usage: u}
 	a.reads.headers = []string{}
 	var last []ast.Value
-	for i, p := range a.paths {
+	for i, p := range u.paths {
 		if i > 0 && len(p.keys) >= len(last) && slices.EqualFunc(last, p.keys[:len(last)], func(x, y ast.Value) bool { return x.Compare(y) == 0 }) {
 			continue
 		}
 		last = p.keys
+		a.reads.paths = append(a.reads.paths, p)
 		a.path(p)
 	}
+	a.reads.uncached, a.reads.place = a.uncached, a.place
 	// Paths that were widened to the same part give it twice.
 	slices.SortStableFunc(a.reads.key, comparePart)
 	a.reads.key = slices.CompactFunc(a.reads.key, func(x, y part) bool { return comparePart(x, y) == 0 })
+	a.reads.ready()
+	return &a.reads
 }
 
 func comparePart(x, y part) int {
@@ -156,14 +218,14 @@ func comparePart(x, y part) int {
 }
 
 // add puts a part into the key and a field into the document.
-func (a *analysis) add(f fields, p part) {
+func (a *reading) add(f fields, p part) {
 	a.reads.fields |= f
 	a.reads.key = append(a.reads.key, p)
 }
 
 // path adds what the document can hold at p. A path that no document has is
 // undefined in every one, and one below a string or number as well.
-func (a *analysis) path(p inputPath) {
+func (a *reading) path(p inputPath) {
 	if len(p.keys) == 0 {
 		a.reads.fields, a.reads.headers = fieldsAll, nil
 		a.unkept("reads input as a whole", p.at)
@@ -216,7 +278,7 @@ func key(keys []ast.Value, i int) string {
 // value.
 var perRequest = []string{"date", "idempotency-key", "traceparent", "tracestate", "x-amzn-trace-id", "x-correlation-id", "x-request-id"}
 
-func (a *analysis) request(p inputPath) {
+func (a *reading) request(p inputPath) {
 	if len(p.keys) == 1 {
 		a.reads.fields |= fieldsRequest
 		a.reads.headers = nil
@@ -271,7 +333,7 @@ func segmentPart(keys []ast.Value) part {
 	return part{kind: partPath}
 }
 
-func (a *analysis) principal(p inputPath) {
+func (a *reading) principal(p inputPath) {
 	var path []string
 	for i := 1; i < len(p.keys) && key(p.keys, i) != ""; i++ {
 		path = append(path, key(p.keys, i))

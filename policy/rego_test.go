@@ -10,6 +10,7 @@ import (
 
 	"github.com/gatehouse-gateway/gatehouse/policies"
 	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/format"
 	"github.com/open-policy-agent/opa/v1/tester"
 )
 
@@ -26,6 +27,9 @@ func TestRego(t *testing.T) {
 			t.Fatal(err)
 		}
 		modules[file] = ast.MustParseModule(string(source))
+		if formatted, err := format.Source(file, source); err != nil || string(formatted) != string(source) {
+			t.Errorf("%s is not formatted (%v):\n%s", file, err, formatted)
+		}
 		if base, ok := strings.CutSuffix(path.Base(file), "_test.rego"); ok {
 			tested[base+".rego"] = true
 		}

@@ -3,6 +3,7 @@ package policy
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/gatehouse-gateway/gatehouse"
@@ -17,6 +18,9 @@ const (
 	maxRules       = 2000
 	maxNesting     = 64
 	maxBody        = 256 // expressions
+	// maxNodes bounds what the parser makes of all modules: compiling takes some
+	// four microseconds for each node at worst.
+	maxNodes = 250_000
 )
 
 // The packages of the two policies.
@@ -25,23 +29,26 @@ var (
 	tenantRoot   = ast.MustParseRef("data.gatehouse.tenant")
 )
 
-// File names in locations: which of the two a module belongs to.
-const (
-	baselinePrefix = "baseline/"
-	tenantPrefix   = "tenant/"
-)
+// tenantPrefix begins the file names of a tenant's modules in locations.
+const tenantPrefix = "tenant/"
 
 // sources are a tenant's modules on their way to the compiler.
 type sources struct {
 	caps   *ast.Capabilities
-	index  map[string]int // file name -> position in the tenant's list
+	roots  []ast.Ref         // what the modules may read beside input; the first is the policy's
+	places map[string]string // file name -> JSON pointer of the module
 	parsed map[string]*ast.Module
+	nodes  int // of parsed
 	faults gatehouse.Faults
+}
+
+func newSources(caps *ast.Capabilities, roots ...ast.Ref) *sources {
+	return &sources{caps: caps, roots: roots, places: map[string]string{}, parsed: map[string]*ast.Module{}}
 }
 
 // parse reads modules and refuses what can be refused without compiling.
 func parse(caps *ast.Capabilities, modules []gatehouse.Module) *sources {
-	s := &sources{caps: caps, index: map[string]int{}, parsed: map[string]*ast.Module{}}
+	s := newSources(caps, tenantRoot)
 	total := 0
 	for i := range modules {
 		total += len(modules[i].Source)
@@ -55,7 +62,7 @@ func parse(caps *ast.Capabilities, modules []gatehouse.Module) *sources {
 		return s
 	}
 	for i := range modules {
-		s.module(i, &modules[i])
+		s.module("modules", i, &modules[i])
 	}
 	if len(modules) > 0 && len(s.faults) == 0 {
 		s.whole()
@@ -71,25 +78,26 @@ func (s *sources) fault(pointer, reason, hint string) {
 func (s *sources) faultAt(loc *ast.Location, reason, hint string) {
 	f := gatehouse.Fault{Pointer: "/modules", Reason: reason, Hint: hint}
 	if loc != nil {
-		if i, ok := s.index[loc.File]; ok {
-			f.Pointer = gatehouse.Pointer("modules", i, "source")
+		if at, ok := s.places[loc.File]; ok {
+			f.Pointer = at + "/source"
 			f.Line, f.Column = loc.Row, loc.Col
 		}
 	}
 	s.faults = append(s.faults, f)
 }
 
-func (s *sources) module(i int, m *gatehouse.Module) {
-	at := gatehouse.Pointer("modules", i)
+// module reads one of list, which is modules or tests.
+func (s *sources) module(list string, i int, m *gatehouse.Module) {
+	at := gatehouse.Pointer(list, i)
 	file := tenantPrefix + m.Name
-	if first, dup := s.index[file]; dup {
+	if first, dup := s.places[file]; dup {
 		s.faults = append(s.faults, gatehouse.Fault{
-			Pointer: at + "/name", Also: gatehouse.Pointer("modules", first, "name"),
+			Pointer: at + "/name", Also: first + "/name",
 			Reason: "two modules have the same name",
 		})
 		return
 	}
-	s.index[file] = i
+	s.places[file] = at
 	if len(m.Source) > MaxModuleBytes {
 		s.fault(at+"/source", fmt.Sprintf("%d bytes are more than %d", len(m.Source), MaxModuleBytes), "")
 		return
@@ -114,12 +122,26 @@ func (s *sources) module(i int, m *gatehouse.Module) {
 		s.fault(at+"/source", "module is empty", "")
 		return
 	}
+	if s.nodes += nodes(mod); s.nodes > maxNodes {
+		s.fault("/modules", fmt.Sprintf("the modules have more than %d terms and expressions", maxNodes), "")
+		return
+	}
 	s.parsed[file] = mod
-	if !mod.Package.Path.HasPrefix(tenantRoot) {
+	if !s.mine(mod.Package.Path) {
 		s.faultAt(mod.Package.Loc(), strings.TrimPrefix(mod.Package.String(), "package ")+" is not a tenant's package",
 			"begin the module with: package gatehouse.tenant")
 	}
 	s.check(mod)
+}
+
+// nodes counts the nodes of a module's tree.
+func nodes(m *ast.Module) int {
+	n := 0
+	ast.NewGenericVisitor(func(any) bool {
+		n++
+		return false
+	}).Walk(m)
+	return n
 }
 
 // failed reports an error of OPA's parser or compiler.
@@ -203,11 +225,17 @@ func (s *sources) check(node any) {
 	}).Walk(node)
 }
 
+func (s *sources) mine(ref ast.Ref) bool { return slices.ContainsFunc(s.roots, ref.HasPrefix) }
+
 func (s *sources) checkRef(loc *ast.Location, ref ast.Ref) {
-	if !ref[0].Equal(ast.DefaultRootDocument) || ref.HasPrefix(tenantRoot) {
+	if !ref[0].Equal(ast.DefaultRootDocument) || s.mine(ref) {
 		return
 	}
-	s.faultAt(loc, ref.String()+" is not the tenant's to read", "modules may read input and data.gatehouse.tenant")
+	whose := "tenant"
+	if s.roots[0].Equal(baselineRoot) {
+		whose = "baseline"
+	}
+	s.faultAt(loc, ref.String()+" is not the "+whose+"'s to read", "modules may read input and "+s.roots[0].String())
 }
 
 // tooDeep returns the place where source nests deeper than maxNesting, before
