@@ -153,6 +153,8 @@ func (x *Exchange) challenge(invalid bool) {
 		v := "Bearer " + realm
 		if invalid {
 			v += `, error="invalid_token"`
+		} else if x.obliged != nil && x.obliged.StepUp != "" { // RFC 9470
+			v += `, error="insufficient_user_authentication", acr_values=` + strconv.QuoteToASCII(x.obliged.StepUp)
 		}
 		x.add("WWW-Authenticate", v)
 	}

@@ -603,3 +603,24 @@ func TestMaxForwards(t *testing.T) {
 	f("OPTIONS", "7", "\nMax-Forwards: 6\n")
 	f("GET", "0", "\nMax-Forwards: 0\n")
 }
+
+// What policy wants in the access log is there, apart from the gateway's own.
+func TestObligationsLogged(t *testing.T) {
+	h := proxytest.New(t, `tenants:
+  - id: a
+    domain: a.test
+    backends: [{id: app, endpoints: [{url: "http://a.app"}]}]
+    routes: [{id: all, match: {path: /}, auth: none, backend: app}]
+    policy:
+      modules:
+        - name: main.rego
+          source: |
+            package gatehouse.tenant
+            default allow := true
+            obligations := {"log": {"project": input.request.segments[0], "status": "mine"}}
+`)
+	get(h, "a.test", "/studio")
+	if r := h.Access(); !strings.Contains(r, `"status":200,`) || !strings.Contains(r, `,"policy":{"project":"studio","status":"mine"}`) {
+		t.Error(r)
+	}
+}

@@ -98,6 +98,7 @@ type Exchange struct {
 	who     *identity.Verified
 	client  netip.Addr
 	input   policy.Input
+	obliged *policy.Obligations // what policy asks for beside; nil: nothing
 	take    ratelimit.Request
 	verdict ratelimit.Verdict
 	ticket  ratelimit.Ticket
@@ -245,6 +246,9 @@ func (x *Exchange) match() error {
 // limitRequest describes the request to the limiter.
 func (x *Exchange) limitRequest() *ratelimit.Request {
 	x.take = ratelimit.Request{Now: x.start, Cost: x.route.cost, Values: (*limitValues)(x)}
+	if x.obliged != nil {
+		x.take.Cost += x.obliged.Cost
+	}
 	if x.who != nil {
 		x.take.Principal = x.text(x.who.Principal.ID)
 	} else {

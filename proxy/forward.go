@@ -11,6 +11,7 @@ import (
 
 	"github.com/gatehouse-gateway/gatehouse"
 	"github.com/gatehouse-gateway/gatehouse/metering"
+	"github.com/gatehouse-gateway/gatehouse/policy"
 	"github.com/gatehouse-gateway/gatehouse/proxy/identity"
 	"github.com/gatehouse-gateway/gatehouse/proxy/ingress"
 	"github.com/gatehouse-gateway/gatehouse/proxy/upstream"
@@ -42,6 +43,9 @@ func (x *Exchange) writeHead() {
 				h = append(strconv.AppendInt(h, hops-1, 10), crlf...)
 				continue
 			}
+			if x.obliged != nil && replaces(x.obliged, f.Name) {
+				continue
+			}
 			if x.newTrace && ingress.EqualFold(f.Name, "tracestate") {
 				continue // of the trace that was not gone on with
 			}
@@ -49,14 +53,27 @@ func (x *Exchange) writeHead() {
 				continue // a secret of ours, or of another tenant
 			}
 		case ingress.Authorization:
+			if x.obliged != nil && replaces(x.obliged, f.Name) {
+				continue
+			}
 			if x.who != nil && x.who.Method == identity.MethodJWT || gatehouse.WellFormedKey(f.Value[max(0, len(f.Value)-gatehouse.KeyLength):]) {
 				continue // used here; not the backend's to see
 			}
-		case ingress.Cookie, ingress.Via:
+		case ingress.Cookie:
+			if x.obliged != nil && replaces(x.obliged, f.Name) {
+				continue
+			}
+		case ingress.Via:
 		default:
 			continue
 		}
 		h = field(h, f.Name, f.Value)
+	}
+	if x.obliged != nil {
+		for _, f := range x.obliged.Set {
+			h = append(append(h, f.Name...), ": "...)
+			h = append(append(h, f.Value...), crlf...)
+		}
 	}
 	h = x.forwardedFields(h)
 	h = append(h, "Via: "...)
@@ -86,6 +103,21 @@ func (x *Exchange) writeHead() {
 		h = append(strconv.AppendInt(h, r.BodyLength, 10), crlf...)
 	}
 	x.head = append(h, crlf...)
+}
+
+// replaces reports whether policy has the backend not get the client's field.
+func replaces(o *policy.Obligations, name []byte) bool {
+	for _, f := range o.Set {
+		if ingress.EqualFold(name, f.Name) {
+			return true
+		}
+	}
+	for _, n := range o.Remove {
+		if ingress.EqualFold(name, n) {
+			return true
+		}
+	}
+	return false
 }
 
 // maxForwards reads the hops that an OPTIONS may still take (RFC 9110, 7.6.2).

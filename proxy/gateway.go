@@ -57,7 +57,9 @@ func (g *Gateway) clear(x *Exchange) error {
 	}
 
 	x.enter(phaseDecide)
-	if d := x.table.policy.Decide(x.policyInput()); !d.Allow {
+	d := x.table.policy.Decide(x.policyInput())
+	x.obliged = d.Obligations
+	if !d.Allow {
 		return x.denied(&d)
 	}
 

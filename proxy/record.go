@@ -166,6 +166,15 @@ func appendRecord(b []byte, x *Exchange, now time.Time) []byte {
 		b = appendJSON(append(b, `,"limit":`...), v.Binding.Name)
 		b = strconv.AppendInt(append(b, `,"limit_remaining":`...), v.Remaining, 10)
 	}
+	if x.obliged != nil && len(x.obliged.Log) > 0 {
+		for i, f := range x.obliged.Log {
+			if b = append(b, ','); i == 0 {
+				b = append(b, `"policy":{`...)
+			}
+			b = appendJSON(append(appendJSON(b, f.Name), ':'), f.Value)
+		}
+		b = append(b, '}')
+	}
 	if x.units != 0 {
 		b = strconv.AppendInt(append(b, `,"units_millionths":`...), x.units, 10)
 	}

@@ -206,6 +206,9 @@ func (g *Gateway) Reload() {
 // the connections now.
 func (g *Gateway) Succeeded() { g.succeeded.Store(true) }
 
+// partingGrace is for connections without requests to be taken leave of.
+const partingGrace = 2 * time.Second
+
 // tunnelGrace is the end of a drain, in which WebSockets are asked to close.
 // Until then they live on: their clients lose nothing by it.
 const tunnelGrace = 5 * time.Second
@@ -239,10 +242,10 @@ func (g *Gateway) Shutdown(ctx context.Context) error {
 		err = errors.Join(err, fmt.Errorf("%d requests were cut off at the end of the drain: %w", left, context.Cause(ctx)))
 	}
 	g.upstream.Close()
+	for _, c := range g.sessions.all() {
+		c.cut()
+	}
 	if err != nil {
-		for _, c := range g.sessions.all() {
-			c.cut()
-		}
 		g.upstream.Abort()
 	}
 	ended, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
@@ -275,13 +278,17 @@ func (g *Gateway) awaitIdle(ctx context.Context) (err error) {
 			err = *e
 		}
 	}()
-	rested := false
+	rested, silent := false, false
+	last := time.NewTimer(grace + partingGrace)
+	defer last.Stop()
 	// Connections that have not got as far as a request count too: one may be
 	// on its way.
 	for g.sessions.count() > 0 || !rested && g.metrics.edge.Open.Load() > 0 {
 		select {
 		case <-rest.C:
 			rested = true
+		case <-last.C:
+			silent = true
 		case <-parting.C:
 			tunnels.Go(func() {
 				if err := g.tunnels.Drain(ctx); err != nil {
@@ -291,6 +298,9 @@ func (g *Gateway) awaitIdle(ctx context.Context) (err error) {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
+		}
+		if silent && g.metrics.inFlight.Load() == 0 {
+			return nil // who is left takes not even a farewell
 		}
 		if rested {
 			for _, c := range g.sessions.all() {

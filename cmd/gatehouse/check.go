@@ -28,7 +28,7 @@ Exit code 2 says that there are faults; they are on standard error.`,
 			if output != "text" && output != "json" {
 				return &exit{exitUsage, fmt.Errorf("output %q is unknown: use text or json", output)}
 			}
-			engine, err := newEngine()
+			engine, err := newEngine(nil)
 			if err != nil {
 				return err
 			}
@@ -90,12 +90,14 @@ func checkDocuments(engine *policy.Engine, paths ...string) (*configs.Set, confi
 	return set, problems
 }
 
-func newEngine() (*policy.Engine, error) {
+// newEngine returns an engine with the shipped baseline. cut, unless nil, is
+// told of evaluations that ran out of their budget.
+func newEngine(cut func(policy.Cut)) (*policy.Engine, error) {
 	var baseline []gatehouse.Module
 	for name, source := range policies.Baseline() {
 		baseline = append(baseline, gatehouse.Module{Name: name, Source: source})
 	}
-	return policy.NewEngine(policy.Config{Baseline: baseline})
+	return policy.NewEngine(policy.Config{Baseline: baseline, Cut: cut})
 }
 
 func count(n int, what string) string {

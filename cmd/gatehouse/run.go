@@ -15,9 +15,11 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/VictoriaMetrics/metrics"
 	"github.com/gatehouse-gateway/gatehouse/control"
 	"github.com/gatehouse-gateway/gatehouse/control/api"
 	"github.com/gatehouse-gateway/gatehouse/metering"
+	"github.com/gatehouse-gateway/gatehouse/policy"
 	"github.com/gatehouse-gateway/gatehouse/proxy"
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
@@ -163,6 +165,7 @@ type process struct {
 	lock     *os.File      // held as long as the process uses the data folder; nil until before has left it; p.own's
 	owned    chan struct{} // closed when the data folder is this process's
 	handover *handover
+	cuts     atomic.Uint64 // evaluations of policies that ran out of their budget
 	callers  atomic.Int64  // open connections of the control API
 	admitted chan struct{} // closed when the control API takes no more of them
 }
@@ -176,7 +179,7 @@ func assemble(ctx context.Context, s *streams, cfg *config, takeover bool) (_ *p
 		cfg: cfg, log: slog.New(slog.NewTextHandler(s.errors, &slog.HandlerOptions{Level: cfg.Log.Level})),
 		owned: make(chan struct{}), admitted: make(chan struct{}),
 	}
-	engine, err := newEngine()
+	engine, err := newEngine(p.cut)
 	if err != nil {
 		return nil, err
 	}
@@ -226,7 +229,7 @@ func assemble(ctx context.Context, s *streams, cfg *config, takeover bool) (_ *p
 		Handler: api.Handler(api.Parts{
 			Book: book, Meter: p.meter, Log: p.log, Loopback: isLoopback(p.control.Addr()),
 			Checks:  []api.Check{{Name: "configuration", State: p.gateway.Ready}, {Name: "metering", State: p.meter.Health}},
-			Metrics: []func(io.Writer){p.gateway.WriteMetrics, writeProcessMetrics},
+			Metrics: []func(io.Writer){p.gateway.WriteMetrics, p.writePolicyMetrics, writeProcessMetrics},
 		}),
 		ReadHeaderTimeout: 5 * time.Second, WriteTimeout: time.Minute, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
 		ErrorLog:  slog.NewLogLogger(p.log.Handler(), slog.LevelWarn),
@@ -314,6 +317,18 @@ func (p *process) run(ctx context.Context, started func(context.Context, *proces
 	}
 	p.log.Info("stopped", "error", err)
 	return err
+}
+
+// cut notes an evaluation that ran out of its budget.
+func (p *process) cut(c policy.Cut) {
+	p.cuts.Add(1)
+	if c.Aside > 0 {
+		p.log.Warn("policy put aside: its evaluations run out of their budget", "tenant", c.Tenant, "for", c.Aside.String())
+	}
+}
+
+func (p *process) writePolicyMetrics(w io.Writer) {
+	metrics.WriteCounterUint64(w, "gatehouse_policy_cut_total", p.cuts.Load())
 }
 
 // reload reads everything again at each value from asked, until ctx ends; the
