@@ -24,6 +24,9 @@ type ClientCertificates struct {
 	Principal string `json:"principal,omitempty"`
 	// Roles of every caller with a certificate.
 	Roles []string `json:"roles,omitempty"`
+	// Required ends the handshake of a caller without one. Default: such a
+	// caller goes on, and routes ask for another credential.
+	Required bool `json:"required,omitempty"`
 
 	// CA is the text of CAFile, put in by the reader of the document.
 	CA string `json:"-"`

@@ -67,6 +67,7 @@ var elsewhere = map[string]string{
 	"tenants.identity.client_certificates.ca_file":   "proxy: TestClientCertificates",
 	"tenants.identity.client_certificates.principal": "proxy: TestClientCertificates",
 	"tenants.identity.client_certificates.roles":     "proxy: TestClientCertificates",
+	"tenants.identity.client_certificates.required":  "proxy: TestClientCertificates",
 	"tenants.routes.upgrade.idle":                    "proxy: TestTunnelTimes",
 	"tenants.routes.upgrade.max_age":                 "proxy: TestTunnelTimes",
 

@@ -137,8 +137,9 @@ func TestClientCertificates(t *testing.T) {
 	h := secure(t, "tenants:"+
 		tenant("cn", "ca_file: "+folder+"/ours.pem")+
 		tenant("uri", "ca_file: "+folder+"/ours.pem, principal: uri, roles: [admin]")+
+		tenant("strict", "ca_file: "+folder+"/ours.pem, required: true")+
 		tenant("other", "ca_file: "+folder+"/theirs.pem"),
-		map[string][]string{"all": {"cn.test", "uri.test", "other.test"}})
+		map[string][]string{"all": {"cn.test", "uri.test", "strict.test", "other.test"}})
 	identity := func(cert, key []byte) func(*tls.Config) {
 		return func(c *tls.Config) {
 			pair, err := tls.X509KeyPair(cert, key)
@@ -173,6 +174,8 @@ func TestClientCertificates(t *testing.T) {
 	f("uri.test", "/", robot, "200 OK cert:spiffe://test/robot")
 	f("uri.test", "/admin/", robot, "200 OK cert:spiffe://test/robot")
 	f("uri.test", "/", plain, "401 Unauthorized") // nothing names its holder
+	f("strict.test", "/open/", robot, "200 OK cert:robot")
+	f("strict.test", "/open/", nobody, "remote error: tls: ")
 	f("cn.test", "/", foreign, "remote error: tls: ")
 	f("other.test", "/", foreign, "200 OK cert:robot")
 	f("other.test", "/", robot, "remote error: tls: ")
