@@ -17,6 +17,7 @@ import (
 
 	"golang.org/x/net/http2"
 
+	"github.com/gatehouse-gateway/gatehouse"
 	"github.com/gatehouse-gateway/gatehouse/proxy"
 	"github.com/gatehouse-gateway/gatehouse/proxy/proxytest"
 )
@@ -333,5 +334,55 @@ func TestGRPCRefusals(t *testing.T) {
 	f("/svc.S/M", `200 application/grpc 8 "the%20limit%20\"q\"%20is%20used%20up" "" <nil>`)
 	if r := h.Access(); !strings.Contains(r, `"status":429`) || !strings.Contains(r, `"status":502`) {
 		t.Error(r)
+	}
+}
+
+// A client that takes nothing of its answer is given up, however often it says
+// that it is there.
+func TestHTTP2StalledReader(t *testing.T) {
+	h := proxytest.New(t, "tenants:"+one("a", "a.test", "a.app"), proxytest.Options{Config: func(c *proxy.Config) {
+		c.Timeouts.Idle = gatehouse.Duration(500 * time.Millisecond)
+	}})
+	_, fr := preface(t, listen(t, h.Gateway.Serve))
+	if err := fr.WriteHeaders(http2.HeadersFrameParam{
+		StreamID: 1, EndHeaders: true, EndStream: true,
+		BlockFragment: encode(":method", "GET", ":scheme", "http", ":authority", "a.test", ":path", "/?size=10000000"),
+	}); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan string, 1)
+	go func() {
+		for {
+			f, err := fr.ReadFrame()
+			if err != nil {
+				ended <- err.Error()
+				return
+			}
+			if r, ok := f.(*http2.RSTStreamFrame); ok {
+				ended <- "reset " + r.ErrCode.String()
+				return
+			}
+		}
+	}()
+	ping := time.NewTicker(100 * time.Millisecond)
+	defer ping.Stop()
+	limit := time.After(10 * time.Second)
+	for {
+		select {
+		case <-ping.C:
+			if err := fr.WritePing(false, [8]byte{}); err != nil {
+				t.Fatal(err)
+			}
+		case how := <-ended:
+			if !strings.HasPrefix(how, "reset ") {
+				t.Error(how)
+			}
+			if r := h.Access(); !strings.Contains(r, `"error.type":"client_timeout"`) {
+				t.Error(r)
+			}
+			return
+		case <-limit:
+			t.Fatal("the stream is still held")
+		}
 	}
 }
