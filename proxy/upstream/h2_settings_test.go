@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -70,6 +71,8 @@ func TestH2SettingsInPieces(t *testing.T) {
 		}
 		c.Close()
 		_ = server.Close()
-		_ = <-served // it ends with the pipe
+		if err := <-served; !errors.Is(err, http.ErrServerClosed) {
+			t.Error(err)
+		}
 	}
 }
