@@ -212,6 +212,10 @@ func (n *name) places(ctx context.Context) ([]place, error) {
 			return *found, nil
 		}
 		n.mu.Lock()
+		if n.found.Load() != nil { // the look-up has ended since
+			n.mu.Unlock()
+			continue
+		}
 		l := n.lookup
 		first := l == nil
 		if first {
