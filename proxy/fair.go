@@ -100,6 +100,14 @@ func (x *Exchange) admit() error {
 	return nil
 }
 
+// leaveTunnels gives back the place among the tenant's tunnels.
+func (x *Exchange) leaveTunnels() {
+	if x.tunneled {
+		x.tunneled = false
+		x.table.slot.tunnels.Add(-1)
+	}
+}
+
 // depart gives the place back. A tunnel keeps the one it has among tunnels.
 func (x *Exchange) depart() {
 	if x.admitted != nil {

@@ -331,6 +331,9 @@ func (x *Exchange) send() (err error) {
 	r.UpgradeTo = x.upgrade
 	r.WebSocketKey, _ = x.In.Sole("Sec-WebSocket-Key")
 	x.Tunnel, err = b.Upgrade(r, &x.resp)
+	if x.Tunnel == nil {
+		x.leaveTunnels()
+	}
 	return err
 }
 
@@ -430,7 +433,7 @@ func (x *Exchange) takeAnswer() error {
 		if x.In.Major == 1 {
 			x.Length = -1 // trailers follow chunks
 		}
-	} else if int64(len(r.Buffered())) < r.ContentLength && !x.route.duplex {
+	} else if int64(len(r.Buffered())) < r.ContentLength {
 		// It comes as it comes.
 	} else if body, whole, err := r.Whole(wholeBody); err != nil {
 		return err

@@ -149,13 +149,13 @@ func (x *Exchange) yield() {
 func (g *Gateway) Finish(x *Exchange, err error) {
 	now := time.Now()
 	x.finished = true
+	defer func() { // whatever happens below
+		x.ticket.Done(now)
+		x.depart()
+		x.leaveTunnels()
+		g.metrics.inFlight.Add(-1)
+	}()
 	x.resp.Release()
-	x.ticket.Done(now)
-	x.depart()
-	if x.tunneled {
-		x.tunneled = false
-		x.table.slot.tunnels.Add(-1)
-	}
 	if err != nil && x.failure == "" {
 		x.failure = failureOf(err)
 	}
@@ -165,7 +165,6 @@ func (g *Gateway) Finish(x *Exchange, err error) {
 	}
 	g.access.write(x, now)
 	g.metrics.finish(x, now)
-	g.metrics.inFlight.Add(-1)
 }
 
 // policyInput fills what policy may read. The slices hold until the request

@@ -211,6 +211,11 @@ func (s *session) write(x *Exchange) (keep bool, err error) {
 	if length == http1.ByChunks && x.takesTrailers() {
 		trailer = s.answerTrailer(x)
 	}
+	if len(x.resp.Buffered()) == 0 { // the body may begin slowly
+		if err := o.Flush(); err != nil {
+			return false, err
+		}
+	}
 	broken, err := o.Stream(x.Stream, length, trailer)
 	if broken != nil {
 		if length == http1.ByClose {

@@ -3,7 +3,6 @@ package proxy
 import (
 	"cmp"
 	"context"
-	"errors"
 	"io"
 	"net"
 	"sync"
@@ -40,9 +39,8 @@ func (g *Gateway) serveHTTP2(c net.Conn) error {
 	if g.draining.Load() {
 		s.http.GoAway()
 	}
-	if _, ok := errors.AsType[*http2.Error](s.http.Serve()); ok {
-		e.Linger(lingerTime, lingerBytes) // so that the client reads why
-	}
+	_ = s.http.Serve()            // the client has been told why, as far as it can be
+	e.Linger(lingerTime, 256<<10) // so that it reads that, and the last answer
 	return nil
 }
 
@@ -129,7 +127,7 @@ func (s *stream) write(x *Exchange) error {
 	if !dated {
 		s.Date()
 	}
-	isHead := string(x.In.Method) == "HEAD"
+	isHead := string(s.Method) == "HEAD"
 	length := x.Length
 	switch {
 	case x.wire != 0, x.Status == 204:
@@ -142,9 +140,6 @@ func (s *stream) write(x *Exchange) error {
 	if length >= 0 {
 		s.Length(length)
 	}
-	if x.Stream == nil {
-		x.yield()
-	}
 	switch {
 	case x.Stream == nil && (isHead || len(x.Body) == 0):
 		return s.End()
@@ -156,7 +151,7 @@ func (s *stream) write(x *Exchange) error {
 
 // stream writes a long answer as it comes, and its trailers.
 func (s *stream) stream(x *Exchange) error {
-	if x.Length < 0 { // it may begin slowly
+	if len(x.resp.Buffered()) == 0 { // it may begin slowly
 		if err := s.Flush(); err != nil {
 			return err
 		}

@@ -142,6 +142,14 @@ func (c *Conn) Interim(status int, fields func(*Out)) error {
 	return c.write(o.b)
 }
 
+// Flush ends the head and writes it; Stream then writes the body alone.
+func (o *Out) Flush() error {
+	o.c.begun = true
+	err := o.c.write(append(o.b, "\r\n"...))
+	o.b = nil
+	return err
+}
+
 // How a body of unknown length is delimited.
 const (
 	ByChunks = -1 // to HTTP/1.1
@@ -151,7 +159,7 @@ const (
 // chunkRoom is for the size line in front of a chunk.
 const chunkRoom = len("7fffffff\r\n")
 
-// Stream ends the head and writes it, then body as it comes: every part that
+// Stream ends the head and writes it, unless Flush has, then body as it comes: every part that
 // is read is written at once. length is that of the body, or ByChunks or
 // ByClose. trailer, for chunks, may add trailer lines at the end; nil: none.
 // wrote is called after every part with the bytes of body in it.
@@ -161,7 +169,10 @@ const chunkRoom = len("7fffffff\r\n")
 // either, the connection must be aborted.
 func (o *Out) Stream(body io.Reader, length int64, trailer func(*Out)) (readErr, err error) {
 	c := o.c
-	head := append(o.b, "\r\n"...)
+	head := o.b
+	if head != nil { // not flushed
+		head = append(head, "\r\n"...)
+	}
 	large := c.cfg.take(writeBuffer)
 	b := large.b
 	defer func() { c.cfg.put(large) }()
@@ -173,7 +184,7 @@ func (o *Out) Stream(body io.Reader, length int64, trailer func(*Out)) (readErr,
 		return nil, err
 	}
 	if length == ByChunks {
-		// An answer that begins slowly shows its head at once.
+		// Chunks are put together from the beginning of b.
 		if err := c.write(b[:n]); err != nil {
 			return nil, err
 		}

@@ -131,9 +131,14 @@ func (c *Conn) proceed() error {
 
 var errInterrupted = errors.New("the body is not wanted any more")
 
-// Interrupt makes a Read under way, and any later one, fail. It may be called
-// by another goroutine than the one that reads.
+// Interrupt makes a Read under way, and any later one, fail; the connection
+// then takes no other request. It does nothing once the body has been read to
+// its end. It may be called by another goroutine than the one that reads, not
+// later than Done.
 func (c *Conn) Interrupt() {
+	if c.ended.Load() {
+		return // nobody reads any more
+	}
 	c.interrupted.Store(true) // first: a reader that has set its deadline looks again
 	_ = c.nc.SetReadDeadline(time.Unix(1, 0))
 }

@@ -179,6 +179,7 @@ func (s *Stream) flushed() error {
 }
 
 func (s *Stream) appendData(p []byte, last bool) {
+	s.conn.moved = s.conn.now()
 	c := s.conn
 	flags := uint8(0)
 	if last {

@@ -87,6 +87,9 @@ type Conn struct {
 	partial time.Duration // when the incomplete frame or header block began; 0: there is none
 	pause   bool          // it is a DATA frame, which only has to go on
 	heard   time.Duration // when something was last read
+	wrote   time.Duration // when the socket last took something
+	asked   bool          // whether the client is there, by PING; nothing was heard since
+	moved   time.Duration // when DATA of any stream was last appended
 	dec     *hpack.Decoder
 	block   headerBlock
 

@@ -35,8 +35,8 @@ func updatesOwed(n int) int { return 4 + 2*(n>>10) }
 // give gives back n.
 func (a *allowance) give(n int) { a.used = max(0, a.used-n) }
 
-// mostOwed bounds what is owed for DATA that is on its way: that of 64 MiB.
-const mostOwed = 1 << 18
+// mostOwed bounds what is owed for DATA that is on its way: that of 8 MiB.
+const mostOwed = 1 << 14
 
 // void notes a frame that carries nothing, beyond those that are owed for the
 // DATA that the client was sent. The caller holds mu.

@@ -147,6 +147,7 @@ func (c *Conn) takeBlock(b *headerBlock) *Error {
 		return c.refuse(b.id, StreamClosed)
 	case toNothing:
 		c.closed.add(b.id, closedByUs)
+		return c.churn()
 	}
 	return nil
 }

@@ -107,7 +107,7 @@ func (c *Conn) fill() error {
 		}
 		if n > 0 {
 			c.w += n
-			c.heard = c.now()
+			c.heard, c.asked = c.now(), false
 			return nil
 		}
 		if err == nil {
@@ -189,7 +189,7 @@ func (c *Conn) due(now time.Duration) (by time.Duration, err error) {
 		c.finalGoAway()
 	}
 	if c.running == 0 {
-		if c.drain == drainFinal {
+		if c.drain == drainFinal && c.block.id == 0 { // a head that has begun was promised to be served
 			return 0, errDrained
 		}
 		if !c.writing && at(c.rested+idle) {
@@ -197,13 +197,14 @@ func (c *Conn) due(now time.Duration) (by time.Duration, err error) {
 		}
 		return by, nil
 	}
+	// Who takes what is sent is alive, though a PING waits behind it.
 	switch {
-	case c.pinged > c.heard:
-		if at(c.pinged + idle/2) {
+	case c.asked:
+		if at(max(c.pinged, c.wrote) + idle/2) {
 			return 0, errSilent
 		}
-	case at(c.heard + idle/2):
-		c.pinged = now
+	case at(max(c.heard, c.wrote) + idle/2):
+		c.pinged, c.asked = now, true
 		c.out.b = appendPing(c.output(), 0, []byte(pingAlive))
 		c.kick()
 		at(now + idle/2)

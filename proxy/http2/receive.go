@@ -72,9 +72,9 @@ func (c *Conn) takeData(f *frame) *Error {
 		return fault(FlowControlError, "more DATA than the connection's window")
 	}
 	c.credit -= size
-	if len(p) > 0 {
-		c.voids.give(1)
-	} else if !f.has(flagEndStream) {
+	if ends := f.has(flagEndStream); len(p) >= 1<<10 || len(p) > 0 && ends {
+		c.voids.give(1) // less of a body is no excuse for anything else
+	} else if len(p) == 0 && !ends {
 		if err := c.void(); err != nil {
 			return err
 		}

@@ -113,6 +113,9 @@ func (c *Conn) writeOut() {
 		n, werr := c.nc.Write(b)
 		c.mu.Lock()
 		b, err = b[n:], werr
+		if n > 0 {
+			c.wrote = c.now()
+		}
 		if n > 0 && errors.Is(err, os.ErrDeadlineExceeded) {
 			err = c.patient()
 		}
@@ -206,6 +209,10 @@ func (c *Conn) room(s *Stream, want int) (int, error) {
 			by = c.now() + c.cfg.Idle
 		}
 		if !c.wait(s.writable, s.writeTimer(by-c.now())) {
+			if s.err == nil && !blocked && c.now()-c.moved < c.cfg.Idle {
+				by = c.now() + c.cfg.Idle // it waits for others, who get on
+				continue
+			}
 			c.leave(s)
 			return 0, os.ErrDeadlineExceeded
 		}
