@@ -525,3 +525,98 @@ func TestShutdownOfClientsThatDoNotRead(t *testing.T) {
 		})
 	}
 }
+
+// A backend that refuses a request it has read whole does not cost the client
+// its connection.
+func TestRefusalKeepsConnection(t *testing.T) {
+	_, addr := serveTCP(t, func(c net.Conn) {
+		defer c.Close()
+		r := bufio.NewReader(c)
+		for {
+			request, err := http.ReadRequest(r)
+			if err != nil {
+				return
+			}
+			if _, err := io.Copy(io.Discard, request.Body); err != nil {
+				return
+			}
+			if _, err := io.WriteString(c, "HTTP/1.1 422 Unprocessable Entity\r\nContent-Length: 2\r\n\r\nno"); err != nil {
+				return
+			}
+		}
+	}, nil)
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if err := c.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	r := bufio.NewReader(c)
+	for i := range 3 {
+		say(t, c, "POST / HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n")
+		answer, err := proxytest.ReadAnswer(r, "POST")
+		if err != nil || status(answer) != "422" || strings.Contains(answer, "Connection: close") {
+			t.Fatalf("answer %d: %s, %v", i, answer, err)
+		}
+	}
+}
+
+// The head of an answer does not wait for its body, whatever its length.
+func TestHeadComesFirst(t *testing.T) {
+	flushed, proceed := make(chan struct{}, 2), make(chan struct{})
+	_, addr := serveTCP(t, func(c net.Conn) {
+		defer c.Close()
+		if !readHead(c) {
+			return
+		}
+		if _, err := io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"); err != nil {
+			return
+		}
+		flushed <- struct{}{}
+		<-proceed
+		_, _ = io.WriteString(c, "hello")
+	}, nil)
+	c, r := send(t, addr)
+	if err := c.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	<-flushed
+	for line := ""; line != "\r\n"; { // the backend waits until the head is here
+		var err error
+		if line, err = r.ReadString('\n'); err != nil {
+			t.Fatal(err)
+		}
+	}
+	close(proceed)
+	body := make([]byte, 5)
+	if _, err := io.ReadFull(r, body); err != nil || string(body) != "hello" {
+		t.Errorf("%q, %v", body, err)
+	}
+}
+
+// An early refusal reaches a client that is slow to send what nobody wants.
+func TestEarlyRefusal(t *testing.T) {
+	_, addr := serveTCP(t, func(c net.Conn) {
+		defer c.Close()
+		if !readHead(c) {
+			return
+		}
+		_, _ = io.WriteString(c, "HTTP/1.1 413 Content Too Large\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno")
+		_, _ = io.Copy(io.Discard, c)
+	}, nil)
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if err := c.SetDeadline(time.Now().Add(10 * time.Second)); err != nil { // the idle time is a minute
+		t.Fatal(err)
+	}
+	say(t, c, "POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 5000000\r\n\r\nabc")
+	answer, err := proxytest.ReadAnswer(bufio.NewReader(c), "POST")
+	if err != nil || status(answer) != "413" || !strings.HasSuffix(answer, "no") {
+		t.Errorf("%s, %v", answer, err)
+	}
+}
