@@ -199,6 +199,8 @@ func (c *Conn) due(now time.Duration) (by time.Duration, err error) {
 	}
 	// Who takes what is sent is alive, though a PING waits behind it.
 	switch {
+	case c.asked && c.writing:
+		at(now + idle/2) // the PING may not be out yet, and the write has a time of its own
 	case c.asked:
 		if at(max(c.pinged, c.wrote) + idle/2) {
 			return 0, errSilent
