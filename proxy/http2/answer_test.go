@@ -321,38 +321,6 @@ func TestPatience(t *testing.T) {
 	})
 }
 
-// TestSteadyReader keeps a client that reads, slowly and steadily, and says
-// nothing: a PING waits behind what it reads.
-func TestSteadyReader(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		near, far := net.Pipe()
-		c := NewConn(far, config(), func(s *Stream) {
-			s.Begin(200)
-			_ = s.Whole(make([]byte, 20<<10))
-		})
-		over := make(chan error, 1)
-		go func() { over <- c.Serve() }()
-		if _, err := io.WriteString(near, preface+"\x00\x00\x00\x04\x00\x00\x00\x00\x00\x00\x00\x00\x04\x01\x00\x00\x00\x00\x00\x00\x06\x01\x05\x00\x00\x00\x01\x82\x87\x84\x41\x01h"); err != nil {
-			t.Fatal(err)
-		}
-		for range 20 {
-			if _, err := io.ReadFull(near, make([]byte, 10)); err != nil {
-				t.Fatal(err)
-			}
-			<-time.After(25 * time.Second)
-		}
-		select {
-		case err := <-over:
-			t.Error(err)
-		default:
-		}
-		_ = near.Close()
-		if err := <-over; err != nil && !errors.Is(err, io.ErrClosedPipe) {
-			t.Error(err)
-		}
-	})
-}
-
 // TestTurns has streams that wait for the connection's window take turns, of
 // a frame each, and nobody go before who waits.
 func TestTurns(t *testing.T) {
