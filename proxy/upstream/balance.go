@@ -15,6 +15,7 @@ type standing uint8
 
 const (
 	wellUntried standing = iota
+	benched              // ejected, for a retry: what failed a while ago, rather than what failed just now
 	well
 	untried
 	anyone
@@ -78,14 +79,19 @@ func (b *Backend) standing(i int, q *question) standing {
 	if m.circuit != nil && !m.circuit.admits(q.now) {
 		return nobody
 	}
-	s := wellUntried
-	if !b.well(i) || m.outlier != nil && m.outlier.out(q.now) {
-		s = untried
+	isTried := slices.Contains(q.tried, i)
+	out := m.outlier != nil && m.outlier.out(q.now)
+	switch {
+	case b.well(i) && !out && isTried:
+		return well
+	case b.well(i) && !out:
+		return wellUntried
+	case isTried:
+		return anyone
+	case b.well(i) && len(q.tried) > 0:
+		return benched
 	}
-	if slices.Contains(q.tried, i) {
-		s++
-	}
-	return s
+	return untried
 }
 
 // meets reports whether member i is one of those to pick from.
@@ -102,7 +108,8 @@ func (b *Backend) weight(i int, q *question) int64 {
 
 // pick returns the member for a request, or -1 where there is none. It avoids
 // members that fail their checks or are ejected while others are well, and
-// then those tried. While none is well all are used, but for those whose
+// then those tried; a retry goes to one that is ejected rather than to where
+// it has just failed. While none is well all are used, but for those whose
 // circuit is open.
 func (b *Backend) pick(key uint64, tried []int) int {
 	if len(b.members) <= 1 && (len(b.members) == 0 || b.members[0].circuit == nil) {

@@ -343,6 +343,27 @@ func TestEjectionOfRequests(t *testing.T) {
 	}
 }
 
+// A retry goes to an endpoint that is ejected rather than to the one where it
+// has just failed: the ejected one may be the only one that works.
+func TestRetryAtEjected(t *testing.T) {
+	for _, balance := range []gatehouse.Balance{gatehouse.RoundRobin, gatehouse.LeastRequests, gatehouse.ConsistentHash} {
+		b := live(t, gatehouse.Backend{Balance: balance, Timeouts: brief, Retries: gatehouse.Retries{Attempts: 1}}, refusing(t), backend(t, always(ok)))
+		for range gatehouse.DefaultOutlierFailures { // of before, when it did not work
+			ticket, err := b.choose(0, []int{0})
+			if err != nil || ticket.member != 1 {
+				t.Fatal(ticket, err)
+			}
+			b.report(ticket, failure{err: explain(errNoAnswer, awaiting, ""), cause: byReset}, 0)
+		}
+		if s := b.Stats().Endpoints; s[0].Ejected || !s[1].Ejected {
+			t.Fatalf("%+v", s)
+		}
+		for range 3 {
+			want(t, outcome(b, get()), `200 "ok" attempts=2`)
+		}
+	}
+}
+
 // Picks and results of many goroutines through many versions: endpoints come
 // and go, circuits open and close, and all end well.
 func TestEjectionConcurrency(t *testing.T) {
