@@ -162,7 +162,6 @@ const chunkRoom = len("7fffffff\r\n")
 // Stream ends the head and writes it, unless Flush has, then body as it comes: every part that
 // is read is written at once. length is that of the body, or ByChunks or
 // ByClose. trailer, for chunks, may add trailer lines at the end; nil: none.
-// wrote is called after every part with the bytes of body in it.
 //
 // readErr is why body could not be read, io.ErrUnexpectedEOF where it is
 // shorter than length; err why the client could not be written to. After

@@ -276,25 +276,13 @@ func (c *Conn) size() (int64, error) {
 	}
 	var n int64
 	for _, ch := range digits {
-		d := unhex(ch)
+		d := ingress.Unhex(ch)
 		if d < 0 {
 			return 0, c.malformed("malformed chunk size")
 		}
 		n = n<<4 | int64(d)
 	}
 	return n, nil
-}
-
-func unhex(c byte) int {
-	switch {
-	case '0' <= c && c <= '9':
-		return int(c - '0')
-	case 'a' <= c && c <= 'f':
-		return int(c-'a') + 10
-	case 'A' <= c && c <= 'F':
-		return int(c-'A') + 10
-	}
-	return -1
 }
 
 // trailerSection reads what follows the last chunk, through the empty line.

@@ -57,8 +57,8 @@ func parse6(b []byte) (a [16]byte, ok bool) {
 	}
 	for i < 16 {
 		digits, n := 0, 0
-		for digits < len(b) && digits < 5 && unhex(b[digits]) >= 0 {
-			n = n<<4 | unhex(b[digits])
+		for digits < len(b) && digits < 5 && Unhex(b[digits]) >= 0 {
+			n = n<<4 | Unhex(b[digits])
 			digits++
 		}
 		if digits == 0 || digits > 4 {

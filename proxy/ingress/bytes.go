@@ -111,7 +111,8 @@ func lower(c byte) byte {
 
 const upperHex = "0123456789ABCDEF"
 
-func unhex(c byte) int {
+// Unhex returns the value of a hexadecimal digit, -1 for any other character.
+func Unhex(c byte) int {
 	switch {
 	case '0' <= c && c <= '9':
 		return int(c - '0')

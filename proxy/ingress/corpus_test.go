@@ -135,8 +135,8 @@ func naiveChunked(raw []byte) (rest []byte, status string) {
 			return nil, fault
 		}
 		digits, n := 0, 0
-		for digits < len(l) && unhex(l[digits]) >= 0 {
-			n = n<<4 | unhex(l[digits])
+		for digits < len(l) && Unhex(l[digits]) >= 0 {
+			n = n<<4 | Unhex(l[digits])
 			digits++
 		}
 		if digits == 0 || digits > 15 || !extensions(l[digits:]) {

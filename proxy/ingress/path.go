@@ -91,7 +91,7 @@ func unescape(raw []byte, i int) (c byte, next int, ok bool) {
 	if raw[i] != '%' || i+2 >= len(raw) {
 		return 0, i, false
 	}
-	hi, lo := unhex(raw[i+1]), unhex(raw[i+2])
+	hi, lo := Unhex(raw[i+1]), Unhex(raw[i+2])
 	if hi < 0 || lo < 0 {
 		return 0, i, false
 	}

@@ -116,7 +116,7 @@ func lenient(p []byte) string {
 	for i := 0; i < len(p); i++ {
 		c := p[i]
 		if c == '%' {
-			c = byte(unhex(p[i+1])<<4 | unhex(p[i+2]))
+			c = byte(Unhex(p[i+1])<<4 | Unhex(p[i+2]))
 			i += 2
 		}
 		if c == '\\' {
