@@ -140,6 +140,22 @@ func (f Features) On() []string {
 type Policy struct {
 	// Modules are compiled together. Absent: the baseline alone decides.
 	Modules []Module `json:"modules,omitempty"`
+	// Shadow modules are evaluated beside Modules on live requests. What they
+	// say is counted and sampled where it differs, and never applied.
+	Shadow []Module `json:"shadow,omitempty"`
+	// Log keeps a sample of the decisions, for replay.
+	Log DecisionLog `json:"log,omitzero"`
+}
+
+// DecisionLog says which decisions of a tenant are kept.
+type DecisionLog struct {
+	// Sample is the share of the allowed requests that is kept. Denials are
+	// all kept, up to a hundred a second. Absent: nothing is kept.
+	Sample Percent `json:"sample,omitzero"`
+	// Mask lists parts of input that are removed before a decision is kept,
+	// as JSON Pointers such as /principal/claims/email. Credentials, cookies
+	// and the query's values are always removed.
+	Mask []string `json:"mask,omitempty"`
 }
 
 // Module is one Rego file.

@@ -27,6 +27,15 @@ type Route struct {
 	Match Match `json:"match"`
 	// Auth is none, optional or required. Default: required.
 	Auth Auth `json:"auth,omitempty"`
+	// AnyOf are the credentials that identify the route's callers, the first
+	// that a request has in this order. A certificate may come beside another
+	// credential; a request with two others is refused. Default: api_key, jwt,
+	// opaque, certificate.
+	AnyOf []Credential `json:"any_of,omitempty"`
+	// AllOf are credentials that a request must have at once. The first says
+	// who the caller is; the others must be good, of this tenant, and, where
+	// both name a subject, of the same one. Not beside AnyOf.
+	AllOf []Credential `json:"all_of,omitempty"`
 	// Backend is the id of one of the tenant's backends.
 	Backend BackendID `json:"backend"`
 	// Cost is what one request takes from each limit, in units. Default 1.

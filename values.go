@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/netip"
 	"math"
 	"net/textproto"
 	"strconv"
@@ -249,6 +250,36 @@ func (s Selector) MarshalText() ([]byte, error) {
 		return []byte(s.Kind), nil
 	}
 	return []byte(s.Kind + ":" + s.Name), nil
+}
+
+// Prefix is an IP address, or a range of them such as 192.0.2.0/24 or
+// 2001:db8::/32, written without bits beyond its length.
+type Prefix struct{ netip.Prefix }
+
+// UnmarshalText reads both forms.
+func (p *Prefix) UnmarshalText(b []byte) error {
+	if a, err := netip.ParseAddr(string(b)); err == nil && a.Zone() == "" {
+		a = a.Unmap()
+		p.Prefix = netip.PrefixFrom(a, a.BitLen())
+		return nil
+	}
+	r, err := netip.ParsePrefix(string(b))
+	if err != nil || r.Addr().Is4In6() {
+		return fmt.Errorf("%q is neither an IP address nor a prefix such as 192.0.2.0/24", clip(string(b)))
+	}
+	if r.Masked() != r {
+		return fmt.Errorf("prefix %q has bits beyond its length: it is %s", clip(string(b)), r.Masked())
+	}
+	p.Prefix = r
+	return nil
+}
+
+// MarshalText writes a single address without its length.
+func (p Prefix) MarshalText() ([]byte, error) {
+	if p.IsSingleIP() {
+		return []byte(p.Addr().String()), nil
+	}
+	return p.Prefix.MarshalText()
 }
 
 // Secret is a value that is never printed.
