@@ -21,11 +21,20 @@ test: tools build lint race ## Everything: format, lint, laws, all tests with th
 	@echo "all tests passed"
 
 # What the tests need beside Go: curl (the tutorial is run as it is written),
-# nginx and HAProxy (they stand behind the gateway in the differential tests).
+# nginx and HAProxy (they stand behind the gateway in the differential tests),
+# Redis with its Sentinel, and PostgreSQL. RUNLEVEL=1 keeps Debian from
+# starting what it installs: the tests start their own.
+APT := $(SUDO) env RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get
 tools:
-	@command -v curl >/dev/null || { $(SUDO) apt-get update && $(SUDO) apt-get install -y --no-install-recommends curl; }
-	@command -v nginx >/dev/null || [ -x /usr/sbin/nginx ] || { $(SUDO) apt-get update && $(SUDO) apt-get install -y --no-install-recommends nginx-light; }
-	@command -v haproxy >/dev/null || [ -x /usr/sbin/haproxy ] || { $(SUDO) apt-get update && $(SUDO) apt-get install -y --no-install-recommends haproxy; }
+	@need=""; \
+	has() { command -v $$1 >/dev/null || [ -x /usr/sbin/$$1 ]; }; \
+	has curl || need="$$need curl"; \
+	has nginx || need="$$need nginx-light"; \
+	has haproxy || need="$$need haproxy"; \
+	has redis-server || need="$$need redis-server"; \
+	has redis-sentinel || need="$$need redis-sentinel"; \
+	ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || need="$$need postgresql"; \
+	[ -z "$$need" ] || { $(APT) update && $(APT) install -y --no-install-recommends $$need; }
 
 race:
 	$(GO) test -race -timeout 20m ./...

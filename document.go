@@ -75,6 +75,9 @@ type Tenant struct {
 	Limits Limits `json:"limits,omitzero"`
 	// Policy holds the tenant's Rego modules.
 	Policy Policy `json:"policy,omitzero"`
+	// Security and Scaling are settings of capabilities around the proxy.
+	Security Security `json:"security,omitzero"`
+	Scaling  Scaling  `json:"scaling,omitzero"`
 }
 
 // TenantTLS is how a tenant's hosts are served over TLS. Their certificates

@@ -12,6 +12,10 @@ type Limits struct {
 	// MaxAPICallsPerHour is short for the rule
 	// {name: hourly, quota: N, window: hour}. Plans and tenants.
 	MaxAPICallsPerHour int64 `json:"max_api_calls_per_hour,omitempty"`
+	// MaxStorageGB bounds what the tenant stores with the platform. It is kept
+	// and not enforced: the gateway stores nothing for tenants. Plans and
+	// tenants.
+	MaxStorageGB int64 `json:"max_storage_gb,omitempty"`
 }
 
 // HourlyRule is the name of the rule that MaxAPICallsPerHour stands for.

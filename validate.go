@@ -117,6 +117,7 @@ func (v *validation) tenant(at string, t *Tenant) {
 		v.route(at, r, backends, matchAt)
 	}
 	v.limits(at+"/limits", &t.Limits, tenantScope)
+	v.settings(at, t)
 	moduleAt := map[string]string{}
 	for i := range t.Policy.Modules {
 		m, at := &t.Policy.Modules[i], at+Pointer("policy", "modules", i)
