@@ -3,10 +3,11 @@ GO            ?= go
 GOFUMPT       := $(GO) run mvdan.cc/gofumpt@v0.12.0
 GOLANGCI_LINT := $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 BENCH         ?= .
+BENCHFLAGS    ?=
 FUZZ          ?= 20s
 SUDO          := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: help build run test lint fmt bench long fuzz clean tools race
+.PHONY: help build run test lint fmt bench long fuzz clean tools benchtools race
 
 help: ## List the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-8s %s\n", $$1, $$2}'
@@ -47,9 +48,17 @@ lint: ## Check format and lint
 fmt: ## Format all Go code
 	$(GOFUMPT) -w $$(git ls-files '*.go')
 
-bench: ## Go benchmarks with allocations, then Gatehouse against nginx
+bench: benchtools ## Go benchmarks with allocations, then Gatehouse beside other proxies
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem ./...
-	bench/quick.sh
+	$(GO) run ./bench $(BENCHFLAGS)
+
+benchtools: tools
+	@need=""; \
+	command -v wrk >/dev/null || need="$$need wrk"; \
+	command -v caddy >/dev/null || need="$$need caddy"; \
+	[ -e /usr/lib/nginx/modules/ngx_http_lua_module.so ] || need="$$need libnginx-mod-http-lua lua-cjson"; \
+	[ -z "$$need" ] || { $(APT) update && $(APT) install -y --no-install-recommends $$need; }
+
 
 long: ## The long forms: 200 takeovers under load, bodies of 1 GiB, 9,900 idle sockets
 	$(GO) test ./cmd/gatehouse -timeout 30m -v -run 'TestRestarts|TestFlatMemory|TestIdleSockets' -args -restarts 200 -body-mib 1024 -idle 9900

@@ -51,7 +51,7 @@ var mayImport = map[string][]string{
 
 // onlyIn confines a dependency to packages.
 var onlyIn = map[string][]string{
-	"github.com/valyala/fasthttp":        {"proxy/..."},
+	"github.com/valyala/fasthttp":        {"proxy/...", "bench/floor"},
 	"github.com/open-policy-agent/opa":   {"policy"},
 	"github.com/golang-jwt/jwt":          {"proxy/identity", "cmd/gatehouse"}, // the demo signs a token
 	"github.com/MicahParks":              {"proxy/identity"},
@@ -67,8 +67,8 @@ var onlyIn = map[string][]string{
 	"github.com/twmb/franz-go":           {"metering/sink/kafka"},
 	"github.com/axiomhq/hyperloglog":     {"ratelimit"},
 	"github.com/danielgtaylor/huma":      {"control/api"},
-	"os/signal":                          {"cmd/gatehouse"},
-	"flag":                               {"cmd/gatehouse"},
+	"os/signal":                          {"cmd/gatehouse", "bench"},
+	"flag":                               {"cmd/gatehouse", "bench"},
 }
 
 type listed struct {

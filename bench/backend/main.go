@@ -9,19 +9,43 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"strconv"
 	"strings"
+	"sync"
 )
 
 func main() {
-	ln, err := net.Listen("tcp", os.Args[1])
-	if err != nil {
+	if err := run(os.Args[1:]); err != nil {
 		fmt.Fprintln(os.Stderr, "backend:", err)
-		return
+	}
+}
+
+func run(args []string) error {
+	n := 1
+	addr, err := netip.ParseAddrPort(args[0])
+	if err == nil && len(args) > 1 {
+		n, err = strconv.Atoi(args[1])
+	}
+	if err != nil {
+		return err
 	}
 	body := `{"items":["` + strings.Repeat("x", 1024-15) + `"]}` + "\n"
 	a := answers{json: answer("application/json", body), long: answer("application/octet-stream", strings.Repeat("x", 1<<20))}
+	var all sync.WaitGroup
+	for i := range n {
+		ln, err := net.Listen("tcp", netip.AddrPortFrom(addr.Addr(), addr.Port()+uint16(i)).String())
+		if err != nil {
+			return err
+		}
+		all.Go(func() { a.accept(ln) })
+	}
+	all.Wait()
+	return nil
+}
+
+func (a *answers) accept(ln net.Listener) {
 	for {
 		c, err := ln.Accept()
 		if err != nil {

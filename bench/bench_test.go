@@ -1,0 +1,79 @@
+package main
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+)
+
+// The peers' own checkers accept what the templates make for each scenario.
+func TestPeerConfigurations(t *testing.T) {
+	issuer, err := newIssuer()
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &bench{dir: t.TempDir(), issuer: issuer, ports: 21000}
+	if err := b.certify(); err != nil {
+		t.Fatal(err)
+	}
+	public, err := issuer.public()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(b.dir, "public.pem"), public, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ts, err := b.tenants(2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range scenarios() {
+		if other, ok := s.as["haproxy"]; ok {
+			s = others()[other]
+		}
+		dir := t.TempDir()
+		set := settings{
+			scenario: s, Dir: dir, Listen: "127.0.0.1:18100", Cores: 1, Tenants: ts, Auth: s.auth, Limits: s.limits, Rate: generous, TLS: s.tls,
+			Cert: filepath.Join(b.dir, "certificates", "t0.crt"), CertKey: filepath.Join(b.dir, "certificates", "t0.key"),
+			Pair: filepath.Join(b.dir, "t0.pem"), PublicKey: filepath.Join(b.dir, "public.pem"),
+		}
+		for _, name := range []string{"haproxy.map", "haproxy.keys"} {
+			if err := os.WriteFile(filepath.Join(dir, name), []byte("t0.test t0\n"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for file, check := range map[string][]string{"nginx.conf": {program("nginx"), "-t", "-c"}, "haproxy.cfg": {program("haproxy"), "-c", "-f"}} {
+			path := filepath.Join(dir, file)
+			if err := fill(file+".tmpl", path, set); err != nil {
+				t.Fatal(err)
+			}
+			if out, err := exec.Command(check[0], append(check[1:], path)...).CombinedOutput(); err != nil {
+				t.Errorf("%s, %s: %v\n%s", s.name, file, err, out)
+			}
+		}
+		if err := script(filepath.Join(dir, "wrk.lua"), s, ts); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestTable(t *testing.T) {
+	s := scenario{name: "plain", what: "1 KiB", bounds: map[string]float64{"nginx": 1}}
+	got := table(s, []*contender{
+		{name: "gatehouse", got: []figures{{cpu: 22, rps: 9, p50: 1000, p99: 2000, rss: 1 << 20}, {cpu: 20, rps: 9, p50: 1000, p99: 2000, rss: 1 << 20}, {cpu: 21, rps: 9, p50: 1000, p99: 2000, rss: 1 << 20}}},
+		{name: "nginx", got: []figures{{cpu: 20, rps: 10, p50: 1000, p99: 2000, rss: 2 << 20}}},
+	})
+	want := `### plain
+
+1 KiB
+
+| | CPU µs/request | min–max | requests/s | p50 | p99 | RSS MiB | Gatehouse's CPU to it | promised |
+|---|---|---|---|---|---|---|---|---|
+| gatehouse | 21.00 | 20.00–22.00 | 9 | 1µs | 2µs | 1 |  |  |
+| nginx | 20.00 | 20.00–20.00 | 10 | 1µs | 2µs | 2 | 1.05 | ≤ 1, missed |
+`
+	if got != want {
+		t.Errorf("%s", got)
+	}
+}

@@ -1,0 +1,85 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"crypto/sha256"
+	"crypto/tls"
+	"encoding/hex"
+	"fmt"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+)
+
+func hashOf(key string) string {
+	sum := sha256.Sum256([]byte(key))
+	return "sha256:" + hex.EncodeToString(sum[:])
+}
+
+// check shows that a contender does the work before it is measured.
+func (b *bench) check(ctx context.Context, c *contender, ts []tenant) error {
+	first := ts[0]
+	good := func(*http.Request) {}
+	switch c.work.auth {
+	case "key":
+		good = func(r *http.Request) { r.Header.Set("X-API-Key", first.Key) }
+	case "jwt":
+		good = func(r *http.Request) { r.Header.Set("Authorization", "Bearer "+first.Token) }
+	}
+	expect := func(what, host string, status int, change func(*http.Request)) error {
+		got, err := b.ask(ctx, c, host, change)
+		if err == nil && got != status {
+			err = fmt.Errorf("%s: status %d, expected %d", what, got, status)
+		}
+		return err
+	}
+	if err := expect("a good request", first.Host, 200, good); err != nil {
+		return err
+	}
+	if c.name == "relay" {
+		return nil
+	}
+	if err := expect("an unknown host", "nobody.test", 404, good); err != nil {
+		return err
+	}
+	switch c.work.auth {
+	case "key":
+		return expect("a wrong key", first.Host, 401, func(r *http.Request) { r.Header.Set("X-API-Key", strings.Repeat("x", len(first.Key))) })
+	case "jwt":
+		if err := expect("no token", first.Host, 401, func(*http.Request) {}); err != nil {
+			return err
+		}
+		forged := first.Token[:len(first.Token)-8] + "AAAAAAAA"
+		return expect("a forged token", first.Host, 401, func(r *http.Request) { r.Header.Set("Authorization", "Bearer "+forged) })
+	}
+	return nil
+}
+
+// ask sends one request on a connection of its own.
+func (b *bench) ask(ctx context.Context, c *contender, host string, change func(*http.Request)) (int, error) {
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+host+"/", nil)
+	if err != nil {
+		return 0, err
+	}
+	change(r)
+	conn, err := net.DialTimeout("tcp", c.addr, 5*time.Second)
+	if err != nil {
+		return 0, err
+	}
+	defer conn.Close()
+	if c.work.tls {
+		conn = tls.Client(conn, &tls.Config{InsecureSkipVerify: true, ServerName: "localhost"}) //nolint:gosec // the certificate is the bench's own
+	}
+	_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
+	if err := r.Write(conn); err != nil {
+		return 0, err
+	}
+	answer, err := http.ReadResponse(bufio.NewReader(conn), r)
+	if err != nil {
+		return 0, err
+	}
+	defer answer.Body.Close()
+	return answer.StatusCode, nil
+}

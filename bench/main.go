@@ -1,0 +1,71 @@
+// Command bench measures Gatehouse beside other proxies at the same work.
+//
+//	go run ./bench [-scenarios plain,jwt] [-peers nginx] [-rounds 5] [-seconds 5] [-out FILE]
+//
+// The proxy has the first core, the load and the backends the second. Rounds
+// are interleaved. The figure compared is CPU time for a request: user and
+// system time of the proxy's processes over the requests it answered. Each
+// proxy is first shown to do the work: an unknown host gets 404, a wrong token
+// or key 401, a limit set low 429.
+//
+// The configurations of the peers are the templates in bench/peers; peers that
+// this machine lacks are named and left out.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"runtime"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, args []string) error {
+	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
+	only := flags.String("scenarios", "", "names, separated by commas; all unless given")
+	peers := flags.String("peers", "nginx,haproxy,caddy,traefik,fasthttp,relay,nginx-opa", "peers to measure beside Gatehouse")
+	rounds := flags.Int("rounds", 5, "rounds of each peer, interleaved")
+	seconds := flags.Int("seconds", 5, "length of a round")
+	out := flags.String("out", "", "file for the tables, in Markdown, beside standard output")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	if runtime.NumCPU() < 2 {
+		return fmt.Errorf("two cores are needed")
+	}
+	b, err := newBench(ctx, strings.Split(*peers, ","), work{*rounds, time.Duration(*seconds) * time.Second})
+	if err != nil {
+		return err
+	}
+	defer b.close()
+	var report strings.Builder
+	for _, s := range scenarios() {
+		if *only != "" && !slices.Contains(strings.Split(*only, ","), s.name) {
+			continue
+		}
+		table, err := b.scenario(ctx, s)
+		if err != nil {
+			return fmt.Errorf("scenario %s: %w", s.name, err)
+		}
+		fmt.Println(table)
+		report.WriteString(table + "\n")
+	}
+	if *out == "" {
+		return nil
+	}
+	return os.WriteFile(*out, []byte(report.String()), 0o644)
+}
