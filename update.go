@@ -1,18 +1,80 @@
 package gatehouse
 
+import (
+	"encoding/json"
+	"fmt"
+)
+
 // Update is a change on its way from the control plane to a data plane. It
-// is the only thing that passes between them.
+// is the only thing that passes between them. As JSON it holds the contents
+// of attachments too, secrets among them.
 type Update struct {
 	// Revision counts up. It is reported by the gateway and in its records.
-	Revision uint64
-	// Full updates hold every plan and tenant: those absent are removed.
-	Full bool
+	Revision uint64 `json:"revision"`
+	// Full updates hold every plan, tenant and key: those absent are removed.
+	Full bool `json:"full,omitempty"`
 	// Plans and Tenants replace those of the same id.
-	Plans   []Plan
-	Tenants []Tenant
-	// RemovedPlans and RemovedTenants are taken away.
-	RemovedPlans   []PlanID
-	RemovedTenants []TenantID
+	Plans   []Plan   `json:"plans,omitempty"`
+	Tenants []Tenant `json:"-"`
+	// Keys are changes of API keys that stand in no tenant's document.
+	Keys []KeyChange `json:"keys,omitempty"`
+	// RemovedPlans and RemovedTenants are taken away. The keys of a removed
+	// tenant go with it.
+	RemovedPlans   []PlanID   `json:"removed_plans,omitempty"`
+	RemovedTenants []TenantID `json:"removed_tenants,omitempty"`
+}
+
+// KeyChange is an API key that was made, changed or, with Removed, revoked.
+type KeyChange struct {
+	Tenant  TenantID `json:"tenant"`
+	Key     Key      `json:"key"`
+	Removed bool     `json:"removed,omitempty"`
+}
+
+// delivered is a tenant with the contents of its attachments, by name.
+type delivered struct {
+	Document Tenant            `json:"document"`
+	Files    map[string][]byte `json:"files,omitempty"`
+}
+
+type plainUpdate Update
+
+// MarshalJSON writes tenants with the contents of their attachments.
+func (u Update) MarshalJSON() ([]byte, error) {
+	tenants := make([]delivered, len(u.Tenants))
+	for i := range u.Tenants {
+		tenants[i] = delivered{Document: u.Tenants[i], Files: map[string][]byte{}}
+		for _, a := range u.Tenants[i].Attachments() {
+			if content := a.Content(); content != nil {
+				tenants[i].Files[a.Name] = content
+			}
+		}
+	}
+	return json.Marshal(struct {
+		plainUpdate
+		Tenants []delivered `json:"tenants,omitempty"`
+	}{plainUpdate(u), tenants})
+}
+
+// UnmarshalJSON reads what MarshalJSON writes.
+func (u *Update) UnmarshalJSON(b []byte) error {
+	var in struct {
+		plainUpdate
+		Tenants []delivered `json:"tenants"`
+	}
+	if err := json.Unmarshal(b, &in); err != nil {
+		return fmt.Errorf("update: %w", err)
+	}
+	*u = Update(in.plainUpdate)
+	for _, d := range in.Tenants {
+		for _, a := range d.Document.Attachments() {
+			if content, ok := d.Files[a.Name]; ok {
+				a.Set(content)
+			}
+		}
+		u.Tenants = append(u.Tenants, d.Document)
+	}
+	return nil
 }
 
 // Outcome is a data plane's answer to an Update. Each tenant is live or
