@@ -46,21 +46,36 @@ func WellFormedKey[T string | []byte](s T) bool {
 	if len(s) != KeyLength || string(s[:len(KeyPrefix)]) != KeyPrefix {
 		return false
 	}
-	split := KeyLength - keySumDigits
-	sum := crc32.ChecksumIEEE([]byte(s[:split]))
-	for i := KeyLength - 1; i >= split; i-- {
-		if s[i] != base62[sum%62] {
-			return false
-		}
-		sum /= 62
+	const split = KeyLength - keySumDigits
+	var told uint32
+	bad := byte(0)
+	for i := split; i < KeyLength; i++ {
+		d := values62[s[i]]
+		told, bad = told*62+uint32(d), bad|d
 	}
 	for i := len(KeyPrefix); i < split; i++ {
-		if c := s[i]; (c < '0' || c > '9') && (c < 'A' || c > 'Z') && (c < 'a' || c > 'z') {
-			return false
-		}
+		bad |= values62[s[i]]
 	}
-	return true
+	return bad < noDigit && told == crc32.ChecksumIEEE([]byte(s[:split])) && string(s[split:]) <= maxKeySum
 }
+
+// values62 are the values of the digits by their letters, noDigit for what is
+// none.
+var values62 = func() (values [256]byte) {
+	for c := range values {
+		values[c] = noDigit
+	}
+	for v, c := range base62 {
+		values[c] = byte(v)
+	}
+	return values
+}()
+
+const (
+	noDigit = 0x80
+	// maxKeySum is 2^32-1 in six digits: above it the sum would wrap.
+	maxKeySum = "4gfFC3"
+)
 
 // Reveal returns the secret. It is shown to its owner once and never stored.
 func (k APIKey) Reveal() string { return string(k) }

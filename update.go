@@ -13,6 +13,9 @@ type Update struct {
 	Revision uint64 `json:"revision"`
 	// Full updates hold every plan, tenant and key: those absent are removed.
 	Full bool `json:"full,omitempty"`
+	// Hash is that of the control plane's journal at Revision; empty where
+	// there is none.
+	Hash string `json:"hash,omitempty"`
 	// Plans and Tenants replace those of the same id.
 	Plans   []Plan   `json:"plans,omitempty"`
 	Tenants []Tenant `json:"-"`

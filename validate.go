@@ -23,7 +23,7 @@ func (d *Document) Validate() Faults {
 		v.plans[p.ID] = true
 		v.limits(at+"/limits", &p.Limits, planScope)
 	}
-	tenantAt, hostAt, hashAt := map[TenantID]string{}, map[string]string{}, map[KeyHash]string{}
+	tenantAt, hostAt, hashAt := map[TenantID]string{}, map[string]string{}, map[KeyHash]hashPlace{}
 	for i := range d.Tenants {
 		t, at := &d.Tenants[i], Pointer("tenants", i)
 		unique(v, tenantAt, t.ID, at+"/id", "tenant")
@@ -41,7 +41,7 @@ func (t *Tenant) Validate() Faults {
 	v := &validation{}
 	v.tenant("", t)
 	v.hosts("", t, map[string]string{})
-	v.hashes("", t, map[KeyHash]string{})
+	v.hashes("", t, map[KeyHash]hashPlace{})
 	return v.faults
 }
 
@@ -115,12 +115,19 @@ func (v *validation) tenant(at string, t *Tenant) {
 		v.id(at+"/id", "route", string(r.ID))
 		unique(v, routeAt, r.ID, at+"/id", "route")
 		v.route(at, r, backends, matchAt)
+		v.credentials(at, r, &t.Identity)
 	}
 	v.limits(at+"/limits", &t.Limits, tenantScope)
 	v.settings(at, t)
+	v.modules(at+"/policy/modules", t.Policy.Modules)
+	v.modules(at+"/policy/shadow", t.Policy.Shadow)
+	v.decisions(at+"/policy", &t.Policy)
+}
+
+func (v *validation) modules(at string, modules []Module) {
 	moduleAt := map[string]string{}
-	for i := range t.Policy.Modules {
-		m, at := &t.Policy.Modules[i], at+Pointer("policy", "modules", i)
+	for i := range modules {
+		m, at := &modules[i], at+Pointer(i)
 		unique(v, moduleAt, m.Name, at+"/name", "module")
 		if m.Name == "" {
 			v.fault(at+"/name", "module name is missing", "a file name ending in .rego")
@@ -195,20 +202,6 @@ func HostFault(name string) string {
 }
 
 var hostLabel = regexp.MustCompile(`^[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?$`)
-
-func (v *validation) hashes(at string, t *Tenant, seen map[KeyHash]string) {
-	if t.Identity.APIKeys == nil {
-		return
-	}
-	for i, k := range t.Identity.APIKeys.Keys {
-		at := at + Pointer("identity", "api_keys", "keys", i) + "/hash"
-		if k.Hash == (KeyHash{}) {
-			v.fault(at, "key hash is missing", "gatehouse key new prints one")
-		} else if first, dup := note(seen, k.Hash, at); dup {
-			v.faults = append(v.faults, Fault{Pointer: at, Also: first, Reason: "key hash is used twice", Hint: "make a new key: a key belongs to one tenant"})
-		}
-	}
-}
 
 func oneOf[T ~string](v *validation, at, what string, got T, want ...T) {
 	if got == "" || slices.Contains(want, got) {

@@ -28,11 +28,24 @@ func Decode(name string, source []byte, v any) (*Text, Problems) {
 	return t, t.Locate(faults)
 }
 
+// DecodeBody is Decode for what has no lines that its author would know, such
+// as the body of a request: faults come with their pointers only.
+func DecodeBody(source []byte, v any) gatehouse.Faults {
+	text, faults := decode("", source, v, decoder{})
+	for i := range faults {
+		if cut, own := text.keys[faults[i].Pointer]; own {
+			faults[i].Pointer = cut
+		}
+	}
+	return faults
+}
+
 // Text is one file's lines and the position of each value in it.
 type Text struct {
 	name  string
 	lines []string
 	at    map[string]position // by pointer
+	keys  map[string]string   // pointers that stand for a key itself, told apart by place, to plain ones
 	blank bool                // no value at all
 }
 
@@ -58,7 +71,7 @@ var lineEnds = strings.NewReplacer("\r\n", "\n", "\r", "\n")
 const maxNodes = 20_000_000
 
 func decode(name string, source []byte, v any, d decoder) (*Text, gatehouse.Faults) {
-	d.text = &Text{name: name, lines: strings.Split(lineEnds.Replace(string(source)), "\n"), at: map[string]position{}}
+	d.text = &Text{name: name, lines: strings.Split(lineEnds.Replace(string(source)), "\n"), at: map[string]position{}, keys: map[string]string{}}
 	d.anchors = map[string]ast.Node{}
 	tokens := lexer.Tokenize(string(bytes.TrimPrefix(source, []byte("\ufeff"))))
 	if deep := tooDeep(tokens); deep != nil {
@@ -314,7 +327,9 @@ func (d *decoder) object(n ast.Node, v reflect.Value, at string) {
 // unknown faults a key itself, under a pointer that no value has.
 func (d *decoder) unknown(at string, p *ast.MappingValueNode, reason, hint string) {
 	tok := p.Key.GetToken()
-	at += gatehouse.Pointer(keyText(p), "") + strconv.Itoa(tok.Position.Offset)
+	plain := at + gatehouse.Pointer(keyText(p))
+	at = plain + "/" + strconv.Itoa(tok.Position.Offset)
+	d.text.keys[at] = plain
 	d.text.at[at] = position{line: tok.Position.Line, column: tok.Position.Column}
 	d.fault(at, reason, hint)
 }

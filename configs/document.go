@@ -114,6 +114,12 @@ func (f *File) readFiles(at string, t *gatehouse.Tenant) (faults gatehouse.Fault
 	if c := t.Identity.ClientCertificates; c != nil {
 		text(at+"/identity/client_certificates/ca_file", c.CAFile, &c.CA)
 	}
+	if i := t.Identity.Introspection; i != nil {
+		secret, more := f.readSecret(at+"/identity/introspection/client_secret_file", i.ClientSecretFile)
+		i.ClientSecret, faults = secret, append(faults, more...)
+	}
+	key, more := f.readSecret(at+"/identity/forward/key_file", t.Identity.Forward.KeyFile)
+	t.Identity.Forward.Key, faults = key, append(faults, more...)
 	for i := range t.Backends {
 		at, b := at+gatehouse.Pointer("backends", i, "tls"), &t.Backends[i].TLS
 		text(at+"/ca_file", b.CAFile, &b.CA)
@@ -155,12 +161,20 @@ func (f *File) readKeys(at string, s *gatehouse.Issuer) gatehouse.Faults {
 			Hint: "tokens of this issuer are refused until it has keys", Warning: true,
 		}}
 	}
-	secret, more := f.readNamed(at+"/secret_file", s.SecretFile)
 	s.JWKS = string(bytes.TrimSpace(jwks))
-	if secret != nil {
-		s.Secret = gatehouse.Secret(strings.TrimSuffix(strings.TrimSuffix(string(secret), "\n"), "\r"))
-	}
+	var more gatehouse.Faults
+	s.Secret, more = f.readSecret(at+"/secret_file", s.SecretFile)
 	return append(faults, more...)
+}
+
+// readSecret is readNamed for a secret, less one trailing newline; nil where
+// it cannot be read.
+func (f *File) readSecret(at, name string) (gatehouse.Secret, gatehouse.Faults) {
+	secret, faults := f.readNamed(at, name)
+	if secret == nil {
+		return nil, faults
+	}
+	return gatehouse.Secret(bytes.TrimSuffix(bytes.TrimSuffix(secret, []byte("\n")), []byte("\r"))), faults
 }
 
 // cause is err without the operation and path, which the message has.

@@ -132,12 +132,12 @@ func (g *Gateway) identify(x *Exchange) error {
 	case key != nil && token != nil:
 		return refuse(gatehouse.CodeAmbiguousIdentity, "the request has an API key and a token; send one")
 	case key != nil:
-		x.who, err = v.Key(key, x.start)
+		x.who, err = v.Key(key, x.client, x.start)
 		if err != nil && g.foreignKey(x, key) {
 			return refuse(gatehouse.CodeForeignCredential, "the API key belongs to another tenant")
 		}
 	case token != nil:
-		x.who, err = v.Token(token, x.start)
+		x.who, err = v.Token(token, nil, x.start)
 		if err != nil && g.foreignToken(x, token) {
 			return refuse(gatehouse.CodeForeignCredential, "the token belongs to another tenant")
 		}
@@ -173,7 +173,7 @@ func (g *Gateway) foreignToken(x *Exchange, token []byte) bool {
 	if t == nil {
 		return false
 	}
-	_, err := t.verifier.Token(token, x.start)
+	_, err := t.verifier.Token(token, nil, x.start)
 	return err == nil
 }
 

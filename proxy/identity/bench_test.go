@@ -1,9 +1,13 @@
 package identity
 
 import (
+	"crypto/sha256"
 	"fmt"
+	"runtime"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	gatehouse "github.com/gatehouse-gateway/gatehouse"
 )
@@ -17,7 +21,7 @@ func BenchmarkKey(b *testing.B) {
 	secret := []byte(newKey(b, 500).Reveal())
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := v.Key(secret, noon); err != nil {
+		if _, err := v.Key(secret, here, noon); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -29,7 +33,7 @@ func BenchmarkKeyMalformed(b *testing.B) {
 	secret[20] ^= 1
 	b.ReportAllocs()
 	for b.Loop() {
-		_, _ = v.Key(secret, noon)
+		_, _ = v.Key(secret, here, noon)
 	}
 }
 
@@ -50,7 +54,7 @@ func BenchmarkTokenSeen(b *testing.B) {
 	token := filled("RS256", "r", private().rsa, 800)
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := v.Token(token, noon); err != nil {
+		if _, err := v.Token(token, nil, noon); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -62,7 +66,7 @@ func BenchmarkTokenNew(b *testing.B) {
 	for _, c := range []struct {
 		alg, kid string
 		key      any
-	}{{"RS256", "r", p.rsa}, {"ES256", "e", p.p256}, {"EdDSA", "d", p.ed}} {
+	}{{"RS256", "r", p.rsa}, {"PS256", "r", p.rsa}, {"ES256", "e", p.p256}, {"EdDSA", "d", p.ed}} {
 		b.Run(c.alg, func(b *testing.B) {
 			token := string(filled(c.alg, c.kid, c.key, 800))
 			b.ReportAllocs()
@@ -72,6 +76,85 @@ func BenchmarkTokenNew(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+// A token bound to a certificate, seen before.
+func BenchmarkTokenSeenCertificate(b *testing.B) {
+	v := compile(b, "acme", gatehouse.Identity{JWT: []gatehouse.Issuer{issuerDoc()}})
+	certificate := sha256.Sum256(nil)
+	token := []byte(sign("ES256", object{"kid": "e"}, good(object{"cnf": object{"x5t#S256": b64(certificate[:])}}), private().p256))
+	by := &Presented{Certificate: &certificate}
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := v.Token(token, by, noon); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// A token bound to a key, seen before, with a proof that is new each time; its
+// noting down is left out.
+func BenchmarkTokenSeenProof(b *testing.B) {
+	p := private()
+	v := compile(b, "acme", gatehouse.Identity{JWT: []gatehouse.Issuer{issuerDoc()}})
+	for alg, signer := range map[string]any{"ES256": p.p256, "EdDSA": p.ed, "RS256": p.rsa} {
+		b.Run(alg, func(b *testing.B) {
+			token := sign("ES256", object{"kid": "e"}, good(object{"cnf": object{"jkt": jkt(signer)}}), p.p256)
+			by := shown(proof(alg, signer, token, nil, nil))
+			b.ReportAllocs()
+			for b.Loop() {
+				clear(v.proofs.by)
+				if _, err := v.Token([]byte(token), by, noon); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+func BenchmarkReplays(b *testing.B) {
+	r, key, n := &replays{limit: maxReplays}, [32]byte{}, 0
+	b.ReportAllocs()
+	for b.Loop() {
+		at := noon.Add(time.Duration(n) * 100 * time.Microsecond) // 10,000 a second
+		if err := r.use(&key, fmt.Sprint(n), at, at); err != nil && r.count < r.limit {
+			b.Fatal(err)
+		}
+		n++
+	}
+}
+
+func BenchmarkReplaysMemory(b *testing.B) {
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	r, key := &replays{limit: maxReplays}, [32]byte{}
+	for i := range maxReplays {
+		if err := r.use(&key, strconv.Itoa(i), noon.Add(time.Duration(i%3-1)*time.Minute), noon); err != nil {
+			b.Fatal(err)
+		}
+	}
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	for b.Loop() {
+		_ = r.use(&key, "0", noon.Add(-time.Minute), noon)
+	}
+	b.ReportMetric(float64(after.HeapAlloc-before.HeapAlloc)/(1<<20), "MiB")
+}
+
+func BenchmarkOpaqueSeen(b *testing.B) {
+	a := &authority{tokens: map[string]any{"mF_9.B5f-4.1JqM": object{"active": true, "sub": "alice"}}, status: 200}
+	sets := NewKeySets(a, nil)
+	defer sets.Close()
+	v, _ := Compile("acme", opaqueDoc(), sets, nil)
+	defer v.Close()
+	token := []byte("mF_9.B5f-4.1JqM")
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := v.Opaque(token, nil, noon); err != nil {
+			b.Fatal(err)
+		}
 	}
 }
 
@@ -85,7 +168,7 @@ func BenchmarkDirectory(b *testing.B) {
 	for i := range n {
 		id := gatehouse.TenantID(fmt.Sprintf("tenant-%d", i))
 		for j := range doc.APIKeys.Keys {
-			doc.APIKeys.Keys[j] = gatehouse.Key{ID: "k", Hash: newKey(b, 2*i+j).Hash()}
+			doc.APIKeys.Keys[j] = gatehouse.Key{ID: gatehouse.KeyID(fmt.Sprint(j)), Hash: newKey(b, 2*i+j).Hash()}
 		}
 		doc.JWT[0].Issuer, doc.JWT[1].Issuer = iss, fmt.Sprintf("https://%s.example", id)
 		v := compile(b, id, doc)

@@ -27,19 +27,21 @@ type (
 	cacheSegment [cacheSets * cacheWays]atomic.Pointer[seen]
 )
 
-// seen is one verified token. It is immutable.
+// seen is one token and what was found about it. It is immutable.
 type seen struct {
 	hash      uint64
-	token     string
-	key       *key      // that verified it
+	token     string    // of an opaque token its SHA-256
+	key       *key      // that verified it; nil for an opaque token
 	notBefore time.Time // nbf and iat less the leeway; zero when neither was given
+	until     time.Time // from when on it does not count
 	verified  *Verified
+	err       error // instead of verified: an opaque token that is refused
 }
 
-// live reports whether verification would succeed again at now: the key is
-// still in force and now is in [notBefore, exp).
+// live reports whether the finding still holds at now: the key is still in
+// force and now is in [notBefore, until).
 func (s *seen) live(now time.Time) bool {
-	return now.Before(s.verified.Expires) && !now.Before(s.notBefore) && !s.key.retired.Load()
+	return now.Before(s.until) && !now.Before(s.notBefore) && (s.key == nil || !s.key.retired.Load())
 }
 
 func (c *cache) find(hash uint64, token []byte) *seen {

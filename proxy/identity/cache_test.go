@@ -13,7 +13,7 @@ import (
 // accepted1 returns what v makes of a token that it must accept.
 func accepted1(t *testing.T, v *Verifier, token string, now time.Time) *Verified {
 	t.Helper()
-	got, err := v.Token([]byte(token), now)
+	got, err := v.Token([]byte(token), nil, now)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -26,7 +26,7 @@ func TestCacheHonoursTime(t *testing.T) {
 	token := sign("RS256", object{"kid": "r"}, good(object{"nbf": noon.Unix(), "exp": exp.Unix()}), private().rsa)
 	f := func(now time.Time, want string) {
 		t.Helper()
-		expect(t, now.String(), outcome(v.Token([]byte(token), now)), want)
+		expect(t, now.String(), outcome(v.Token([]byte(token), nil, now)), want)
 	}
 	f(noon.Add(-61*time.Second), "future")
 	f(noon.Add(-60*time.Second), "alice")
@@ -57,7 +57,7 @@ func TestCacheComparesWholeToken(t *testing.T) {
 		t.Error("another token of the same hash is found")
 	}
 	// What was refused is not remembered.
-	if _, err := v.Token([]byte(other), noon); err == nil {
+	if _, err := v.Token([]byte(other), nil, noon); err == nil {
 		t.Error("accepted")
 	}
 	if c.find(maphash.String(c.seed, other), []byte(other)) != nil {
@@ -82,7 +82,7 @@ func TestCacheIsBounded(t *testing.T) {
 	}
 	forever := &Verified{Expires: noon.Add(time.Hour)}
 	put := func(hash uint64, by *key) *seen {
-		s := &seen{hash: hash, token: fmt.Sprint(hash), key: by, verified: forever}
+		s := &seen{hash: hash, token: fmt.Sprint(hash), key: by, verified: forever, until: forever.Expires}
 		c.put(s, noon)
 		c.put(s, noon)
 		if c.find(hash, []byte(s.token)) != s {
@@ -146,12 +146,12 @@ func TestRecompile(t *testing.T) {
 
 	rotated := gatehouse.Identity{JWT: []gatehouse.Issuer{issuerDoc()}}
 	rotated.JWT[0].JWKS = jwks(jwk("r", p.rsa2, nil))
-	expect(t, "rotated", outcome(again("acme", rotated).Token([]byte(token), noon)), "signature is invalid")
+	expect(t, "rotated", outcome(again("acme", rotated).Token([]byte(token), nil, noon)), "signature is invalid")
 
 	narrowed := gatehouse.Identity{JWT: []gatehouse.Issuer{issuerDoc()}}
 	narrowed.JWT[0].Audience = []string{"other"}
-	expect(t, "narrowed", outcome(again("acme", narrowed).Token([]byte(token), noon)), "aud has none")
-	expect(t, "removed", outcome(again("acme", gatehouse.Identity{}).Token([]byte(token), noon)), "no issuer")
+	expect(t, "narrowed", outcome(again("acme", narrowed).Token([]byte(token), nil, noon)), "aud has none")
+	expect(t, "removed", outcome(again("acme", gatehouse.Identity{}).Token([]byte(token), nil, noon)), "no issuer")
 	if accepted1(t, v, token, noon) != first {
 		t.Error("the running verifier changed")
 	}
@@ -160,10 +160,10 @@ func TestRecompile(t *testing.T) {
 func TestTokenSeenDoesNotAllocate(t *testing.T) {
 	v := compile(t, "acme", gatehouse.Identity{JWT: []gatehouse.Issuer{issuerDoc()}})
 	token := []byte(sign("RS256", object{"kid": "r"}, good(object{"fill": strings.Repeat("x", 300)}), private().rsa))
-	if _, err := v.Token(token, noon); err != nil {
+	if _, err := v.Token(token, nil, noon); err != nil {
 		t.Fatal(err)
 	}
-	if n := testing.AllocsPerRun(100, func() { _, _ = v.Token(token, noon) }); n != 0 {
+	if n := testing.AllocsPerRun(100, func() { _, _ = v.Token(token, nil, noon) }); n != 0 {
 		t.Errorf("%v allocations", n)
 	}
 }

@@ -22,7 +22,13 @@ import (
 // other numbers are float64.
 type claims map[string]any
 
-var errDuplicate = errors.New("member given twice")
+var (
+	errDuplicate = errors.New("member given twice")
+	errDepth     = errors.New("nested too deeply")
+)
+
+// maxDepth bounds how deep arrays and objects lie in each other.
+const maxDepth = 32
 
 func readObject(text []byte) (claims, error) {
 	if !utf8.Valid(text) {
@@ -30,7 +36,7 @@ func readObject(text []byte) (claims, error) {
 	}
 	d := json.NewDecoder(bytes.NewReader(text))
 	d.UseNumber()
-	v, err := readValue(d)
+	v, err := readValue(d, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -44,7 +50,7 @@ func readObject(text []byte) (claims, error) {
 	return m, nil
 }
 
-func readValue(d *json.Decoder) (any, error) {
+func readValue(d *json.Decoder, depth int) (any, error) {
 	token, err := d.Token()
 	if err != nil {
 		return nil, err
@@ -53,12 +59,15 @@ func readValue(d *json.Decoder) (any, error) {
 	case json.Number:
 		return readNumber(token)
 	case json.Delim:
+		if depth == maxDepth {
+			return nil, errDepth
+		}
 		if token == '{' {
-			return readMembers(d)
+			return readMembers(d, depth+1)
 		}
 		list := []any{}
 		for d.More() {
-			v, err := readValue(d)
+			v, err := readValue(d, depth+1)
 			if err != nil {
 				return nil, err
 			}
@@ -71,7 +80,7 @@ func readValue(d *json.Decoder) (any, error) {
 	}
 }
 
-func readMembers(d *json.Decoder) (any, error) {
+func readMembers(d *json.Decoder, depth int) (any, error) {
 	m := map[string]any{}
 	for d.More() {
 		token, err := d.Token()
@@ -85,7 +94,7 @@ func readMembers(d *json.Decoder) (any, error) {
 		if _, dup := m[name]; dup {
 			return nil, fmt.Errorf("%q: %w", name, errDuplicate)
 		}
-		if m[name], err = readValue(d); err != nil {
+		if m[name], err = readValue(d, depth); err != nil {
 			return nil, err
 		}
 	}

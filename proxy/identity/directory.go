@@ -19,11 +19,11 @@ const directoryShards = 1 << 12
 
 // Directory finds the tenant of a credential among all tenants: for platform
 // domains, and to tell another tenant's credential from an unknown one. Reads
-// take no lock. A change costs in proportion to that tenant's keys and
-// issuers, however many tenants there are.
+// take no lock. A change costs in proportion to that tenant's issuers and to
+// what changed of its keys, however many tenants and keys there are.
 type Directory struct {
 	seed    maphash.Seed
-	keys    table[gatehouse.KeyHash, gatehouse.TenantID]
+	keys    atomic.Pointer[index] // of all tenants' live secrets; written under mu
 	issuers table[string, *published]
 	members table[membership, member]
 
@@ -59,7 +59,9 @@ type member struct {
 
 // NewDirectory returns an empty directory.
 func NewDirectory() *Directory {
-	return &Directory{seed: maphash.MakeSeed(), shared: map[string]*accepted{}}
+	d := &Directory{seed: maphash.MakeSeed(), shared: map[string]*accepted{}}
+	d.keys.Store(&index{})
+	return d
 }
 
 // Set replaces what tenant is found by: the credentials of old, which is what
@@ -70,22 +72,8 @@ func NewDirectory() *Directory {
 func (d *Directory) Set(tenant gatehouse.TenantID, old, new *Verifier) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for _, h := range new.hashes() {
-		if owner, ok := d.keys.at(prefix(&h))[h]; ok && owner != tenant {
-			return &gatehouse.Error{
-				Code:    gatehouse.CodeInvalid,
-				Message: "an API key is already in use",
-				Err:     fmt.Errorf("tenant %s: key hash %x belongs to tenant %s: %w", tenant, h[:4], owner, errKeyTaken),
-			}
-		}
-	}
-	for _, h := range new.hashes() {
-		d.keys.store(prefix(&h), h, tenant)
-	}
-	for _, h := range old.hashes() {
-		if !new.has(&h) {
-			d.keys.remove(prefix(&h), h)
-		}
+	if err := d.setKeys(tenant, old.secrets(), new.secrets()); err != nil {
+		return err
 	}
 	for _, i := range new.issuers() {
 		d.join(tenant, i.Issuer, i.TenantClaim)
@@ -99,6 +87,45 @@ func (d *Directory) Set(tenant gatehouse.TenantID, old, new *Verifier) error {
 }
 
 var errKeyTaken = errors.New("key in use")
+
+// setKeys is called with mu held.
+func (d *Directory) setKeys(tenant gatehouse.TenantID, old, new *index) error {
+	gone, come := old.diff(new)
+	if len(gone)+len(come) == 0 {
+		return nil
+	}
+	keys := d.keys.Load()
+	for _, e := range come {
+		if s := d.find(keys, &e.secret.hash); s != nil && s.key.grant.tenant != tenant {
+			return &gatehouse.Error{
+				Code:    gatehouse.CodeInvalid,
+				Message: "an API key is already in use",
+				Err:     fmt.Errorf("tenant %s: key hash %x belongs to tenant %s: %w", tenant, e.secret.hash[:4], s.key.grant.tenant, errKeyTaken),
+			}
+		}
+	}
+	next := keys.edit(keys.count + len(come) - len(gone))
+	forget := func(hash *gatehouse.KeyHash) {
+		if s := d.find(&next.index, hash); s != nil && s.key.grant.tenant == tenant {
+			next.remove(entry{d.tag(hash), s})
+		}
+	}
+	for _, e := range gone {
+		forget(&e.secret.hash)
+	}
+	for _, e := range come {
+		forget(&e.secret.hash) // where old was not what the directory has
+		next.put(entry{d.tag(&e.secret.hash), e.secret})
+	}
+	d.keys.Store(&next.index)
+	return nil
+}
+
+func (d *Directory) tag(hash *gatehouse.KeyHash) uint64 { return maphash.Bytes(d.seed, hash[:]) }
+
+func (d *Directory) find(keys *index, hash *gatehouse.KeyHash) *secret {
+	return findHash(keys, d.tag(hash), hash)
+}
 
 // join and leave are called with mu held.
 func (d *Directory) join(tenant gatehouse.TenantID, iss, claim string) {
@@ -176,8 +203,11 @@ func (d *Directory) TenantOfKey(secret []byte) (gatehouse.TenantID, bool) {
 		return "", false
 	}
 	hash := gatehouse.KeyHash(sha256.Sum256(secret))
-	tenant, ok := d.keys.at(prefix(&hash))[hash]
-	return tenant, ok
+	s := d.find(d.keys.Load(), &hash)
+	if s == nil {
+		return "", false
+	}
+	return s.key.grant.tenant, true
 }
 
 // TenantOfToken returns the tenant that an unverified token claims to be for:
@@ -220,15 +250,12 @@ func (d *Directory) TenantOfToken(token []byte) (gatehouse.TenantID, bool) {
 
 func (d *Directory) shard(s string) uint64 { return maphash.String(d.seed, s) }
 
-func (v *Verifier) hashes() []gatehouse.KeyHash {
+// secrets returns the live secrets of a verifier, which may be nil.
+func (v *Verifier) secrets() *index {
 	if v == nil || v.keys == nil {
-		return nil
+		return &index{}
 	}
-	return v.keys.all
-}
-
-func (v *Verifier) has(h *gatehouse.KeyHash) bool {
-	return v != nil && v.keys != nil && v.keys.find(h) != nil
+	return &v.keys.hashes
 }
 
 func (v *Verifier) issuers() []gatehouse.Issuer {

@@ -136,9 +136,9 @@ func TestDirectoryAgreesWithSearch(t *testing.T) {
 				next = compile(t, tenant, doc)
 			}
 			taken := false
-			for _, h := range next.hashes() {
+			for e := range next.secrets().all() {
 				for other, v := range docs {
-					taken = taken || other != tenant && v.has(&h)
+					taken = taken || v != nil && other != tenant && v.keys.find(&e.secret.hash) != nil
 				}
 			}
 			if err := d.Set(tenant, docs[tenant], next); (err != nil) != taken {
@@ -151,7 +151,7 @@ func TestDirectoryAgreesWithSearch(t *testing.T) {
 				var want gatehouse.TenantID
 				hash := newKey(t, n).Hash()
 				for tenant, v := range docs {
-					if v.has(&hash) {
+					if v != nil && v.keys.find(&hash) != nil {
 						want = tenant
 					}
 				}
@@ -229,10 +229,10 @@ func TestTenantsAreApart(t *testing.T) {
 				false: {"unknown API key", "no issuer", "GH-RS-003", "signature is invalid"},
 			}[host == owner]
 			at := fmt.Sprintf("%s at %s: ", owner, host)
-			expect(t, at+"key", outcome(v.Key(key, noon)), want[0])
-			expect(t, at+"own issuer", outcome(v.Token(own, noon)), want[1])
-			expect(t, at+"shared issuer", outcome(v.Token(shared, noon)), want[2])
-			expect(t, at+"same issuer name", outcome(v.Token(same, noon)), want[3])
+			expect(t, at+"key", outcome(v.Key(key, here, noon)), want[0])
+			expect(t, at+"own issuer", outcome(v.Token(own, nil, noon)), want[1])
+			expect(t, at+"shared issuer", outcome(v.Token(shared, nil, noon)), want[2])
+			expect(t, at+"same issuer name", outcome(v.Token(same, nil, noon)), want[3])
 		}
 		for _, tok := range [][]byte{own, shared} {
 			if got, _ := d.TenantOfToken(tok); got != owner {

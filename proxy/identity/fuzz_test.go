@@ -3,6 +3,8 @@ package identity
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -31,7 +33,7 @@ func FuzzToken(f *testing.F) {
 	f.Add([]byte("e30.e30.AA"), int64(0))
 	f.Fuzz(func(t *testing.T, token []byte, seconds int64) {
 		seconds %= 1 << 32
-		got, err := v.Token(token, noon.Add(time.Duration(seconds)*time.Second))
+		got, err := v.Token(token, nil, noon.Add(time.Duration(seconds)*time.Second))
 		if err == nil && !signed[string(token)] {
 			t.Fatalf("accepted: %s", token)
 		}
@@ -73,6 +75,35 @@ func FuzzPeek(f *testing.F) {
 		}
 		if !ok && isText && !bytes.ContainsRune(text, '\\') { // a name may have escapes
 			t.Fatalf("%q: not found", text)
+		}
+	})
+}
+
+// Law: whatever the proof, it is accepted only if it is the one that was made
+// for this very request.
+func FuzzProof(f *testing.F) {
+	p := private()
+	v := compile(f, "acme", gatehouse.Identity{JWT: []gatehouse.Issuer{issuerDoc()}})
+	token := sign("EdDSA", object{"kid": "d"}, good(object{"cnf": object{"jkt": jkt(p.ed)}}), p.ed)
+	made := string(proof("EdDSA", p.ed, token, nil, nil)) // one of ES256 has two good signatures
+	f.Add([]byte(made), "/v1/orders")
+	f.Add([]byte(made), "/v1/./x/../orders")
+	f.Add([]byte(made), "/v1%2forders")
+	f.Add(proof("ES256", p.other, token, nil, nil), "/v1/orders")
+	f.Add(proof("RS256", p.weak, token, nil, nil), "/")
+	f.Fuzz(func(t *testing.T, proof []byte, path string) {
+		v.proofs = &replays{limit: 1}
+		by := shown(proof)
+		by.Path = []byte(path)
+		_, err := v.Token([]byte(token), by, noon)
+		if err == nil && (string(proof) != made || normalPath(path) != "/v1/orders") {
+			t.Fatalf("accepted at %q: %s", path, proof)
+		}
+		if r, ok := errors.AsType[*Refusal](err); err != nil && (!ok || r.Reason != ReasonProof) {
+			t.Fatalf("%v", err)
+		}
+		if again := normalPath(normalPath(path)); again != normalPath(path) && !strings.Contains(path, "%") {
+			t.Fatalf("%q: %q, then %q", path, normalPath(path), again)
 		}
 	})
 }

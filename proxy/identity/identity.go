@@ -1,6 +1,7 @@
 // Package identity proves who the caller of a request is: by API key, by JSON
-// Web Token or by client certificate. It knows no HTTP server; credentials come
-// in as bytes, or as the handshake's certificates.
+// Web Token, by a token that its authorization server knows, or by client
+// certificate. It knows no HTTP server; credentials come in as bytes, or as the
+// handshake's certificates.
 //
 // Verifier is one tenant's compiled identity, Directory finds the tenant of a
 // credential among all tenants, and KeySets fetches the issuers' public keys
@@ -19,6 +20,7 @@ import (
 const (
 	MethodAPIKey = "api_key"
 	MethodJWT    = "jwt"
+	MethodOpaque = "opaque"
 )
 
 // The kinds of principal.
@@ -36,21 +38,27 @@ const keyIDPrefix = "key:"
 type Verified struct {
 	// Principal is what policy sees.
 	Principal *policy.Principal
-	// Method is MethodAPIKey, MethodJWT or MethodCertificate.
+	// Method is MethodAPIKey, MethodJWT, MethodOpaque or MethodCertificate.
 	Method string
 	// KeyID is the API key's id; empty for tokens.
 	KeyID gatehouse.KeyID
 	// Expires is when the credential stops being accepted; zero means never.
 	Expires time.Time
+	// Certificate is the one that named the caller; nil for other methods.
+	Certificate *Certificate
+
+	bound *binding // what the bearer of the token has to prove; nil: nothing
 }
 
-// Verifier is one tenant's compiled identity. It is immutable but for its
-// cache of seen tokens and safe for concurrent use.
+// Verifier is one tenant's compiled identity. It is immutable but for what
+// it remembers of tokens and proofs, and safe for concurrent use.
 type Verifier struct {
 	tenant gatehouse.TenantID
 	header string
 	keys   *apiKeys
 	tokens *tokens
+	opaque *opaque // nil: no tokens are introspected
+	proofs *replays
 	sets   *KeySets
 	closed atomic.Bool // set by the first Close
 
@@ -64,7 +72,9 @@ type Verifier struct {
 // Issuers with a jwks_url are fetched by sets, which may be nil where nothing
 // is served: their tokens are then refused. prev, which may be nil, is the
 // tenant's running verifier: where the issuers and their keys are unchanged,
-// its cache of verified tokens is carried over.
+// its cache of verified tokens is carried over. So is what the authorization
+// server said where Introspection is unchanged, and in any case the proofs that
+// were used.
 //
 // The caller must Close the verifier when it goes out of service, and close
 // prev only after Compile has returned.
@@ -74,11 +84,15 @@ func Compile(tenant gatehouse.TenantID, doc gatehouse.Identity, sets *KeySets, p
 		if doc.APIKeys.Header != "" {
 			v.header = doc.APIKeys.Header
 		}
-		v.keys = compileKeys(tenant, doc.APIKeys.Keys)
+		v.keys = compileKeys(tenant, doc.APIKeys.Keys, prev)
 	}
 	var faults gatehouse.Faults
 	if v.certificates, faults = compileCertificates(doc.ClientCertificates, prev); len(faults) > 0 {
 		return nil, faults
+	}
+	v.opaque, v.proofs = compileOpaque(tenant, doc.Introspection, sets, prev), &replays{limit: maxReplays}
+	if prev != nil && prev.tenant == tenant {
+		v.proofs = prev.proofs // or those used would pass again
 	}
 	if prev != nil && prev.tenant == tenant && prev.sets == sets && prev.tokens.same(doc.JWT) && prev.tokens.retain(sets) {
 		v.tokens = prev.tokens
@@ -89,6 +103,31 @@ func Compile(tenant gatehouse.TenantID, doc gatehouse.Identity, sets *KeySets, p
 		return nil, faults
 	}
 	return v, faults
+}
+
+// WithKeys returns the verifier that follows v when some of the tenant's API
+// keys change and nothing else does. It costs in proportion to the change: the
+// keys of changed come in or take the place of those of the same id, and those
+// of removed go. All keys together must be such as Validate accepts. What
+// Compile says of prev holds for v; WithKeys panics when it is closed already.
+func (v *Verifier) WithKeys(changed []gatehouse.Key, removed []gatehouse.KeyID) *Verifier {
+	next := &Verifier{tenant: v.tenant, header: v.header, tokens: v.tokens, opaque: v.opaque, proofs: v.proofs, sets: v.sets, certificates: v.certificates}
+	if !v.tokens.retain(v.sets) {
+		panic("identity: WithKeys of a closed Verifier")
+	}
+	count := len(changed)
+	if v.keys != nil {
+		count += v.keys.ids.count
+	}
+	e := v.keys.edit(v.tenant, count)
+	for _, id := range removed {
+		e.remove(id)
+	}
+	for i := range changed {
+		e.put(&changed[i])
+	}
+	next.keys = e.done()
+	return next
 }
 
 // Close releases the issuers' key sets: a URL that no verifier needs is no

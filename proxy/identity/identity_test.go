@@ -36,6 +36,7 @@ const (
 type signers struct {
 	rsa, rsa2, weak *rsa.PrivateKey
 	p256, p384      *ecdsa.PrivateKey
+	other           *ecdsa.PrivateKey // P-256, of somebody else
 	p521            *ecdsa.PrivateKey
 	ed              ed25519.PrivateKey
 }
@@ -56,6 +57,8 @@ var private = sync.OnceValue(func() signers {
 	s.weak, e = rsa.GenerateKey(rand.Reader, 1024)
 	must(e)
 	s.p256, e = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	must(e)
+	s.other, e = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	must(e)
 	s.p384, e = ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
 	must(e)

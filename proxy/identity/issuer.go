@@ -1,6 +1,7 @@
 package identity
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"hash/maphash"
@@ -15,7 +16,6 @@ import (
 // tokens is the part of a verifier that deals with JSON Web Tokens. Two
 // verifiers of one tenant share it while the issuers do not change.
 type tokens struct {
-	tenant   gatehouse.TenantID
 	doc      []gatehouse.Issuer // what it was compiled from
 	issuers  map[string]*issuer // by iss
 	warnings gatehouse.Faults
@@ -24,11 +24,10 @@ type tokens struct {
 
 // issuer is one source of tokens.
 type issuer struct {
-	name        string
-	audience    []string
-	algorithms  map[string]jwt.SigningMethod // allowed; none is never among them
-	tenantClaim string
-	rolesClaim  string
+	terms
+	name       string
+	algorithms map[string]jwt.SigningMethod // allowed; none is never among them
+	accessOnly bool                         // only tokens of RFC 9068
 
 	fixed  *keySet // from a file or a secret; nil until it exists
 	source *source // by URL
@@ -44,7 +43,6 @@ func (i *issuer) keySet() *keySet {
 
 func compileTokens(tenant gatehouse.TenantID, doc []gatehouse.Issuer, sets *KeySets) (*tokens, gatehouse.Faults) {
 	t := &tokens{
-		tenant:  tenant,
 		doc:     slices.Clone(doc),
 		issuers: make(map[string]*issuer, len(doc)),
 		cache:   cache{seed: maphash.MakeSeed()},
@@ -53,14 +51,15 @@ func compileTokens(tenant gatehouse.TenantID, doc []gatehouse.Issuer, sets *KeyS
 	for n := range doc {
 		d := &doc[n]
 		i := &issuer{
-			name: d.Issuer, audience: d.Audience, algorithms: make(map[string]jwt.SigningMethod, len(d.Algorithms)),
-			tenantClaim: d.TenantClaim, rolesClaim: d.RolesClaim,
-		}
-		if i.rolesClaim == "" {
-			i.rolesClaim = gatehouse.DefaultRolesClaim
+			terms: terms{
+				tenant: tenant, audience: d.Audience, tenantClaim: d.TenantClaim,
+				rolesClaim: cmp.Or(d.RolesClaim, gatehouse.DefaultRolesClaim), bound: d.Bound,
+			},
+			name: d.Issuer, algorithms: make(map[string]jwt.SigningMethod, len(d.Algorithms)),
+			accessOnly: d.Profile == gatehouse.ProfileAccessToken,
 		}
 		for a, alg := range d.Algorithms {
-			i.algorithms[alg] = jwt.GetSigningMethod(alg)
+			i.algorithms[alg] = method(alg)
 			if err := allowed(alg, d); err != nil {
 				faults = append(faults, gatehouse.Fault{Pointer: gatehouse.Pointer("jwt", n, "algorithms", a), Reason: err.Error()})
 			}
@@ -68,6 +67,9 @@ func compileTokens(tenant gatehouse.TenantID, doc []gatehouse.Issuer, sets *KeyS
 		switch {
 		case d.SecretFile != "":
 			if len(d.Secret) > 0 {
+				if reason := weakSecret(d); reason != "" {
+					faults = append(faults, gatehouse.Fault{Pointer: gatehouse.Pointer("jwt", n, "secret_file"), Reason: reason})
+				}
 				i.fixed = &keySet{keys: []*key{{public: slices.Clone([]byte(d.Secret))}}}
 			}
 		case d.JWKSFile != "":
@@ -106,12 +108,23 @@ func compileTokens(tenant gatehouse.TenantID, doc []gatehouse.Issuer, sets *KeyS
 // already; here a mistake would let forged tokens in.
 func allowed(alg string, d *gatehouse.Issuer) error {
 	switch {
-	case jwt.GetSigningMethod(alg) == nil || alg == jwt.SigningMethodNone.Alg():
+	case method(alg) == nil:
 		return fmt.Errorf("algorithm %q is not supported", alg)
 	case gatehouse.IsHMAC(alg) != (d.SecretFile != ""):
 		return errors.New("HS256, HS384 and HS512 go with secret_file, all others with public keys")
 	}
 	return nil
+}
+
+// weakSecret says why a shared secret is not used: RFC 7518 section 3.2 asks
+// for as many bytes as the hash has.
+func weakSecret(d *gatehouse.Issuer) string {
+	for _, alg := range d.Algorithms {
+		if m, ok := method(alg).(*jwt.SigningMethodHMAC); ok && len(d.Secret) < m.Hash.Size() {
+			return fmt.Sprintf("a secret of %d bytes; %s needs at least %d", len(d.Secret), alg, m.Hash.Size())
+		}
+	}
+	return ""
 }
 
 // same reports whether compiling doc would give t again.

@@ -149,26 +149,15 @@ func parseKeySet(text []byte) (set *keySet, warnings []string, err error) {
 		if m.D != "" || m.P != "" || m.Q != "" || m.DP != "" || m.DQ != "" || m.QI != "" || len(m.OTH) > 0 || m.K != "" || m.KTY == jwkset.KtyOct {
 			return nil, nil, fmt.Errorf("key %d (kid %q) is private or symmetric; only public keys belong here", i, m.KID)
 		}
-		if m.USE != "" && m.USE != jwkset.UseSig || len(m.KEYOPS) > 0 && !slices.Contains(m.KEYOPS, jwkset.KeyOpsVerify) {
+		k, err := readKey(&m)
+		_, isWeak := errors.AsType[weak](err)
+		switch {
+		case isWeak:
+			warnings = append(warnings, fmt.Sprintf("key %d (kid %q) is not used: %v", i, m.KID, err))
 			continue
-		}
-		j, err := jwkset.NewJWKFromMarshal(m, jwkset.JWKMarshalOptions{}, jwkset.JWKValidateOptions{SkipKeyOps: true})
-		if errors.Is(err, jwkset.ErrUnsupportedKey) {
-			continue
-		}
-		if err != nil {
-			// errors.Join, which the library uses, breaks lines.
-			return nil, nil, fmt.Errorf("key %d (kid %q): %s", i, m.KID, strings.ReplaceAll(err.Error(), "\n", ": "))
-		}
-		k := &key{id: m.KID, alg: string(m.ALG), public: j.Key()}
-		switch public := k.public.(type) {
-		case *rsa.PublicKey:
-			if bits := public.N.BitLen(); bits < minRSA || bits > maxRSA || public.E < 3 || public.E&1 == 0 {
-				warnings = append(warnings, fmt.Sprintf("key %d (kid %q) is not used: RSA of %d bits, exponent %d; %d to %d bits and an odd exponent of at least 3 are accepted", i, m.KID, bits, public.E, minRSA, maxRSA))
-				continue
-			}
-		case *ecdsa.PublicKey, ed25519.PublicKey:
-		default:
+		case err != nil:
+			return nil, nil, fmt.Errorf("key %d (kid %q): %w", i, m.KID, err)
+		case k == nil:
 			continue
 		}
 		if m.KID != "" && slices.ContainsFunc(set.keys, func(o *key) bool { return o.id == m.KID }) {
@@ -180,4 +169,43 @@ func parseKeySet(text []byte) (set *keySet, warnings []string, err error) {
 		return nil, warnings, errors.New("no usable verification key")
 	}
 	return set, warnings, nil
+}
+
+// weak says why a key is one that others than its holder may sign with.
+type weak string
+
+func (w weak) Error() string { return string(w) }
+
+// readKey makes a key from its JWK; nil when it is for another use or of an
+// unsupported kind.
+func readKey(m *jwkset.JWKMarshal) (*key, error) {
+	if m.USE != "" && m.USE != jwkset.UseSig || len(m.KEYOPS) > 0 && !slices.Contains(m.KEYOPS, jwkset.KeyOpsVerify) {
+		return nil, nil
+	}
+	if len(m.E) > 6 { // four bytes, or the library would cut them off
+		return nil, weak("RSA exponent of more than 32 bits")
+	}
+	j, err := jwkset.NewJWKFromMarshal(*m, jwkset.JWKMarshalOptions{}, jwkset.JWKValidateOptions{SkipKeyOps: true})
+	if errors.Is(err, jwkset.ErrUnsupportedKey) {
+		return nil, nil
+	}
+	if err != nil {
+		// errors.Join, which the library uses, breaks lines.
+		return nil, errors.New(strings.ReplaceAll(err.Error(), "\n", ": "))
+	}
+	k := &key{id: m.KID, alg: string(m.ALG), public: j.Key()}
+	switch public := k.public.(type) {
+	case *rsa.PublicKey:
+		bits := public.N.BitLen()
+		if bits < minRSA || bits > maxRSA || public.E < 3 || public.E&1 == 0 {
+			return nil, weak(fmt.Sprintf("RSA of %d bits, exponent %d; %d to %d bits and an odd exponent of at least 3 are accepted", bits, public.E, minRSA, maxRSA))
+		}
+		if roca(public.N) {
+			return nil, weak("RSA modulus of a kind that can be factored (CVE-2017-15361)")
+		}
+	case *ecdsa.PublicKey, ed25519.PublicKey:
+	default:
+		return nil, nil
+	}
+	return k, nil
 }

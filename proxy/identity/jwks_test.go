@@ -89,7 +89,7 @@ func TestNoKID(t *testing.T) {
 		doc := issuerDoc()
 		doc.JWKS = jwks(keys...)
 		v := compile(t, "acme", gatehouse.Identity{JWT: []gatehouse.Issuer{doc}})
-		expect(t, want, outcome(v.Token([]byte(sign("RS256", nil, good(nil), p.rsa)), noon)), want)
+		expect(t, want, outcome(v.Token([]byte(sign("RS256", nil, good(nil), p.rsa)), nil, noon)), want)
 	}
 	f("alice", jwk("r", p.rsa, nil), jwk("e", p.p256, nil))
 	f("alice", jwk("r", p.rsa, nil), jwk("s", p.rsa2, object{"alg": "PS256"}))

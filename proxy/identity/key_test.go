@@ -3,11 +3,15 @@ package identity
 import (
 	"bytes"
 	"fmt"
+	"net/netip"
 	"testing"
 	"time"
 
 	gatehouse "github.com/gatehouse-gateway/gatehouse"
 )
+
+// here is where callers are unless they say otherwise.
+var here = netip.MustParseAddr("192.0.2.1")
 
 // newKey makes the API key of a number.
 func newKey(t testing.TB, n int) gatehouse.APIKey {
@@ -27,7 +31,7 @@ func TestKey(t *testing.T) {
 	}}})
 	f := func(secret string, now time.Time, want string) {
 		t.Helper()
-		expect(t, secret, outcome(v.Key([]byte(secret), now)), want)
+		expect(t, secret, outcome(v.Key([]byte(secret), here, now)), want)
 	}
 	const refused = "GH-ID-002 the API key is not valid "
 	f(one.Reveal(), noon, "key:one")
@@ -39,7 +43,7 @@ func TestKey(t *testing.T) {
 	f(one.Reveal()+"0", noon, refused+"not the form")
 	f(one.Reveal()[:51]+"_", noon, refused+"not the form")
 
-	got, err := v.Key([]byte(one.Reveal()), noon)
+	got, err := v.Key([]byte(one.Reveal()), here, noon)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -48,7 +52,7 @@ func TestKey(t *testing.T) {
 		t.Errorf("%+v %+v", got, p)
 	}
 	none := compile(t, "acme", gatehouse.Identity{})
-	expect(t, "no keys", outcome(none.Key([]byte(one.Reveal()), noon)), refused+"unknown")
+	expect(t, "no keys", outcome(none.Key([]byte(one.Reveal()), here, noon)), refused+"unknown")
 }
 
 // Keys that share the first eight bytes of their hash are told apart by the
@@ -62,9 +66,9 @@ func TestKeyPrefixCollision(t *testing.T) {
 	v := compile(t, "acme", gatehouse.Identity{APIKeys: &gatehouse.APIKeys{Keys: []gatehouse.Key{
 		{ID: "before", Hash: other}, {ID: "one", Hash: one.Hash()}, {ID: "after", Hash: third},
 	}}})
-	expect(t, "one", outcome(v.Key([]byte(one.Reveal()), noon)), "key:one")
+	expect(t, "one", outcome(v.Key([]byte(one.Reveal()), here, noon)), "key:one")
 	w := compile(t, "acme", gatehouse.Identity{APIKeys: &gatehouse.APIKeys{Keys: []gatehouse.Key{{ID: "x", Hash: other}, {ID: "y", Hash: third}}}})
-	expect(t, "none", outcome(w.Key([]byte(one.Reveal()), noon)), "unknown")
+	expect(t, "none", outcome(w.Key([]byte(one.Reveal()), here, noon)), "unknown")
 }
 
 func TestKeyHeader(t *testing.T) {
@@ -83,7 +87,7 @@ func TestKeyDoesNotAllocate(t *testing.T) {
 	one := newKey(t, 1)
 	v := compile(t, "acme", gatehouse.Identity{APIKeys: &gatehouse.APIKeys{Keys: []gatehouse.Key{{ID: "one", Hash: one.Hash()}}}})
 	secret := []byte(one.Reveal())
-	if n := testing.AllocsPerRun(100, func() { _, _ = v.Key(secret, noon) }); n != 0 {
+	if n := testing.AllocsPerRun(100, func() { _, _ = v.Key(secret, here, noon) }); n != 0 {
 		t.Errorf("%v allocations", n)
 	}
 }

@@ -94,25 +94,25 @@ func TestKeySetsRefreshAndRetire(t *testing.T) {
 	serve(t, both, func(t *testing.T, e *endpoint, _ *KeySets, v *Verifier) {
 		a, b := fresh("a", p.rsa), fresh("b", p.rsa2)
 		synctest.Wait()
-		seenA, err := v.Token(a, time.Now())
+		seenA, err := v.Token(a, nil, time.Now())
 		if err != nil {
 			t.Fatal(err)
 		}
-		expect(t, "b", outcome(v.Token(b, time.Now())), "alice")
+		expect(t, "b", outcome(v.Token(b, nil, time.Now())), "alice")
 		e.set(func(e *endpoint) { e.keys = one })
 		<-time.After(48 * time.Minute) // 80 % of an hour
 		synctest.Wait()
 		if e.count() != 2 {
 			t.Fatalf("%d fetches", e.count())
 		}
-		expect(t, "b withdrawn", outcome(v.Token(b, time.Now())), "kid is not in")
-		if got, _ := v.Token(a, time.Now()); got != seenA {
+		expect(t, "b withdrawn", outcome(v.Token(b, nil, time.Now())), "kid is not in")
+		if got, _ := v.Token(a, nil, time.Now()); got != seenA {
 			t.Error("the token of the key that stayed was verified again")
 		}
 		e.set(func(e *endpoint) { e.keys = jwks(jwk("a", p.rsa2, nil)) })
 		<-time.After(48 * time.Minute)
 		synctest.Wait()
-		expect(t, "a replaced", outcome(v.Token(a, time.Now())), "signature is invalid")
+		expect(t, "a replaced", outcome(v.Token(a, nil, time.Now())), "signature is invalid")
 	})
 }
 
@@ -137,7 +137,7 @@ func TestKeySetsKeepOnError(t *testing.T) {
 				if e.count() < 10 {
 					t.Errorf("%d fetches", e.count())
 				}
-				expect(t, "stale", outcome(v.Token(fresh("r", p.rsa), time.Now())), "alice")
+				expect(t, "stale", outcome(v.Token(fresh("r", p.rsa), nil, time.Now())), "alice")
 			})
 		})
 	}
@@ -152,7 +152,7 @@ func TestKeySetsRetryFirst(t *testing.T) {
 		if n := e.count(); n != 5 && n != 6 {
 			t.Errorf("%d fetches in 20 seconds", n)
 		}
-		expect(t, "none yet", outcome(v.Token(fresh("r", p.rsa), time.Now())), "no keys yet")
+		expect(t, "none yet", outcome(v.Token(fresh("r", p.rsa), nil, time.Now())), "no keys yet")
 		<-time.After(time.Hour)
 		e.set(func(e *endpoint) { e.keys = jwks(jwk("r", p.rsa, nil)) })
 		before := e.count()
@@ -161,7 +161,7 @@ func TestKeySetsRetryFirst(t *testing.T) {
 		if n := e.count() - before; n != 1 {
 			t.Errorf("%d fetches in retryMax", n)
 		}
-		expect(t, "healed", outcome(v.Token(fresh("r", p.rsa), time.Now())), "alice")
+		expect(t, "healed", outcome(v.Token(fresh("r", p.rsa), nil, time.Now())), "alice")
 
 		// The next trouble begins with short waits again.
 		first := e.count()
@@ -181,21 +181,21 @@ func TestKeySetsUnknownKID(t *testing.T) {
 	serve(t, old, func(t *testing.T, e *endpoint, _ *KeySets, v *Verifier) {
 		synctest.Wait()
 		e.set(func(e *endpoint) { e.keys = rotated })
-		expect(t, "rotated", outcome(v.Token(fresh("b", p.rsa2), time.Now())), "alice")
+		expect(t, "rotated", outcome(v.Token(fresh("b", p.rsa2), nil, time.Now())), "alice")
 		if e.count() != 2 {
 			t.Fatalf("%d fetches", e.count())
 		}
 		// A flood of unknown kids costs one fetch a minute.
 		for range 100 {
-			expect(t, "unknown", outcome(v.Token(fresh("x", p.rsa), time.Now())), "kid is not in")
+			expect(t, "unknown", outcome(v.Token(fresh("x", p.rsa), nil, time.Now())), "kid is not in")
 		}
 		<-time.After(59 * time.Second)
-		expect(t, "unknown", outcome(v.Token(fresh("x", p.rsa), time.Now())), "kid is not in")
+		expect(t, "unknown", outcome(v.Token(fresh("x", p.rsa), nil, time.Now())), "kid is not in")
 		if e.count() != 2 {
 			t.Errorf("%d fetches within a minute", e.count())
 		}
 		<-time.After(time.Second)
-		expect(t, "unknown", outcome(v.Token(fresh("x", p.rsa), time.Now())), "kid is not in")
+		expect(t, "unknown", outcome(v.Token(fresh("x", p.rsa), nil, time.Now())), "kid is not in")
 		if e.count() != 3 {
 			t.Errorf("%d fetches after a minute", e.count())
 		}
@@ -212,7 +212,7 @@ func TestKeySetsUnknownKIDWaitsLittle(t *testing.T) {
 		var wg sync.WaitGroup
 		for i := range at {
 			wg.Go(func() {
-				_, _ = v.Token(token, start)
+				_, _ = v.Token(token, nil, start)
 				at[i] = time.Since(start)
 			})
 		}
@@ -221,7 +221,7 @@ func TestKeySetsUnknownKIDWaitsLittle(t *testing.T) {
 		if at[35] != 0 || at[36] != unknownWait || at[len(at)-1] != unknownWait {
 			t.Errorf("waits %v", at)
 		}
-		expect(t, "known", outcome(v.Token(fresh("a", p.rsa), time.Now())), "alice")
+		expect(t, "known", outcome(v.Token(fresh("a", p.rsa), nil, time.Now())), "alice")
 		if time.Since(start) != unknownWait {
 			t.Error("a known kid waited")
 		}
@@ -255,8 +255,8 @@ func TestKeySetsShareAndForget(t *testing.T) {
 		if len(sets.sources) != 0 {
 			t.Error("the URL is not forgotten")
 		}
-		expect(t, "still served", outcome(third.Token(fresh("a", p.rsa), time.Now())), "alice")
-		expect(t, "unknown", outcome(third.Token(fresh("b", p.rsa), time.Now())), "kid is not in")
+		expect(t, "still served", outcome(third.Token(fresh("a", p.rsa), nil, time.Now())), "alice")
+		expect(t, "unknown", outcome(third.Token(fresh("b", p.rsa), nil, time.Now())), "kid is not in")
 		// A closed predecessor has nothing to carry over.
 		fourth, _ := Compile("acme", urlDoc(), sets, third)
 		defer fourth.Close()
@@ -267,7 +267,7 @@ func TestKeySetsShareAndForget(t *testing.T) {
 		if e.count() != 3 {
 			t.Errorf("%d fetches when the URL came back", e.count())
 		}
-		expect(t, "anew", outcome(fourth.Token(fresh("a", p.rsa), time.Now())), "alice")
+		expect(t, "anew", outcome(fourth.Token(fresh("a", p.rsa), nil, time.Now())), "alice")
 	})
 }
 
@@ -328,7 +328,7 @@ func TestKeySetsOverHTTP(t *testing.T) {
 			t.Errorf("%s: %v", path, err)
 		}
 		sets.Close()
-		expect(t, path, outcome(v.Token([]byte(sign("RS256", object{"kid": "r"}, good(nil), p.rsa)), noon)), want)
+		expect(t, path, outcome(v.Token([]byte(sign("RS256", object{"kid": "r"}, good(nil), p.rsa)), nil, noon)), want)
 	}
 	f("/jwks", "alice")
 	f("/moved", "no keys yet")

@@ -1,7 +1,6 @@
 package identity
 
 import (
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"hash/maphash"
@@ -15,9 +14,6 @@ import (
 
 const (
 	maxToken = 8 << 10 // bytes
-	// maxHeader bounds, in bytes of base64url, what is decoded before the
-	// signature is checked. A certificate in x5c fits.
-	maxHeader = 3 << 10
 	// leeway is how far an issuer's clock may run ahead: it widens nbf and iat,
 	// never exp.
 	leeway = 60 * time.Second
@@ -31,152 +27,126 @@ const (
 )
 
 var (
-	errTokenForm    = errors.New("not three segments of base64url in at most 8 KiB")
 	errIssuer       = errors.New("no issuer of that name")
 	errNoKeys       = errors.New("the issuer has no keys yet")
 	errTenantClaim  = errors.New("the tenant claim names another tenant")
 	errTokenExpired = errors.New("now is at or past exp")
+	errFuture       = errors.New("nbf or iat lies in the future")
+	errAudience     = errors.New("aud has none of the expected values")
+	errUnbound      = errors.New("the token is not bound to a certificate or key, as its issuer's must be")
 )
 
 // Token identifies the bearer of a JSON Web Token in compact form at the
-// instant now. A refusal is CodeInvalidCredential, or CodeForeignCredential
-// when a token that is otherwise good names another tenant.
+// instant now. A refusal is CodeInvalidCredential with a *Refusal as its cause,
+// or CodeForeignCredential when a token that is otherwise good names another
+// tenant. by is what the request shows beside the token, for tokens that are
+// bound to their holder; nil stands for a bearer token and nothing else. Token
+// keeps no reference to token or by.
 //
-// The checks are those of RFC 8725; exp is required and has no leeway, nbf and
-// iat have 60 seconds. A token that was accepted is remembered: it is accepted
-// again without verification from nbf until exp, unless its key was withdrawn.
-// That way takes no lock and does not allocate. Token keeps no reference to
-// token.
+// The checks are those of RFC 8725, and those of RFC 9068 for a token of type
+// at+jwt; exp is required and has no leeway, nbf and iat have 60 seconds. An ID
+// token of the same issuer and audience cannot be told from an access token
+// unless the issuer's profile is at+jwt.
+//
+// A token that was accepted is remembered: it is accepted again without
+// verification from nbf until exp, unless its key was withdrawn. That way takes
+// no lock and does not allocate. The binding is proved anew each time.
 //
 // It waits only where an issuer with a jwks_url does not know the token's kid:
 // at most unknownWait, while the keys are fetched anew.
-func (v *Verifier) Token(token []byte, now time.Time) (*Verified, error) {
+func (v *Verifier) Token(token []byte, by *Presented, now time.Time) (*Verified, error) {
 	t := v.tokens
 	if len(token) > maxToken {
-		return nil, invalid(tokenRefused, errTokenForm)
+		return nil, by.refuse(invalid(tokenRefused, errTokenForm))
 	}
 	hash := maphash.Bytes(t.cache.seed, token)
-	if s := t.cache.find(hash, token); s != nil && s.live(now) {
+	s := t.cache.find(hash, token)
+	if s == nil || !s.live(now) {
+		var err error
+		if s, err = t.verify(string(token), now, v.sets); err != nil {
+			return nil, by.refuse(err)
+		}
+		s.hash = hash
+		t.cache.put(s, now)
+	}
+	if s.verified.bound == nil && !by.proves() {
 		return s.verified, nil
 	}
-	s, err := t.verify(string(token), now, v.sets)
-	if err != nil {
-		return nil, err
-	}
-	s.hash = hash
-	t.cache.put(s, now)
-	return s.verified, nil
+	return v.hold(s.verified, token, by, now)
 }
 
-// verify does everything that makes a token acceptable at now. The claims are
-// decoded after the signature held, so that a forged token costs little more
-// than its verification; golang-jwt's Parser decodes first.
+// verify does everything that makes a token acceptable at now, its binding
+// aside. The claims are decoded after the signature held, so that a forged
+// token costs little more than its verification; golang-jwt's Parser decodes
+// first.
 func (t *tokens) verify(token string, now time.Time, sets *KeySets) (*seen, error) {
-	if !compact(token) {
-		return nil, invalid(tokenRefused, errTokenForm)
-	}
-	text, signature := token[:strings.LastIndexByte(token, '.')], token[strings.LastIndexByte(token, '.')+1:]
-	encoded, payload, _ := strings.Cut(text, ".")
-	h, err := readHeader(encoded)
+	j, err := parseJWS(token)
 	if err != nil {
 		return nil, invalid(tokenRefused, err)
 	}
-	body, err := base64url.DecodeString(payload)
+	h, err := readHeader(j.header)
 	if err != nil {
-		return nil, invalid(tokenRefused, fmt.Errorf("claims: %w", err))
+		return nil, invalid(tokenRefused, err)
 	}
-	iss, _ := peek(body, "iss")
+	iss, _ := peek(j.payload, "iss")
 	by := t.issuers[string(iss)]
 	if by == nil {
 		return nil, invalid(tokenIssuer, errIssuer)
 	}
-	k, err := by.check(text, signature, h, now, sets)
+	k, err := by.check(&j, h, now, sets)
 	if err != nil {
 		return nil, invalid(tokenRefused, err)
 	}
-	c, err := readObject(body)
+	c, err := readObject(j.payload)
 	if err != nil {
 		return nil, invalid(tokenRefused, fmt.Errorf("claims: %w", err))
 	}
 	s := &seen{token: token, key: k}
-	if s.verified, s.notBefore, err = t.accept(by, c, now); err != nil {
+	if s.verified, s.notBefore, err = by.accept(h, c, now); err != nil {
 		return nil, err
 	}
+	s.until = s.verified.Expires
 	return s, nil
 }
 
-// check verifies the signature over text and returns the key that made it.
-func (i *issuer) check(text, signature string, h header, now time.Time, sets *KeySets) (*key, error) {
+// check verifies the signature and returns the key that made it.
+func (i *issuer) check(j *jws, h header, now time.Time, sets *KeySets) (*key, error) {
 	method := i.algorithms[h.alg]
 	if method == nil {
 		return nil, fmt.Errorf("algorithm %q is not allowed", h.alg)
-	}
-	sig, err := base64url.DecodeString(signature)
-	if err != nil {
-		return nil, fmt.Errorf("signature: %w", err)
 	}
 	k, err := i.find(h, now, sets)
 	if err != nil {
 		return nil, err
 	}
-	if err := method.Verify(text, sig, k.public); err != nil {
+	if err := method.Verify(j.text, j.signature, k.public); err != nil {
 		return nil, fmt.Errorf("signature is invalid: %w", err)
 	}
 	return k, nil
 }
 
-// base64url refuses bits that carry nothing, so that a token has one spelling.
-var base64url = base64.RawURLEncoding.Strict()
-
-// compact reports whether s has the form of RFC 7515 section 3.1. The base64
-// decoder alone would skip line ends.
-func compact(s string) bool {
-	dots := 0
-	for i := range len(s) {
-		switch c := s[i]; {
-		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '-', c == '_':
-		case c == '.' && i > 0 && s[i-1] != '.':
-			dots++
-		default:
-			return false
-		}
-	}
-	return dots == 2 && s[len(s)-1] != '.'
-}
-
-// header is what counts of a JOSE header. jku, jwk, x5u and x5c are never
+// header is what counts of a token's header. jku, jwk, x5u and x5c are never
 // looked at (RFC 8725 section 3.10).
 type header struct {
 	alg, kid string
 	hasID    bool
+	access   bool // typ is at+jwt
 }
 
-func readHeader(encoded string) (h header, err error) {
-	if len(encoded) > maxHeader {
-		return h, fmt.Errorf("header of more than %d bytes", maxHeader)
-	}
-	text, err := base64url.DecodeString(encoded)
-	if err != nil {
-		return h, fmt.Errorf("header: %w", err)
-	}
-	m, err := readObject(text)
-	if err != nil {
-		return h, fmt.Errorf("header: %w", err)
-	}
-	if _, ok := m["crit"]; ok {
-		return h, errors.New("crit names an extension that is not understood")
-	}
+func readHeader(m claims) (h header, err error) {
 	// RFC 8725 section 3.11: what says it is another kind of token is not an
 	// access token.
 	if v, ok := m["typ"]; ok {
 		typ, _ := v.(string)
-		switch strings.TrimPrefix(strings.ToLower(typ), "application/") {
-		case "jwt", "at+jwt":
+		switch mediaType(typ) {
+		case "jwt":
+		case "at+jwt":
+			h.access = true
 		default:
 			return h, fmt.Errorf("typ %q is not that of an access token", typ)
 		}
 	}
-	h.alg, _ = m["alg"].(string)
+	h.alg = m.text("alg")
 	if v, ok := m["kid"]; ok {
 		h.hasID = true
 		if h.kid, ok = v.(string); !ok {
@@ -192,6 +162,9 @@ func (i *issuer) find(h header, now time.Time, sets *KeySets) (*key, error) {
 	if set == nil {
 		return nil, errNoKeys
 	}
+	if gatehouse.IsHMAC(h.alg) { // there is one secret, and it has no name
+		h.hasID = false
+	}
 	k, err := set.find(h.kid, h.hasID, h.alg)
 	if errors.Is(err, errUnknownID) && i.source != nil && sets != nil && sets.refetch(i.source, now) {
 		return i.keySet().find(h.kid, h.hasID, h.alg)
@@ -200,61 +173,118 @@ func (i *issuer) find(h header, now time.Time, sets *KeySets) (*key, error) {
 }
 
 // accept checks the claims of a token whose signature holds.
-func (t *tokens) accept(by *issuer, c claims, now time.Time) (*Verified, time.Time, error) {
-	var notBefore time.Time
-	refuse := func(err error) (*Verified, time.Time, error) { return nil, notBefore, invalid(tokenRefused, err) }
-	if c.text("iss") != by.name { // what peek saw is what the claims say
+func (i *issuer) accept(h header, c claims, now time.Time) (*Verified, time.Time, error) {
+	refuse := func(err error) (*Verified, time.Time, error) {
+		return nil, time.Time{}, invalid(tokenRefused, err)
+	}
+	if c.text("iss") != i.name { // what peek saw is what the claims say
 		return refuse(errIssuer)
 	}
-	exp, ok, err := c.date("exp")
-	if err != nil {
-		return refuse(err)
+	if i.accessOnly && !h.access {
+		return refuse(errors.New("typ is not at+jwt, as this issuer's must be"))
 	}
-	if !ok {
+	exp, notBefore, err := c.lifetime(now)
+	if err != nil {
+		return nil, notBefore, err
+	}
+	if exp.IsZero() {
 		return refuse(errors.New("exp is missing"))
 	}
-	if !now.Before(exp) {
-		return nil, notBefore, invalid(tokenExpired, errTokenExpired)
-	}
-	for _, name := range [...]string{"nbf", "iat"} {
-		at, ok, err := c.date(name)
-		if err != nil {
+	if h.access {
+		if err := c.access(); err != nil {
 			return refuse(err)
 		}
-		if at = at.Add(-leeway); ok && at.After(notBefore) {
-			notBefore = at
+	}
+	if !c.meant(i.audience) {
+		return refuse(errAudience)
+	}
+	verified, err := i.admit(c, c.text("sub"), MethodJWT, exp)
+	return verified, notBefore, err
+}
+
+// access checks that the claims of RFC 9068 section 2.2 are there; iss, exp,
+// aud and sub are checked for every token.
+func (c claims) access() error {
+	for _, name := range [...]string{"client_id", "jti"} {
+		if c.text(name) == "" {
+			return fmt.Errorf("%s is missing, or no string, in a token of type at+jwt", name)
 		}
 	}
-	if now.Before(notBefore) {
-		return refuse(errors.New("nbf or iat lies in the future"))
+	if _, ok := c["iat"]; !ok {
+		return errors.New("iat is missing in a token of type at+jwt")
 	}
-	if !slices.ContainsFunc(c.audience(), func(a string) bool { return slices.Contains(by.audience, a) }) {
-		return refuse(errors.New("aud has none of the expected values"))
-	}
-	sub := c.text("sub")
+	return nil
+}
+
+// terms are what the claims about a caller must meet, wherever they came from.
+type terms struct {
+	tenant      gatehouse.TenantID
+	audience    []string
+	tenantClaim string
+	rolesClaim  string
+	bound       bool // the token must be
+}
+
+// admit makes the identity of claims that are genuine and in time.
+func (t *terms) admit(c claims, sub, method string, exp time.Time) (*Verified, error) {
 	if sub == "" || strings.HasPrefix(sub, keyIDPrefix) || strings.HasPrefix(sub, certIDPrefix) {
-		return refuse(fmt.Errorf("sub %q is missing or not allowed", sub))
+		return nil, invalid(tokenRefused, fmt.Errorf("sub %q is missing or not allowed", sub))
 	}
-	if by.tenantClaim != "" {
-		if v, ok := c[by.tenantClaim]; ok && v != string(t.tenant) {
-			return nil, notBefore, &gatehouse.Error{Code: gatehouse.CodeForeignCredential, Message: tokenElsewhere, Err: errTenantClaim}
+	if t.tenantClaim != "" {
+		if v, ok := c[t.tenantClaim]; ok && v != string(t.tenant) {
+			return nil, &gatehouse.Error{Code: gatehouse.CodeForeignCredential, Message: tokenElsewhere, Err: errTenantClaim}
 		}
+	}
+	bound, err := c.binding()
+	if err != nil {
+		return nil, invalid(tokenRefused, err)
+	}
+	if t.bound && bound == nil {
+		return nil, invalid(tokenRefused, errUnbound)
 	}
 	scopes := c.words("scope")
 	if _, ok := c["scope"]; !ok {
 		scopes = c.words("scp")
 	}
 	return &Verified{
-		Principal: policy.NewPrincipal(kindUser, sub, string(t.tenant), c.words(by.rolesClaim), scopes, c.words("groups"), c),
-		Method:    MethodJWT,
+		Principal: policy.NewPrincipal(kindUser, sub, string(t.tenant), c.words(t.rolesClaim), scopes, c.words("groups"), c),
+		Method:    method,
 		Expires:   exp,
-	}, notBefore, nil
+		bound:     bound,
+	}, nil
 }
 
-// audience reads aud, one string or a list of them (RFC 7519 section 4.1.3).
-func (c claims) audience() []string {
-	if s, ok := c["aud"].(string); ok {
-		return []string{s}
+// lifetime reads exp, nbf and iat and refuses what is not good at now. exp is
+// zero where it is absent, notBefore where neither nbf nor iat is there; it
+// has the leeway taken off.
+func (c claims) lifetime(now time.Time) (exp, notBefore time.Time, err error) {
+	exp, ok, err := c.date("exp")
+	if err != nil {
+		return exp, notBefore, invalid(tokenRefused, err)
 	}
-	return c.words("aud")
+	if ok && !now.Before(exp) {
+		return exp, notBefore, invalid(tokenExpired, errTokenExpired)
+	}
+	for _, name := range [...]string{"nbf", "iat"} {
+		at, ok, err := c.date(name)
+		if err != nil {
+			return exp, notBefore, invalid(tokenRefused, err)
+		}
+		if at = at.Add(-leeway); ok && at.After(notBefore) {
+			notBefore = at
+		}
+	}
+	if now.Before(notBefore) {
+		return exp, notBefore, invalid(tokenRefused, errFuture)
+	}
+	return exp, notBefore, nil
+}
+
+// meant reports whether aud, one string or a list of them (RFC 7519 section
+// 4.1.3), has one of the values.
+func (c claims) meant(values []string) bool {
+	if s, ok := c["aud"].(string); ok {
+		return slices.Contains(values, s)
+	}
+	return slices.ContainsFunc(c.words("aud"), func(a string) bool { return slices.Contains(values, a) })
 }

@@ -59,7 +59,7 @@ func TestToken(t *testing.T) {
 		"PS256":          {sign("PS256", r, good(nil), p.rsa), "alice"},
 		"ES256":          {sign("ES256", object{"kid": "e"}, good(nil), p.p256), "alice"},
 		"EdDSA":          {sign("EdDSA", object{"kid": "d"}, good(nil), p.ed), "alice"},
-		"at+jwt":         {sign("RS256", object{"kid": "r", "typ": "application/at+jwt"}, good(nil), p.rsa), "alice"},
+		"HS256 and kid":  {sign("HS256", object{"kid": "x"}, good(object{"iss": "https://shared.example"}), []byte(strings.Repeat("s", 32))), "alice"},
 		"typ JWT":        {sign("RS256", object{"kid": "r", "typ": "JWT"}, good(nil), p.rsa), "alice"},
 		"HS256":          {sign("HS256", nil, good(object{"iss": "https://shared.example"}), []byte(strings.Repeat("s", 32))), "alice"},
 		"several aud":    {claim(object{"aud": []string{"x", api}}), "alice"},
@@ -177,9 +177,9 @@ func TestToken(t *testing.T) {
 		"forged for other":  {sign("RS256", object{"kid": "second"}, good(object{"iss": "https://second.example", "org": "umbrella"}), p.rsa), badSig},
 		"expired for other": {sign("RS256", object{"kid": "second"}, good(object{"iss": "https://second.example", "org": "umbrella", "exp": 1}), p.rsa2), expired},
 	} {
-		got := outcome(v.Token([]byte(c.token), noon))
+		got := outcome(v.Token([]byte(c.token), nil, noon))
 		expect(t, name, got, c.want)
-		if again := outcome(v.Token([]byte(c.token), noon)); again != got {
+		if again := outcome(v.Token([]byte(c.token), nil, noon)); again != got {
 			t.Errorf("%s: second time %s, first %s", name, again, got)
 		}
 	}
@@ -220,7 +220,7 @@ func TestTokenPrincipal(t *testing.T) {
 	v := compile(t, "acme", gatehouse.Identity{JWT: []gatehouse.Issuer{doc}})
 	f := func(claims object, roles, scopes, groups []string) {
 		t.Helper()
-		got, err := v.Token([]byte(sign("RS256", object{"kid": "r"}, good(claims), p.rsa)), noon)
+		got, err := v.Token([]byte(sign("RS256", object{"kid": "r"}, good(claims), p.rsa)), nil, noon)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -247,7 +247,7 @@ func TestTokenPrincipal(t *testing.T) {
 func TestTokenKeepsDigits(t *testing.T) {
 	v := compile(t, "acme", gatehouse.Identity{JWT: []gatehouse.Issuer{issuerDoc()}})
 	token := sign("RS256", object{"kid": "r"}, good(object{"account": 9007199254740993}), private().rsa)
-	got, err := v.Token([]byte(token), noon)
+	got, err := v.Token([]byte(token), nil, noon)
 	if err != nil {
 		t.Fatal(err)
 	}
