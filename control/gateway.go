@@ -1,0 +1,130 @@
+package control
+
+import (
+	"cmp"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/gatehouse-gateway/gatehouse"
+)
+
+// Gateways is what this control plane knows of the data planes that follow it.
+// It is safe for concurrent use.
+type Gateways struct {
+	now func() time.Time
+
+	mu  sync.Mutex
+	all map[string]*GatewayStatus // guarded by mu
+}
+
+// GatewayStatus is where one data plane stands.
+type GatewayStatus struct {
+	ID      string `json:"id"`
+	Version string `json:"version,omitempty"`
+	Address string `json:"address,omitempty"`
+	// Connected says whether it follows now; Since is when that began or
+	// ended, and Seen when it was last heard of.
+	Connected bool      `json:"connected"`
+	Since     time.Time `json:"since"`
+	Seen      time.Time `json:"seen"`
+	// Sent is the last revision that went to it, Acknowledged the last that
+	// it answered for, Lag the time between both for that one, in
+	// milliseconds.
+	Sent         uint64  `json:"sent"`
+	Acknowledged uint64  `json:"acknowledged"`
+	Lag          float64 `json:"lag_ms"`
+	// Refused are the tenants that it keeps in an earlier form, and why.
+	Refused []gatehouse.Refusal `json:"refused,omitempty"`
+
+	sentAt time.Time // of Sent
+}
+
+// NewGateways returns an empty register.
+func NewGateways(now func() time.Time) *Gateways {
+	return &Gateways{now: now, all: map[string]*GatewayStatus{}}
+}
+
+// maxGateways bounds those that are remembered when they have gone.
+const maxGateways = 10_000
+
+// Connect notes that a data plane follows. What it returns notes its end.
+func (g *Gateways) Connect(id, version, address string) (end func()) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	now := g.now().UTC()
+	s := g.all[id]
+	if s == nil {
+		g.forget()
+		s = &GatewayStatus{ID: id}
+		g.all[id] = s
+	}
+	s.Version, s.Address, s.Connected, s.Since, s.Seen = version, address, true, now, now
+	since := s.Since
+	return func() {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		if s.Connected && s.Since.Equal(since) { // it has not come back meanwhile
+			s.Connected, s.Since = false, g.now().UTC()
+		}
+	}
+}
+
+// forget makes room; it is called with mu held.
+func (g *Gateways) forget() {
+	if len(g.all) < maxGateways {
+		return
+	}
+	for id, s := range g.all {
+		if !s.Connected {
+			delete(g.all, id)
+		}
+	}
+}
+
+// Send notes that an update goes out.
+func (g *Gateways) Send(id string, revision uint64) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if s := g.all[id]; s != nil {
+		s.Sent, s.sentAt = revision, g.now()
+	}
+}
+
+// Report notes a data plane's answer to an update.
+func (g *Gateways) Report(id string, o gatehouse.Outcome) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	s := g.all[id]
+	if s == nil || o.Revision < s.Acknowledged {
+		return
+	}
+	now := g.now()
+	s.Seen, s.Acknowledged = now.UTC(), o.Revision
+	if o.Revision == s.Sent {
+		s.Lag = float64(now.Sub(s.sentAt).Microseconds()) / 1000
+	}
+	settled := map[gatehouse.TenantID]bool{}
+	for _, ids := range [][]gatehouse.TenantID{o.Applied, o.Removed} {
+		for _, id := range ids {
+			settled[id] = true
+		}
+	}
+	for _, r := range o.Refused {
+		settled[r.Tenant] = true
+	}
+	s.Refused = slices.DeleteFunc(slices.Clone(s.Refused), func(r gatehouse.Refusal) bool { return settled[r.Tenant] })
+	s.Refused = append(s.Refused, o.Refused...)
+}
+
+// List returns the status of each, by id.
+func (g *Gateways) List() []GatewayStatus {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	out := make([]GatewayStatus, 0, len(g.all))
+	for _, s := range g.all {
+		out = append(out, *s)
+	}
+	slices.SortFunc(out, func(a, b GatewayStatus) int { return cmp.Compare(a.ID, b.ID) })
+	return out
+}
