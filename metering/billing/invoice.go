@@ -1,0 +1,197 @@
+package billing
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/gatehouse-gateway/gatehouse"
+)
+
+// Status is where an invoice is in its life.
+type Status string
+
+// The states: draft, then finalized, then paid, void or uncollectible. An
+// uncollectible one may still be paid or become void; paid and void are final.
+const (
+	Drafted       Status = "draft"
+	Finalized     Status = "finalized"
+	Paid          Status = "paid"
+	Void          Status = "void"
+	Uncollectible Status = "uncollectible"
+)
+
+// Kind says what an invoice covers.
+type Kind string
+
+// The kinds of invoices.
+const (
+	// Opening charges the advance fees of the first period.
+	Opening Kind = "opening"
+	// Closing charges a period that has ended, and the advance fees of the next.
+	Closing Kind = "closing"
+	// Progressive charges usage of a period that goes on.
+	Progressive Kind = "progressive"
+)
+
+// The document types of UNTDID 1001.
+const (
+	TypeInvoice    = 380
+	TypeCreditNote = 381
+	TypePrepayment = 386
+	TypeMetered    = 82
+	TypeCorrected  = 384
+)
+
+// Watermark says how complete the usage was.
+type Watermark struct {
+	// SealedUntil is when the last minute ends that all gateways had sealed.
+	SealedUntil time.Time `json:"sealed_until,omitzero"`
+	// Missing are the gateways that had not reported when the grace period
+	// ended.
+	Missing []string `json:"missing,omitempty"`
+}
+
+// Mark is a change of status.
+type Mark struct {
+	Status Status    `json:"status"`
+	At     time.Time `json:"at"`
+	// Ref is the payment, or the reason.
+	Ref string `json:"ref,omitempty"`
+}
+
+// Invoice is one bill of one subscription. From Finalize on everything but
+// Status and Marks is frozen and covered by Hash.
+type Invoice struct {
+	// Key is the same for every run over one period: there is one invoice of a
+	// key that is not void.
+	Key string `json:"key"`
+	// Number is given by Finalize; drafts have none.
+	Number       string             `json:"number,omitempty"`
+	Type         int                `json:"type"`
+	Kind         Kind               `json:"kind"`
+	Status       Status             `json:"status,omitempty"`
+	Tenant       gatehouse.TenantID `json:"tenant"`
+	Subscription string             `json:"subscription"`
+	Currency     Currency           `json:"currency"`
+	Period       Period             `json:"period"`
+	Sheet
+	Watermark Watermark `json:"watermark,omitzero"`
+	// Issued and PayBy are set by Finalize.
+	Issued time.Time `json:"issued,omitzero"`
+	PayBy  time.Time `json:"pay_by,omitzero"`
+	// Previous is the hash of the invoice numbered before; Hash is the SHA-256
+	// of the canonical JSON of everything but itself, Status and Marks.
+	Previous string `json:"previous,omitempty"`
+	Hash     string `json:"hash,omitempty"`
+	Marks    []Mark `json:"marks,omitempty"`
+}
+
+// Number formats the n-th document of a series in a year: GH-2026-000123.
+func Number(series string, year, n int) string { return fmt.Sprintf("%s-%04d-%06d", series, year, n) }
+
+// Canonical returns the JSON of v with sorted keys, no spaces, and no HTML
+// escapes, so that equal values have equal bytes.
+func Canonical(v any) ([]byte, error) {
+	text, err := json.Marshal(v)
+	if err != nil {
+		return nil, fmt.Errorf("canonical form: %w", err)
+	}
+	dec := json.NewDecoder(bytes.NewReader(text))
+	dec.UseNumber()
+	var tree any
+	if err := dec.Decode(&tree); err != nil {
+		return nil, fmt.Errorf("canonical form: %w", err)
+	}
+	var out bytes.Buffer
+	enc := json.NewEncoder(&out)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(tree); err != nil {
+		return nil, fmt.Errorf("canonical form: %w", err)
+	}
+	return bytes.TrimSuffix(out.Bytes(), []byte("\n")), nil
+}
+
+func digestOf(v any) (string, error) {
+	text, err := Canonical(v)
+	if err != nil {
+		return "", err
+	}
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:]), nil
+}
+
+func (inv Invoice) digest() (string, error) {
+	inv.Status, inv.Marks, inv.Hash = "", nil, ""
+	return digestOf(inv)
+}
+
+// Finalize freezes a draft under a number and chains it to the hash of the
+// invoice numbered before, empty for the first. CodeInvalid: it is no draft,
+// or the number is empty.
+func (inv Invoice) Finalize(number, previous string, at time.Time, due time.Duration) (Invoice, error) {
+	if inv.Status != Drafted {
+		return inv, refuse("invoice %s is %s: only a draft can be finalized", inv.name(), inv.Status)
+	}
+	if number == "" {
+		return inv, refuse("a number is needed to finalize %s", inv.name())
+	}
+	inv.Number, inv.Previous, inv.Issued, inv.PayBy = number, previous, at.UTC(), at.UTC().Add(due)
+	hash, err := inv.digest()
+	if err != nil {
+		return inv, err
+	}
+	inv.Hash = hash
+	return inv.mark(Finalized, at, ""), nil
+}
+
+func (inv Invoice) name() string {
+	if inv.Number != "" {
+		return inv.Number
+	}
+	return inv.Key
+}
+
+func (inv Invoice) mark(to Status, at time.Time, ref string) Invoice {
+	inv.Status = to
+	inv.Marks = append(inv.Marks[:len(inv.Marks):len(inv.Marks)], Mark{to, at.UTC(), ref})
+	return inv
+}
+
+// Move marks a finalized invoice as paid, void or uncollectible. To mark it so
+// again is not an error and changes nothing. CodeInvalid: the state does not
+// allow it. A void invoice keeps its number.
+func (inv Invoice) Move(to Status, at time.Time, ref string) (Invoice, error) {
+	if inv.Status == to && to != Drafted && to != Finalized {
+		return inv, nil
+	}
+	open := inv.Status == Finalized || inv.Status == Uncollectible
+	if !open || to != Paid && to != Void && to != Uncollectible {
+		return inv, refuse("invoice %s is %s: it cannot become %s", inv.name(), inv.Status, to)
+	}
+	return inv.mark(to, at, ref), nil
+}
+
+// Verify checks that each invoice of a series, in order of numbers, has the
+// hash of its content and names the hash of the one before. It returns an
+// error that names the first that does not.
+func Verify(series []Invoice) error {
+	previous := ""
+	for i, inv := range series {
+		hash, err := inv.digest()
+		if err != nil {
+			return err
+		}
+		if hash != inv.Hash {
+			return refuse("invoice %s has been altered: its content has the hash %s", inv.name(), hash)
+		}
+		if i > 0 && inv.Previous != previous {
+			return refuse("invoice %s does not follow the one before it", inv.name())
+		}
+		previous = inv.Hash
+	}
+	return nil
+}

@@ -1,0 +1,34 @@
+package render
+
+import (
+	"bytes"
+	_ "embed"
+	"fmt"
+	"html/template"
+
+	"github.com/gatehouse-gateway/gatehouse/metering/billing"
+)
+
+//go:embed invoice.html
+var page string
+
+// HTML returns the invoice as one page that needs nothing else and prints on
+// A4 and letter. All texts are escaped.
+func HTML(inv billing.Invoice, parties Parties) ([]byte, error) {
+	t, err := template.New("invoice").Funcs(template.FuncMap{
+		"money": inv.Currency.Text, "quantity": quantity, "day": day, "span": span,
+	}).Parse(page)
+	if err != nil {
+		return nil, fmt.Errorf("parse the page: %w", err)
+	}
+	var b bytes.Buffer
+	if err := t.Execute(&b, struct {
+		billing.Invoice
+		Seller, Buyer []string
+		Terms, IBAN   string
+		Draft         bool
+	}{inv, parties.Seller.lines(), parties.Buyer.lines(), parties.Terms, parties.IBAN, inv.Number == ""}); err != nil {
+		return nil, fmt.Errorf("write the page: %w", err)
+	}
+	return b.Bytes(), nil
+}

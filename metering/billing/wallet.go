@@ -1,0 +1,260 @@
+package billing
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/gatehouse-gateway/gatehouse"
+)
+
+// Grant is prepaid credit in a wallet, in the currency's minor units.
+type Grant struct {
+	ID     string  `json:"id"`
+	Amount Decimal `json:"amount"`
+	// Priority orders the burning: lower first. Then the earliest expiry, then
+	// the oldest.
+	Priority int `json:"priority,omitempty"`
+	// Granted is when it can first be used, Expires when it no longer can;
+	// absent for never.
+	Granted time.Time `json:"granted"`
+	Expires time.Time `json:"expires,omitzero"`
+	// Cost is what was paid for it in all; zero for a gift. Of revenue, each
+	// part burnt recognizes its share.
+	Cost Decimal `json:"cost,omitzero"`
+	// Rollover is kept when the grant expires.
+	Rollover *Rollover `json:"rollover,omitempty"`
+}
+
+// Rollover is what is left of an expired grant and for how long it lasts.
+type Rollover struct {
+	// Max is the most that is kept. Absent: all.
+	Max *Decimal `json:"max,omitempty"`
+	// For is how long it lasts after the expiry; absent for ever.
+	For Cadence `json:"for,omitzero"`
+}
+
+// The accounts of a wallet's ledger besides those of its grants.
+const (
+	// AccountPaid is money received for credit, AccountGift credit given away.
+	AccountPaid = "paid"
+	AccountGift = "gift"
+	// AccountUsed is credit burnt by invoices; AccountExpired is credit lost.
+	AccountUsed    = "used"
+	AccountExpired = "expired"
+)
+
+// Posting is one side of an entry. The account of a grant is "grant:" and its
+// id. A negative amount leaves the account.
+type Posting struct {
+	Account string  `json:"account"`
+	Amount  Decimal `json:"amount"`
+}
+
+// Entry is one event in a wallet. Its postings sum to zero.
+type Entry struct {
+	ID   string    `json:"id"`
+	Time time.Time `json:"time"`
+	// Kind is grant, burn, expire, rollover or return.
+	Kind string `json:"kind"`
+	// Ref is the invoice for a burn and for a return.
+	Ref      string    `json:"ref,omitempty"`
+	Postings []Posting `json:"postings"`
+}
+
+// Wallet is a tenant's prepaid credit: grants, and the ledger of what became
+// of them. Balances are sums of postings and are kept nowhere else.
+type Wallet struct {
+	Currency Currency `json:"currency"`
+	Grants   []Grant  `json:"grants,omitempty"`
+	Entries  []Entry  `json:"entries,omitempty"`
+}
+
+func account(grant string) string { return "grant:" + grant }
+
+// Balance returns the sum of postings on an account.
+func (w *Wallet) Balance(name string) Decimal {
+	total := Decimal{}
+	for _, e := range w.Entries {
+		for _, p := range e.Postings {
+			if p.Account == name {
+				total = total.Add(p.Amount)
+			}
+		}
+	}
+	return total
+}
+
+// Left returns what is left of a grant.
+func (w *Wallet) Left(grant string) Decimal { return w.Balance(account(grant)) }
+
+// Add puts a grant into the wallet. CodeInvalid: the id is taken, the amount
+// is not positive, or it is finer than the minor unit.
+func (w *Wallet) Add(g Grant) error {
+	if slices.ContainsFunc(w.Grants, func(h Grant) bool { return h.ID == g.ID }) {
+		return refuse("grant %s exists already", g.ID)
+	}
+	if g.Amount.Sign() <= 0 || Minor(g.Amount, w.Currency, HalfUp).Cmp(g.Amount) != 0 {
+		return refuse("grant %s: %s is not a positive amount of %s", g.ID, g.Amount, w.Currency)
+	}
+	w.Grants = append(w.Grants, g)
+	from := AccountGift
+	if g.Cost.Sign() > 0 {
+		from = AccountPaid
+	}
+	w.post("grant/"+g.ID, g.Granted, "grant", "", from, account(g.ID), g.Amount)
+	return nil
+}
+
+func (w *Wallet) post(id string, at time.Time, kind, ref, from, to string, amount Decimal) {
+	w.Entries = append(w.Entries, Entry{id, at, kind, ref, []Posting{{from, amount.Neg()}, {to, amount}}})
+}
+
+// Usable returns the balances of the grants that can be used at that time, in
+// the order in which they burn.
+func (w *Wallet) Usable(at time.Time) []Applied {
+	grants := slices.Clone(w.Grants)
+	slices.SortStableFunc(grants, burnOrder)
+	var out []Applied
+	for _, g := range grants {
+		if g.Granted.After(at) || !g.Expires.IsZero() && !at.Before(g.Expires) {
+			continue
+		}
+		if left := w.Left(g.ID); left.Sign() > 0 {
+			out = append(out, Applied{ID: g.ID, Amount: left})
+		}
+	}
+	return out
+}
+
+func burnOrder(a, b Grant) int {
+	return cmp.Or(cmp.Compare(a.Priority, b.Priority), expiry(a, b), a.Granted.Compare(b.Granted), cmp.Compare(a.ID, b.ID))
+}
+
+func expiry(a, b Grant) int {
+	switch {
+	case a.Expires.IsZero() && b.Expires.IsZero():
+		return 0
+	case a.Expires.IsZero():
+		return 1
+	case b.Expires.IsZero():
+		return -1
+	}
+	return a.Expires.Compare(b.Expires)
+}
+
+// Burn takes up to amount from the usable grants for an invoice and returns
+// what was taken of which. A second burn for the same invoice takes nothing
+// and returns what the first took.
+func (w *Wallet) Burn(invoice string, at time.Time, amount Decimal) []Applied {
+	if used := w.burnt(invoice); used != nil {
+		return used
+	}
+	used, _ := use(w.Usable(at), amount)
+	for _, u := range used {
+		w.post("burn/"+invoice+"/"+u.ID, at, "burn", invoice, account(u.ID), AccountUsed, u.Amount)
+	}
+	return used
+}
+
+func (w *Wallet) burnt(invoice string) []Applied {
+	var used []Applied
+	for _, e := range w.Entries {
+		if e.Kind == "burn" && e.Ref == invoice {
+			used = append(used, Applied{ID: e.Postings[0].Account[len("grant:"):], Amount: e.Postings[1].Amount})
+		}
+	}
+	return used
+}
+
+// Return puts back what an invoice burnt, when it is void. It does so once.
+// Credit that has expired meanwhile is put back too, and expires anew with the
+// next Expire.
+func (w *Wallet) Return(invoice string, at time.Time) {
+	for _, e := range w.Entries {
+		if e.Kind == "return" && e.Ref == invoice {
+			return
+		}
+	}
+	for _, u := range w.burnt(invoice) {
+		w.post("return/"+invoice+"/"+u.ID, at, "return", invoice, AccountUsed, account(u.ID), u.Amount)
+	}
+}
+
+// Expire books what is left of grants that have expired by then, and makes
+// grants of what rolls over. Rolled-over credit does not roll over again.
+func (w *Wallet) Expire(at time.Time, loc *time.Location) {
+	for _, g := range slices.Clone(w.Grants) {
+		left := w.Left(g.ID)
+		if g.Expires.IsZero() || at.Before(g.Expires) || left.Sign() <= 0 {
+			continue
+		}
+		kept := Decimal{}
+		if r := g.Rollover; r != nil {
+			if kept = left; r.Max != nil {
+				kept = kept.Min(*r.Max)
+			}
+			next := Grant{ID: g.ID + "/rollover", Amount: kept, Priority: g.Priority, Granted: g.Expires, Cost: g.Cost.Mul(kept).Div(g.Amount)}
+			if r.For.Unit != "" {
+				next.Expires = r.For.Boundary(g.Expires, loc, 1)
+			}
+			if kept.Sign() > 0 && !slices.ContainsFunc(w.Grants, func(h Grant) bool { return h.ID == next.ID }) {
+				w.Grants = append(w.Grants, next)
+				w.post("rollover/"+g.ID, g.Expires, "rollover", "", account(g.ID), account(next.ID), kept)
+			} else {
+				kept = Decimal{}
+			}
+		}
+		if lost := left.Sub(kept); lost.Sign() > 0 {
+			w.post(fmt.Sprintf("expire/%s/%d", g.ID, len(w.Entries)), g.Expires, "expire", "", account(g.ID), AccountExpired, lost)
+		}
+	}
+}
+
+// Recognized returns the revenue of what has been burnt: of each grant its
+// cost in the proportion in which it was used, exact.
+func (w *Wallet) Recognized() Decimal {
+	total := Decimal{}
+	for _, g := range w.Grants {
+		used := Decimal{}
+		for _, e := range w.Entries {
+			if e.Kind == "burn" || e.Kind == "return" {
+				for _, p := range e.Postings {
+					if p.Account == account(g.ID) {
+						used = used.Sub(p.Amount)
+					}
+				}
+			}
+		}
+		total = total.Add(g.Cost.Mul(used).Div(g.Amount))
+	}
+	return total
+}
+
+// Check returns an error if an entry's postings do not sum to zero, two
+// entries share an id, or a grant is overdrawn: a ledger that was not written
+// by this package, or was tampered with.
+func (w *Wallet) Check() error {
+	seen := map[string]bool{}
+	for _, e := range w.Entries {
+		total := Decimal{}
+		for _, p := range e.Postings {
+			total = total.Add(p.Amount)
+		}
+		if total.Sign() != 0 || seen[e.ID] {
+			return refuse("entry %s does not balance, or is there twice", e.ID)
+		}
+		seen[e.ID] = true
+	}
+	for _, g := range w.Grants {
+		if left := w.Left(g.ID); left.Sign() < 0 || left.Cmp(g.Amount) > 0 {
+			return refuse("grant %s has %s left of %s", g.ID, left, g.Amount)
+		}
+	}
+	return nil
+}
+
+func refuse(format string, args ...any) error {
+	return &gatehouse.Error{Code: gatehouse.CodeInvalid, Message: fmt.Sprintf(format, args...)}
+}
