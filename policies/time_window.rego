@@ -1,6 +1,8 @@
 # By time: changes are made in working hours only, reading is always allowed.
-# A policy that reads the time is evaluated for each request.
 package gatehouse.tenant.time_window
+
+# The time is seen in steps of a minute, so that decisions can be kept.
+cache_seconds := 60
 
 # A zone of the IANA database. Hours are from first to before last.
 zone := "UTC"

@@ -35,6 +35,10 @@ const (
 // program compiles s, in which root is defined. It returns nil if there are
 // faults, which are in s then. Limit bounds the time, unless 0.
 func (e *Engine) program(s *sources, root ast.Ref, by string, limit time.Duration) (*program, usage) {
+	bs := s.buckets()
+	if len(s.faults) > 0 {
+		return nil, usage{}
+	}
 	c := e.compiler(limit)
 	if c.Compile(s.parsed); c.Failed() {
 		s.failed(c.Errors)
@@ -54,7 +58,7 @@ func (e *Engine) program(s *sources, root ast.Ref, by string, limit time.Duratio
 	if len(s.faults) > 0 {
 		return nil, usage{}
 	}
-	u := analyze(c, p.allow.body, p.denial.body)
+	u := analyze(c, bs, p.allow.body, p.denial.body)
 	if guard(s, c, e.guards); len(s.faults) > 0 {
 		return nil, usage{}
 	}

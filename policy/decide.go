@@ -24,6 +24,8 @@ type Policy struct {
 	platform cache
 	words    words
 	aside    aside
+	// quiet: the engine's Cut is not told, as for shadows.
+	quiet bool
 }
 
 // platformEntries bounds Policy.platform. The baseline reads little of a
@@ -57,7 +59,7 @@ func (p *Policy) Decide(in *Input) Decision {
 	}
 	var buf [512]byte
 	key := appendKey(buf[:0], p.reads, in)
-	hash := maphash.Bytes(p.engine.seed, key)
+	hash := p.hash(key)
 	if d := p.cache.get(hash, key); d != nil {
 		return *d
 	}
@@ -67,6 +69,8 @@ func (p *Policy) Decide(in *Input) Decision {
 	}
 	return d
 }
+
+func (p *Policy) hash(key []byte) uint64 { return maphash.Bytes(p.engine.seed, key) }
 
 // Failures of an evaluation, in Decision.Err.
 var (
@@ -99,7 +103,7 @@ func (p *Policy) decidePlatform(in *Input) Decision {
 	}
 	var buf [256]byte
 	key := appendKey(buf[:0], e.reads, in)
-	hash := maphash.Bytes(e.seed, key)
+	hash := p.hash(key)
 	if d := p.platform.get(hash, key); d != nil {
 		return *d
 	}
@@ -123,7 +127,7 @@ func (p *Policy) decideOwn(in *Input) Decision {
 	d := p.run(prog, p.ownDoc, in)
 	if errors.Is(d.Err, ErrBudget) {
 		cut := p.aside.cut(p.engine, time.Since(start))
-		if cut.Tenant = in.Tenant; p.engine.cut != nil {
+		if cut.Tenant = in.Tenant; p.engine.cut != nil && !p.quiet {
 			p.engine.cut(cut)
 		}
 	}
@@ -146,7 +150,7 @@ func (p *Policy) run(prog *program, reads *readSet, in *Input) (d Decision) {
 		e.evaluations.put(ev)
 	}()
 	ev.begin(e)
-	d, err := ev.decide(e, prog, in.document(reads, &p.words), in.Time)
+	d, err := ev.decide(e, prog, in.document(reads, &p.words), reads.now(in))
 	if err == nil {
 		return d
 	}

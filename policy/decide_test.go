@@ -154,6 +154,41 @@ func TestPrincipalWithoutConstructor(t *testing.T) {
 	}
 }
 
+// TestZeroTrust: without modules a route that requires a credential denies the
+// anonymous and admits what the baseline says; whatever goes wrong denies.
+func TestZeroTrust(t *testing.T) {
+	e := engine(t, policy.Config{Deadline: time.Minute, MaxSteps: 1000})
+	f := func(source string, who *policy.Principal, want string) {
+		t.Helper()
+		in := salary()
+		in.Principal = who
+		var p *policy.Policy
+		if p = baselineOr(t, e, source); source == "" && len(p.ReadSet()) != 4 {
+			t.Errorf("the baseline alone reads %v", p.ReadSet())
+		}
+		for range 2 { // evaluated, and kept
+			d := p.Decide(in)
+			if got := fmt.Sprintf("%v %d %s %s %v", d.Allow, d.Status, d.By, d.Reason, d.Err != nil); got != want {
+				t.Errorf("%s %+v\n got %s\nwant %s", source, who, got, want)
+			}
+		}
+	}
+	bob := policy.NewPrincipal("key", "key:bob", "acme", nil, nil, nil, nil)
+	const anonymous = "false 401 baseline a credential is required false"
+	f("", nil, anonymous)
+	f("", policy.Anonymous(), anonymous)
+	f("", bob, "true 0 baseline  false")
+	f("", policy.NewPrincipal("key", "key:eve", "globex", nil, nil, nil, nil), "false 403 baseline the principal belongs to another tenant false")
+	f("", policy.NewPrincipal("key", "key:nobody", "", nil, nil, nil, nil), "false 403 baseline the principal belongs to another tenant false")
+	f("", &policy.Principal{Kind: "key", Tenant: "acme"}, "false 403 baseline  true")
+	const head = "package gatehouse.tenant\n"
+	f(head+"allow := true", nil, anonymous)
+	f(head+"allow if input.nothing", bob, "false 403 tenant  false")
+	f(head+"allow := true\nallow := false if input.plan", bob, "false 403 tenant  true")
+	f(head+"allow if count([1 | some a in numbers.range(1, 900); a > 0]) == 900", bob, "false 403 tenant  true")
+	f(head+"allow := true\nobligations := {\"admit\": true}", bob, "false 403 tenant  true")
+}
+
 type panicking struct{}
 
 func (panicking) Len() int { return 1 }

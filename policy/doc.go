@@ -28,6 +28,10 @@
 //	principal.groups               arrays of strings
 //	principal.claims               object
 //	client.ip                      string; client.tls  boolean
+//	client.cert                    object, not there without a certificate:
+//	                               subject, issuer, serial, fingerprint
+//	                               strings; san.dns, .uri, .email arrays of
+//	                               strings; not_after nanoseconds
 //	time                           number: nanoseconds since the Unix epoch
 //
 // Tenant modules read input and their own package only, cannot reach the

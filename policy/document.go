@@ -31,10 +31,11 @@ const (
 	fieldPrincipal
 	fieldIP
 	fieldTLS
+	fieldCert
 	fieldTime
 
 	fieldsRequest = fieldMethod | fieldHost | fieldPath | fieldSegments | fieldQuery | fieldHeaders | fieldBodySize | fieldProtocol
-	fieldsClient  = fieldIP | fieldTLS
+	fieldsClient  = fieldIP | fieldTLS | fieldCert
 	fieldsAll     = fieldTime<<1 - 1
 )
 
@@ -59,6 +60,7 @@ var (
 	nameProtocol  = ast.StringTerm("protocol")
 	nameIP        = ast.StringTerm("ip")
 	nameTLS       = ast.StringTerm("tls")
+	nameCert      = ast.StringTerm("cert")
 )
 
 // object collects the members of an object on the stack.
@@ -103,7 +105,7 @@ func (in *Input) document(r *readSet, ws *words) *ast.Term {
 		top.add(nameClient, in.client(fs))
 	}
 	if fs&fieldTime != 0 {
-		top.add(nameTime, intTerm(in.Time.UnixNano()))
+		top.add(nameTime, intTerm(floor(in.Time, r.bucket)))
 	}
 	return top.term()
 }
@@ -170,6 +172,9 @@ func (in *Input) client(fs fields) *ast.Term {
 	}
 	if fs&fieldTLS != 0 {
 		client.add(nameTLS, ast.InternedTerm(in.TLS))
+	}
+	if fs&fieldCert != 0 && in.Cert != nil {
+		client.add(nameCert, in.Cert.term)
 	}
 	return client.term()
 }

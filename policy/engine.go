@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/maphash"
 	"runtime"
+	"slices"
 	"time"
 
 	"github.com/gatehouse-gateway/gatehouse"
@@ -183,7 +184,11 @@ func (e *Engine) content(sum contentKey, modules []gatehouse.Module) (*content, 
 	c := &content{sum: sum, modules: modules, own: u.readSet(), reads: e.platform.and(u).readSet(), size: p.size()}
 	c.program.Store(p)
 	if c.reads.uncached != "" {
-		s.faultAt(c.reads.place, "decisions cannot be kept, each request is evaluated: "+c.reads.uncached, "")
+		hint := ""
+		if slices.Contains(u.buckets, 0) {
+			hint = "say how coarse the time may be: cache_seconds := 60"
+		}
+		s.faultAt(c.reads.place, "decisions cannot be kept, each request is evaluated: "+c.reads.uncached, hint)
 		s.faults[0].Warning = true
 		c.warnings = s.faults
 	}

@@ -72,7 +72,7 @@ func (e *Engine) explain(prog *program, reads *readSet, in *Input) (x Explanatio
 	// The rule index, which saves steps, is not used.
 	ev.budget.steps *= 2
 	ev.budget.deadline = time.Now().Add(2 * e.deadline)
-	d, err := ev.decide(e, prog, in.document(reads, &words{}), in.Time)
+	d, err := ev.decide(e, prog, in.document(reads, &words{}), reads.now(in))
 	if err != nil {
 		if topdown.IsCancel(err) || errors.Is(err, ErrBudget) {
 			err = ErrBudget

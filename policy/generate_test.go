@@ -76,15 +76,25 @@ func randomInput(r *rand.Rand) *Input {
 		Query:    []byte(pick(r, "", "a=b", "q=a", "q=a&q=b", "q", "q=%61", "%71=a", "q=%zz&a=GET", "&q=&", "q=a+b")),
 		Protocol: []byte(pick(r, "HTTP/1.1", "a")), BodySize: pick[int64](r, -1, 1, 2),
 		Headers: h, Principal: principal, Client: client, TLS: r.IntN(2) == 0,
-		Time: time.Unix(0, int64(1+r.IntN(2))),
+		Time: time.Unix(pick[int64](r, 0, 0, 29, 59, 60, 89, 119, -1), int64(1+r.IntN(2))), Cert: randomCertificate(r),
 	}
+}
+
+func randomCertificate(r *rand.Rand) *Certificate {
+	if r.IntN(3) == 0 {
+		return nil
+	}
+	return newCertificate(map[string]any{
+		"subject": pick(r, "a", "b"), "issuer": "a", "serial": pick(r, "1", "2"), "fingerprint": pick(r, "a", "b"),
+		"san": map[string]any{"dns": some(r, "a", "b"), "uri": some(r, "a"), "email": some(r, "b")}, "not_after": pick(r, 1, 2), "a": pick(r, "a", "b"), "b": "b",
+	})
 }
 
 // mutate changes a few parts of in.
 func mutate(r *rand.Rand, in *Input) *Input {
 	out, other := *in, randomInput(r)
 	for range 1 + r.IntN(3) {
-		switch r.IntN(15) {
+		switch r.IntN(16) {
 		case 0:
 			out.Tenant = other.Tenant
 		case 1:
@@ -115,6 +125,8 @@ func mutate(r *rand.Rand, in *Input) *Input {
 			out.Protocol = other.Protocol
 		case 14:
 			out.Time = other.Time
+		case 15:
+			out.Cert = other.Cert
 		}
 	}
 	return &out
@@ -138,6 +150,8 @@ var paths = []string{
 	"input.principal.claims", "input.principal.claims.a", "input.principal.claims.a.b", "input.principal.claims.b",
 	"input.principal.claims.a[0]", "input.principal.claims.b[_]", "input.principal.claims[input.plan]",
 	"input.principal.claims.a[input.request.method]", "input.principal[input.plan]", "input.client.ip", "input.client.tls",
+	"input.client.cert", "input.client.cert.subject", "input.client.cert.san", "input.client.cert.san.dns", "input.client.cert.san.dns[_]",
+	"input.client.cert.not_after", "input.client.cert.x", "input.client.cert[input.plan]", "input.client.cert.subject.x",
 	"input.client", "input.principal", "input.nothing", "input.request.nothing", "input.tenant.x", "input.request.method.x",
 }
 
@@ -259,6 +273,10 @@ func (g *modules) body(layer int) string {
 func (g *modules) source() string {
 	var b strings.Builder
 	b.WriteString("package gatehouse.tenant\n\ndefault allow := false\n")
+	if g.r.IntN(3) == 0 { // some of them read the time
+		fmt.Fprintf(&b, "cache_seconds := %s\n", pick(g.r, "1", "30", "60", "90"))
+		fmt.Fprintf(&b, "allow if %s %s %d\n", pick(g.r, "input.time", "time.now_ns()", "input.time % 100"), pick(g.r, "==", "<", ">="), pick(g.r, 0, 1, 2, 29_000_000_001, 30_000_000_000, 60_000_000_000, 60_000_000_001))
+	}
 	for i := range 3 {
 		fmt.Fprintf(&b, "f%d(x) := %s if {\n\t%s\n}\n", i, pick(g.r, "x", "x.a", "[x, 1]", "is_string(x)", "{input.plan: x}"), g.body(-1))
 	}

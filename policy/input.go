@@ -24,6 +24,8 @@ type Input struct {
 	Principal *Principal
 	// Client is the address of the caller; the zero Addr reads as "".
 	Client netip.Addr
+	// Cert is the verified certificate of the caller; nil: none.
+	Cert *Certificate
 	// TLS says whether the caller's connection is encrypted.
 	TLS bool
 	// Time is the instant of the request.

@@ -21,7 +21,7 @@ func TestDocument(t *testing.T) {
 		Headers: header{"X-A", "1", "Cookie", "a=b", "x-a", "2", "COOKIE", "c=d"},
 		Principal: NewPrincipal("jwt", "bob", "acme", []string{"r"}, []string{"s"}, nil,
 			map[string]any{"n": 1.5, "l": []any{nil, true}, "o": map[string]any{"k": "v"}}),
-		Client: netip.MustParseAddr("2001:db8::1"), TLS: true, Time: time.Unix(1, 5),
+		Client: netip.MustParseAddr("2001:db8::1"), TLS: true, Time: time.Unix(1, 5), Cert: newCertificate(map[string]any{"subject": "CN=c"}),
 	}
 	want := ast.MustParseTerm(`{
 		"tenant": "acme", "plan": "gold", "route": "r", "auth": "optional", "features": {"a": true, "b": true},
@@ -30,7 +30,7 @@ func TestDocument(t *testing.T) {
 			"headers": {"x-a": "1, 2", "cookie": "a=b; c=d"}, "body_size": -1, "protocol": "HTTP/1.1"},
 		"principal": {"kind": "jwt", "id": "bob", "tenant": "acme", "roles": ["r"], "scopes": ["s"], "groups": [],
 			"claims": {"n": 1.5, "l": [null, true], "o": {"k": "v"}}},
-		"client": {"ip": "2001:db8::1", "tls": true}, "time": 1000000005}`)
+		"client": {"ip": "2001:db8::1", "tls": true, "cert": {"subject": "CN=c"}}, "time": 1000000005}`)
 	if got := in.document(&readSet{fields: fieldsAll}, &words{}); !got.Equal(want) {
 		t.Errorf("got\n%v\nwant\n%v", got, want)
 	}
@@ -77,7 +77,7 @@ func TestReads(t *testing.T) {
 	f(`allow if { x := input; x.plan }`, "reads input as a whole")
 	f(`allow if { x := input.request; x.method }`, "reads input.request as a whole")
 	f(`allow if { some h in input.request.headers; h == "a" }`, "reads input.request.headers as a whole")
-	f(`allow if time.now_ns() > 1`, "calls time.now_ns")
+	f(`allow if time.now_ns() > 1`, "calls time.now_ns, which every request has its own of")
 	f(`allow if input.time > 1`, "reads input.time, which every request has its own of")
 	f(`allow if input.principal.claims.jti == "a"`, "reads input.principal.claims.jti, which every token has its own of")
 	f(`allow if input.request.headers["x-request-id"]`, "reads the header x-request-id, which every request has its own of")

@@ -20,6 +20,8 @@ const (
 	partTLS
 	partIP
 	partBodySize
+	partTime        // index: the bucket in seconds
+	partCert        // path: below it
 	partOfPrincipal // index: which field; path: below it
 	partPrincipal
 	partFeature // name
@@ -71,6 +73,10 @@ func appendKey(dst []byte, reads *readSet, in *Input) []byte {
 			dst = appendSized(append(dst, a[:]...), in.Client.Zone())
 		case partBodySize:
 			dst = binary.LittleEndian.AppendUint64(dst, uint64(in.BodySize))
+		case partTime:
+			dst = binary.LittleEndian.AppendUint64(dst, uint64(floor(in.Time, p.index)))
+		case partCert:
+			dst = in.Cert.appendKey(dst, p.path)
 		case partFeature:
 			dst = appendBool(dst, slices.Contains(in.Features, p.name))
 		case partFeatures:

@@ -21,6 +21,10 @@ type Obligations struct {
 	Cost int64
 	// Log are fields of the access log, sorted by name.
 	Log []Field
+	// Limits are names of limits that the request is charged to as well: labels
+	// in lower case, sorted, each once. Whether the tenant has such a limit is
+	// the gateway's to see.
+	Limits []string
 	// StepUp names the authentication that the caller needs: the request is
 	// denied, with status 401 unless the policy gives another.
 	StepUp string
@@ -34,6 +38,7 @@ const (
 	// MaxCost bounds Obligations.Cost.
 	MaxCost       = 1_000_000
 	maxFields     = 16
+	maxLimits     = 8
 	maxFieldName  = 64
 	maxFieldValue = 1024
 )
@@ -43,6 +48,7 @@ func (o *Obligations) equal(p *Obligations) bool {
 		return o == p
 	}
 	return o.Cost == p.Cost && o.StepUp == p.StepUp &&
+		slices.Equal(o.Limits, p.Limits) &&
 		slices.Equal(o.Set, p.Set) && slices.Equal(o.Remove, p.Remove) && slices.Equal(o.Log, p.Log)
 }
 
@@ -67,6 +73,7 @@ func (d Decision) and(own Decision) Decision {
 		})),
 		Cost:   min(a.Cost+b.Cost, MaxCost),
 		Log:    mergeFields(a.Log, b.Log),
+		Limits: mergeNames(a.Limits, b.Limits),
 		StepUp: cmp.Or(a.StepUp, b.StepUp),
 	}
 	return own
@@ -129,6 +136,8 @@ func (o *Obligations) read(v ast.Value) error {
 				return fmt.Errorf(".cost is not an integer from 0 to %d", MaxCost)
 			}
 			return nil
+		case "limit":
+			return within(name, o.limits(v))
 		case "log":
 			return within(name, readFields(v, &o.Log, logName))
 		case "step_up":
@@ -164,15 +173,53 @@ func (o *Obligations) headers(name string, v ast.Value) error {
 	return nil
 }
 
-// removed reads an array or a set of names.
-func (o *Obligations) removed(v ast.Value) error {
-	var terms []*ast.Term
+// limits reads the name of a limit, or an array or a set of names.
+func (o *Obligations) limits(v ast.Value) error {
+	terms, ok := elements(v)
+	if s, one := v.(ast.String); one {
+		terms, ok = []*ast.Term{ast.NewTerm(s)}, true
+	}
+	switch {
+	case !ok:
+		return fmt.Errorf(" is not a name, array or set")
+	case len(terms) > maxLimits:
+		return fmt.Errorf(" has more than %d names", maxLimits)
+	}
+	for _, t := range terms {
+		s, ok := t.Value.(ast.String)
+		if !ok || !label(string(s)) {
+			return fmt.Errorf(" has %.64s, which is no name of a limit", t.Value.String())
+		}
+		o.Limits = append(o.Limits, strings.Clone(string(s)))
+	}
+	slices.Sort(o.Limits)
+	o.Limits = slices.Compact(o.Limits)
+	return nil
+}
+
+// label reports whether s is a DNS label in lower case (RFC 1123 section 2.1),
+// as ids in the document are.
+func label(s string) bool {
+	return s != "" && len(s) <= 63 && s[0] != '-' && s[len(s)-1] != '-' &&
+		strings.Trim(s, "abcdefghijklmnopqrstuvwxyz0123456789-") == ""
+}
+
+// elements are those of an array or a set.
+func elements(v ast.Value) (terms []*ast.Term, ok bool) {
 	switch v := v.(type) {
 	case *ast.Array:
 		v.Foreach(func(t *ast.Term) { terms = append(terms, t) })
+		return terms, true
 	case ast.Set:
-		terms = v.Slice()
-	default:
+		return v.Slice(), true
+	}
+	return nil, false
+}
+
+// removed reads an array or a set of names.
+func (o *Obligations) removed(v ast.Value) error {
+	terms, ok := elements(v)
+	if !ok {
 		return fmt.Errorf(" is not an array or set")
 	}
 	if len(terms) > maxFields {

@@ -40,18 +40,22 @@ func TestObligations(t *testing.T) {
 	g(`{}`, nothing)
 	g(`{"cost": 0}`, nothing)
 	g(`{"headers": {"set": {}, "remove": []}, "log": {}}`, nothing)
-	g(`{"cost": 3}`, "true 0 {Set:[] Remove:[] Cost:3 Log:[] StepUp:}")
+	g(`{"cost": 3}`, "true 0 {Set:[] Remove:[] Cost:3 Log:[] Limits:[] StepUp:}")
 	g(`{"headers": {"set": {"x-tier": input.plan, "authorization": "Bearer x"}, "remove": ["cookie", "x-a", "cookie"]}}`,
-		"true 0 {Set:[{authorization Bearer x} {x-tier gold}] Remove:[cookie x-a] Cost:0 Log:[] StepUp:}")
+		"true 0 {Set:[{authorization Bearer x} {x-tier gold}] Remove:[cookie x-a] Cost:0 Log:[] Limits:[] StepUp:}")
 	g(`{"headers": {"remove": {"x-b", "x-a"}}, "log": {"who": input.principal.id}}`,
-		"true 0 {Set:[] Remove:[x-a x-b] Cost:0 Log:[{who bob}] StepUp:}")
-	f("allow := true\nobligations.cost := 2\nobligations.log.a := \"b\"", "true 0 {Set:[] Remove:[] Cost:2 Log:[{a b}] StepUp:}")
-	f("allow := true\nobligations[k] := v if some k, v in {\"cost\": 4}", "true 0 {Set:[] Remove:[] Cost:4 Log:[] StepUp:}")
+		"true 0 {Set:[] Remove:[x-a x-b] Cost:0 Log:[{who bob}] Limits:[] StepUp:}")
+	f("allow := true\nobligations.cost := 2\nobligations.log.a := \"b\"", "true 0 {Set:[] Remove:[] Cost:2 Log:[{a b}] Limits:[] StepUp:}")
+	f("allow := true\nobligations[k] := v if some k, v in {\"cost\": 4}", "true 0 {Set:[] Remove:[] Cost:4 Log:[] Limits:[] StepUp:}")
+	g(`{"limit": "gpu-minutes"}`, "true 0 {Set:[] Remove:[] Cost:0 Log:[] Limits:[gpu-minutes] StepUp:}")
+	g(`{"limit": ["b", "a", "b"]}`, "true 0 {Set:[] Remove:[] Cost:0 Log:[] Limits:[a b] StepUp:}")
+	g(`{"limit": {"b", "a"}}`, "true 0 {Set:[] Remove:[] Cost:0 Log:[] Limits:[a b] StepUp:}")
+	g(`{"limit": []}`, nothing)
 	// A step-up denies.
-	g(`{"step_up": "mfa"}`, "false 401 {Set:[] Remove:[] Cost:0 Log:[] StepUp:mfa}")
-	f("allow := false\nobligations := {\"step_up\": \"mfa\"}", "false 401 {Set:[] Remove:[] Cost:0 Log:[] StepUp:mfa}")
-	f("allow := false\nstatus := 404\nobligations := {\"step_up\": \"mfa\"}", "false 404 {Set:[] Remove:[] Cost:0 Log:[] StepUp:mfa}")
-	f("allow := false\nobligations := {\"log\": {\"a\": \"b\"}}", "false 403 {Set:[] Remove:[] Cost:0 Log:[{a b}] StepUp:}")
+	g(`{"step_up": "mfa"}`, "false 401 {Set:[] Remove:[] Cost:0 Log:[] Limits:[] StepUp:mfa}")
+	f("allow := false\nobligations := {\"step_up\": \"mfa\"}", "false 401 {Set:[] Remove:[] Cost:0 Log:[] Limits:[] StepUp:mfa}")
+	f("allow := false\nstatus := 404\nobligations := {\"step_up\": \"mfa\"}", "false 404 {Set:[] Remove:[] Cost:0 Log:[] Limits:[] StepUp:mfa}")
+	f("allow := false\nobligations := {\"log\": {\"a\": \"b\"}}", "false 403 {Set:[] Remove:[] Cost:0 Log:[{a b}] Limits:[] StepUp:}")
 
 	// What is not an obligation fails closed.
 	g(`[]`, " is not an object")
@@ -73,6 +77,12 @@ func TestObligations(t *testing.T) {
 	g(`{"log": {x: "" | some n in numbers.range(1, 17); x := sprintf("x_%d", [n])}}`, ".log has more than 16 members")
 	g(`{"log": {"a-b": "c"}}`, `.log has "a-b", which is no name to use there`)
 	g(`{"log": {"a": "\u0000"}}`, ".log.a is not a printable string of at most 1024 bytes")
+	g(`{"limit": 1}`, ".limit is not a name, array or set")
+	g(`{"limit": ["a", 1]}`, ".limit has 1, which is no name of a limit")
+	g(`{"limit": [x | some n in numbers.range(1, 9); x := sprintf("l-%d", [n])]}`, ".limit has more than 8 names")
+	for _, name := range []string{"", "A", "a_b", "-a", "a-", "a.b", "a b", strings.Repeat("a", 64)} {
+		g(fmt.Sprintf(`{"limit": %q}`, name), fmt.Sprintf(".limit has %.64s, which is no name of a limit", fmt.Sprintf("%q", name)))
+	}
 	g(`{"step_up": ""}`, ".step_up is not a printable string of 1 to 1024 bytes")
 	g(`{"step_up": true}`, ".step_up is not a printable string of 1 to 1024 bytes")
 	for _, name := range []string{
@@ -88,17 +98,17 @@ func TestObligations(t *testing.T) {
 func TestObligationsOfBoth(t *testing.T) {
 	base := baseline()
 	base = append(base, gatehouse.Module{Name: "more.rego", Source: `package gatehouse.baseline
-obligations := {"cost": 2, "headers": {"set": {"x-a": "base"}, "remove": ["x-r"]}, "log": {"plan": input.plan}}`})
+obligations := {"cost": 2, "limit": "base", "headers": {"set": {"x-a": "base"}, "remove": ["x-r"]}, "log": {"plan": input.plan}}`})
 	e, err := policy.NewEngine(policy.Config{Baseline: base})
 	if err != nil {
 		t.Fatal(err)
 	}
 	own := compile(t, e, `package gatehouse.tenant
 allow := true
-obligations := {"cost": 3, "headers": {"set": {"x-b": "own", "x-r": "own"}, "remove": ["x-a", "x-q"]}, "log": {"plan": "x", "who": "me"}}`)
+obligations := {"cost": 3, "limit": ["own", "base"], "headers": {"set": {"x-b": "own", "x-r": "own"}, "remove": ["x-a", "x-q"]}, "log": {"plan": "x", "who": "me"}}`)
 	want := policy.Decision{Allow: true, By: policy.ByTenant, Obligations: &policy.Obligations{
 		Set: []policy.Field{{Name: "x-a", Value: "base"}, {Name: "x-b", Value: "own"}}, Remove: []string{"x-q", "x-r"}, Cost: 5,
-		Log: []policy.Field{{Name: "plan", Value: "gold"}, {Name: "who", Value: "me"}},
+		Log: []policy.Field{{Name: "plan", Value: "gold"}, {Name: "who", Value: "me"}}, Limits: []string{"base", "own"},
 	}}
 	for range 2 {
 		if d := own.Decide(salary()); !d.Equal(want) {

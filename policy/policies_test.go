@@ -62,7 +62,7 @@ func TestShippedPolicies(t *testing.T) {
 	f(base+"input.principal.roles input.principal.tenant input.request.method input.tenant", "roles")
 	f(base+"input.principal.roles input.principal.tenant input.request.method input.route input.tenant", "rbac", "roles")
 	f("input.auth input.features input.plan input.principal.kind input.principal.tenant input.request.segments[0] input.tenant", "abac")
-	f("reads input.time, which every request has its own of", "time_window")
+	f("input.auth input.principal.kind input.principal.tenant input.request.method input.tenant input.time", "time_window")
 	f(base+`input.principal.tenant input.request.headers["x-country"] input.tenant`, "geo")
 	f("input.auth input.principal.claims.acr input.principal.claims.amr input.principal.kind input.principal.tenant input.request.method input.request.segments[0] input.tenant", "step_up")
 }

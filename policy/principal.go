@@ -25,6 +25,8 @@ type Principal struct {
 	// keyed are the keys of the readSets that last asked, by readSet.slot: a
 	// principal meets the baseline and one tenant's policy, as a rule.
 	keyed [2]atomic.Pointer[keyed]
+	// left is what the mask that last asked leaves of node.
+	left atomic.Pointer[maskedNode]
 }
 
 // keyed is the part of a key that a principal makes up.
@@ -53,6 +55,52 @@ func (p *Principal) key(reads *readSet) string {
 		}
 	}
 	return string(key)
+}
+
+// masked is what m leaves of p.
+func (p *Principal) masked(m *Mask) *maskedNode {
+	left := p.left.Load()
+	if left == nil || left.mask != m {
+		left = m.maskNode(p.node, "/input/principal", m.principal)
+		p.left.Store(left)
+	}
+	return left
+}
+
+// principalOf makes a principal of the text of a node. Those already made are
+// in known, which may be nil.
+func principalOf(text []byte, known map[string]*Principal) *Principal {
+	if p := known[string(text)]; p != nil {
+		return p
+	}
+	members, ok := decoded(text).(map[string]any)
+	if !ok {
+		return anonymous
+	}
+	p := principalFrom(members)
+	if known != nil {
+		known[string(text)] = p
+	}
+	return p
+}
+
+// principalFrom makes a principal of input.principal, decoded.
+func principalFrom(members map[string]any) *Principal {
+	text := func(name string) string {
+		s, _ := members[name].(string)
+		return s
+	}
+	list := func(name string) (out []string) {
+		vs, _ := members[name].([]any)
+		for _, v := range vs {
+			if s, ok := v.(string); ok {
+				out = append(out, s)
+			}
+		}
+		return out
+	}
+	claims, _ := members["claims"].(map[string]any)
+	return NewPrincipal(text("kind"), text("id"), text("tenant"), list("roles"), list("scopes"), list("groups"), claims)
 }
 
 // principalFields are the members of input.principal.

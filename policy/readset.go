@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"slices"
 
+	"github.com/gatehouse-gateway/gatehouse"
 	"github.com/open-policy-agent/opa/v1/ast"
 )
 
@@ -16,12 +17,17 @@ type readSet struct {
 	// headers in the document; nil stands for all.
 	headers []string
 	key     []part
+	// bucket, in seconds, is what the time in the document is floored to; 0:
+	// nothing.
+	bucket int
 	// uncached says why decisions cannot be kept; empty if they can.
 	uncached string
 	// place is where the module reads what uncached speaks of.
 	place *ast.Location
-	// paths are what is read, none within another.
-	paths []inputPath
+	// paths are what is read, none within another, and pointers the same as
+	// JSON Pointers, as far as they name members of objects.
+	paths    []inputPath
+	pointers []string
 	// request and principal are the parts of key but those of the principal,
 	// and those; made by ready.
 	request, principal []part
@@ -49,14 +55,18 @@ func (r *readSet) ready() {
 // it always reached the real input.
 type analysis struct {
 	compiler *ast.Compiler
+	buckets  buckets
 	seen     map[*ast.Rule]bool
 	work     []*ast.Rule
+	rule     *ast.Rule // that is walked; nil: a query
 	usage
 }
 
 // usage is what a set of rules reads of the input.
 type usage struct {
 	paths []inputPath
+	// buckets are those that the time is read in, in seconds; 0: exactly.
+	buckets []int
 	// uncached and place as in readSet.
 	uncached string
 	place    *ast.Location
@@ -77,17 +87,27 @@ func (p inputPath) String() string {
 	return ref.String()
 }
 
+// pointer is the JSON Pointer of p, as far as its keys are strings.
+func (p inputPath) pointer() string {
+	at := "/input"
+	for i := 0; i < len(p.keys) && key(p.keys, i) != ""; i++ {
+		at += gatehouse.Pointer(key(p.keys, i))
+	}
+	return at
+}
+
 // and is what u and v read together.
 func (u usage) and(v usage) usage {
 	if u.uncached == "" {
 		u.uncached, u.place = v.uncached, v.place
 	}
 	u.paths = slices.Concat(u.paths, v.paths)
+	u.buckets = slices.Concat(u.buckets, v.buckets)
 	return u
 }
 
-func analyze(c *ast.Compiler, queries ...ast.Body) usage {
-	a := &analysis{compiler: c, seen: map[*ast.Rule]bool{}}
+func analyze(c *ast.Compiler, bs buckets, queries ...ast.Body) usage {
+	a := &analysis{compiler: c, buckets: bs, seen: map[*ast.Rule]bool{}}
 	for _, q := range queries {
 		a.walk(q)
 	}
@@ -104,6 +124,7 @@ func (a *analysis) next() *ast.Rule {
 	}
 	r := a.work[len(a.work)-1]
 	a.work = a.work[:len(a.work)-1]
+	a.rule = r
 	if r.Else != nil {
 		a.reach([]*ast.Rule{r.Else})
 	}
@@ -155,15 +176,31 @@ func (a *analysis) ref(r ast.Ref) {
 			p.keys = append(p.keys, t.Value)
 		}
 		a.paths = append(a.paths, p)
+		if key(p.keys, 0) == "time" {
+			a.time("reads input.time", p.at)
+		}
 	case head.Equal(ast.DefaultRootDocument.Value):
 		// Rules at, above and below the reference.
 		a.reach(a.compiler.GetRules(r.ConstantPrefix()))
 		a.reach(a.compiler.GetRulesDynamicWithOpts(r, ast.RulesOptions{IncludeHiddenModules: true}))
 	default:
 		if b := ast.BuiltinMap[r.String()]; b != nil && b.Nondeterministic {
-			a.unkept("calls "+b.Name, r[0].Location)
+			if b.Name != ast.NowNanos.Name {
+				a.unkept("calls "+b.Name, r[0].Location)
+				return
+			}
+			a.time("calls "+b.Name, r[0].Location)
 		}
 	}
+}
+
+// time records that the rule at hand reads the time.
+func (a *analysis) time(how string, at *ast.Location) {
+	seconds := a.buckets.of(a.rule)
+	if seconds == 0 {
+		a.unkept(how+", which every request has its own of", at)
+	}
+	a.usage.buckets = append(a.usage.buckets, seconds)
 }
 
 func constant(v ast.Value) bool {
@@ -203,7 +240,14 @@ func (u usage) readSet() *readSet {
 		}
 		last = p.keys
 		a.reads.paths = append(a.reads.paths, p)
+		a.reads.pointers = append(a.reads.pointers, p.pointer())
 		a.path(p)
+	}
+	for _, seconds := range u.buckets {
+		a.reads.key = append(a.reads.key, part{kind: partTime, index: seconds})
+	}
+	if len(u.buckets) > 0 {
+		a.reads.bucket = slices.Min(u.buckets)
 	}
 	a.reads.uncached, a.reads.place = a.uncached, a.place
 	// Paths that were widened to the same part give it twice.
@@ -258,10 +302,21 @@ func (a *reading) path(p inputPath) {
 		if name == "tls" || len(p.keys) == 1 {
 			a.add(fieldTLS, part{kind: partTLS})
 		}
+		if name == "cert" || len(p.keys) == 1 {
+			a.add(fieldCert, part{kind: partCert, path: certificatePath(p.keys)})
+		}
 	case "time":
-		a.reads.fields |= fieldTime
-		a.unkept("reads input.time, which every request has its own of", p.at)
+		a.reads.fields |= fieldTime // the key has its bucket
 	}
+}
+
+// certificatePath is what of input.client.cert a path names.
+func certificatePath(keys []ast.Value) []string {
+	var path []string
+	for i := 2; i < len(keys) && key(keys, i) != ""; i++ {
+		path = append(path, key(keys, i))
+	}
+	return path
 }
 
 // key returns keys[i] if it is a string, else "".

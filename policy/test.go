@@ -26,22 +26,23 @@ var testRoot = ast.MustParseRef("data.gatehouse.tenant_test")
 
 // TestReport is the outcome of a tenant's own tests.
 type TestReport struct {
-	Passed, Failed int
+	Passed int `json:"passed"`
+	Failed int `json:"failed"`
 	// Results are in the order of the test modules and their rules.
-	Results []TestResult
+	Results []TestResult `json:"results"`
 }
 
 // TestResult is the outcome of one rule test_….
 type TestResult struct {
 	// Name is that of the rule with its package, gatehouse.tenant_test.test_x.
-	Name string
+	Name string `json:"name"`
 	// Module and Line are where it begins.
-	Module string
-	Line   int
-	Passed bool
+	Module string `json:"module"`
+	Line   int    `json:"line"`
+	Passed bool   `json:"passed"`
 	// Failure says where it failed, or why it was cut; empty if it passed.
-	Failure string
-	Took    time.Duration
+	Failure string        `json:"failure,omitempty"`
+	Took    time.Duration `json:"took"`
 }
 
 // Test compiles modules and, beside them, tests, and runs the rules of tests
@@ -54,11 +55,23 @@ type TestResult struct {
 // Pointers of the faults are as those of Compile, and /tests/N/… . With an
 // error among the faults nothing ran.
 func (e *Engine) Test(modules, tests []gatehouse.Module) (TestReport, gatehouse.Faults) {
+	report, _, faults := e.test(modules, tests)
+	return report, faults
+}
+
+// testRun is what a run of tests leaves for others to look at.
+type testRun struct {
+	sources *sources
+	program *program
+	rules   []TestResult
+}
+
+func (e *Engine) test(modules, tests []gatehouse.Module) (TestReport, *testRun, gatehouse.Faults) {
 	s := parse(e.caps, modules)
 	s.roots = append(s.roots, testRoot)
 	if len(tests) > MaxModules {
 		s.fault("/tests", fmt.Sprintf("%d modules are more than %d", len(tests), MaxModules), "")
-		return TestReport{}, s.faults
+		return TestReport{}, nil, s.faults
 	}
 	for i := range tests {
 		s.module("tests", i, &tests[i])
@@ -68,11 +81,11 @@ func (e *Engine) Test(modules, tests []gatehouse.Module) (TestReport, gatehouse.
 		s.fault("/tests", fmt.Sprintf("%d tests are more than %d", len(rules), MaxTests), "")
 	}
 	if len(s.faults) > 0 {
-		return TestReport{}, s.faults
+		return TestReport{}, nil, s.faults
 	}
 	prog, _ := e.program(s, tenantRoot, ByTenant, e.compileTime)
 	if prog == nil {
-		return TestReport{}, s.faults
+		return TestReport{}, nil, s.faults
 	}
 	var report TestReport
 	end := time.Now().Add(testsTime)
@@ -88,7 +101,7 @@ func (e *Engine) Test(modules, tests []gatehouse.Module) (TestReport, gatehouse.
 		}
 		report.Results = append(report.Results, r)
 	}
-	return report, nil
+	return report, &testRun{s, prog, rules}, nil
 }
 
 // testRules lists the rules to run: each name once.

@@ -31,6 +31,8 @@ type trace struct {
 	steps []Step
 	// of maps a query to the step of the rule that it belongs to.
 	of map[uint64]int
+	// inputs, unless nil, collects what the tenant's rules are asked of.
+	inputs *inputs
 }
 
 func newTrace() *trace { return &trace{of: map[uint64]int{}} }
@@ -62,6 +64,9 @@ func (t *trace) TraceEvent(e topdown.Event) {
 func (t *trace) rule(e topdown.Event, r *ast.Rule) {
 	switch e.Op {
 	case topdown.EnterOp:
+		if t.inputs != nil && r.Module != nil && r.Module.Package.Path.HasPrefix(tenantRoot) {
+			t.inputs.add(e.Input())
+		}
 		if len(t.steps) >= maxTraced || r.Module == nil {
 			return
 		}
