@@ -32,9 +32,9 @@ type Route struct {
 	// credential; a request with two others is refused. Default: api_key, jwt,
 	// opaque, certificate.
 	AnyOf []Credential `json:"any_of,omitempty"`
-	// AllOf are credentials that a request must have at once. The first says
-	// who the caller is; the others must be good, of this tenant, and, where
-	// both name a subject, of the same one. Not beside AnyOf.
+	// AllOf are credentials that a request must have at once, all of them good
+	// and of this tenant. The first says who the caller is. Not beside AnyOf,
+	// and not both jwt and opaque: a request has one token.
 	AllOf []Credential `json:"all_of,omitempty"`
 	// Backend is the id of one of the tenant's backends.
 	Backend BackendID `json:"backend"`

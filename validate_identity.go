@@ -204,6 +204,9 @@ func (v *validation) credentials(at string, r *Route, id *Identity) {
 	if len(r.AnyOf) > 0 && len(r.AllOf) > 0 {
 		v.fault(at+"/all_of", "any_of and all_of exclude each other", "")
 	}
+	if slices.Contains(r.AllOf, CredentialJWT) && slices.Contains(r.AllOf, CredentialOpaque) {
+		v.fault(at+"/all_of", "jwt and opaque exclude each other", "a request has one token")
+	}
 	if len(r.AllOf) == 1 {
 		v.fault(at+"/all_of", "all_of has one credential", "name at least two, or use any_of")
 	}

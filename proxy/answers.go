@@ -3,12 +3,14 @@ package proxy
 import (
 	"errors"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/gatehouse-gateway/gatehouse"
 	"github.com/gatehouse-gateway/gatehouse/policy"
+	"github.com/gatehouse-gateway/gatehouse/proxy/identity"
 	"github.com/gatehouse-gateway/gatehouse/ratelimit"
 )
 
@@ -93,7 +95,7 @@ func (x *Exchange) answer(err error) {
 	x.Fields = append(x.Fields, Field{nameRequestID, x.id})
 	switch x.Status {
 	case 401:
-		x.challenge(e.Code == gatehouse.CodeInvalidCredential)
+		x.challenge(e)
 	case 405:
 		allow := "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 		if m, ok := errors.AsType[*methodError](err); ok {
@@ -137,30 +139,45 @@ func (x *Exchange) answer(err error) {
 	}
 }
 
-// challenge names the credentials that would do (RFC 9110, 11.6.1; RFC 6750).
-func (x *Exchange) challenge(invalid bool) {
+// challenge names the credentials that would do (RFC 9110, 11.6.1), and what
+// is wrong with the one that came (RFC 6750, 3; RFC 9449, 7.1).
+func (x *Exchange) challenge(e *gatehouse.Error) {
 	bearer, keyHeader := true, gatehouse.DefaultKeyHeader
 	if x.domain == nil && x.table != nil {
-		bearer, keyHeader = x.table.verifier.TakesTokens(), x.table.verifier.KeyHeader()
+		v := x.table.verifier
+		bearer, keyHeader = v.TakesTokens() && x.asksFor(gatehouse.CredentialJWT) || v.TakesOpaque() && x.asksFor(gatehouse.CredentialOpaque), v.KeyHeader()
+		if !x.asksFor(gatehouse.CredentialKey) {
+			keyHeader = ""
+		}
 	} else if x.domain != nil {
 		bearer = x.domain.by(ResolveToken)
 		if !x.domain.by(ResolveKey) {
 			keyHeader = ""
 		}
 	}
-	realm := `realm="` + string(x.In.Host) + `"`
+	realm := ` realm="` + string(x.In.Host) + `"`
 	if bearer || keyHeader == "" {
-		v := "Bearer " + realm
-		if invalid {
-			v += `, error="invalid_token"`
+		v := "Bearer" + realm
+		if refusal, ok := errors.AsType[*identity.Refusal](e); ok {
+			v = string(refusal.Scheme) + realm + `, error="` + refusal.Reason + `"`
+			if refusal.Scheme == identity.SchemeDPoP {
+				v += `, algs="` + identity.ProofAlgorithms + `"`
+			}
+		} else if e.Code == gatehouse.CodeInvalidCredential {
+			v += `, error="` + identity.ReasonToken + `"`
 		} else if x.obliged != nil && x.obliged.StepUp != "" { // RFC 9470
 			v += `, error="insufficient_user_authentication", acr_values=` + strconv.QuoteToASCII(x.obliged.StepUp)
 		}
 		x.add("WWW-Authenticate", v)
 	}
 	if keyHeader != "" {
-		x.add("WWW-Authenticate", "ApiKey "+realm+`, header="`+keyHeader+`"`)
+		x.add("WWW-Authenticate", "ApiKey"+realm+`, header="`+keyHeader+`"`)
 	}
+}
+
+// asksFor reports whether the route takes a kind of credential.
+func (x *Exchange) asksFor(kind gatehouse.Credential) bool {
+	return x.route == nil || slices.Contains(x.route.any, kind) && len(x.route.all) == 0 || slices.Contains(x.route.all, kind)
 }
 
 // ceilSeconds rounds up, so that a caller who waits so long is not too early.

@@ -16,6 +16,7 @@ type candidate struct {
 	table  *table
 	faults gatehouse.Faults
 	keyed  bool // its credentials are in the directory
+	same   bool // but for the keys the table is the running one
 }
 
 // Apply brings an update live. Each tenant is taken or refused as a whole; a
@@ -29,7 +30,8 @@ func (g *Gateway) Apply(u gatehouse.Update) gatehouse.Outcome {
 
 	plans := g.nextPlans(&u)
 	removed := g.removals(&u)
-	candidates := g.candidates(&u, plans)
+	touched := g.changeKeys(&u)
+	candidates := g.candidates(&u, plans, touched)
 	for _, id := range removed {
 		_ = g.directory.Set(id, g.slots[id].table.Load().verifier, nil) // taking away cannot fail
 	}
@@ -54,6 +56,15 @@ func (g *Gateway) Apply(u gatehouse.Update) gatehouse.Outcome {
 		old := c.slot.table.Load()
 		if c.table == nil {
 			out.Refused = append(out.Refused, gatehouse.Refusal{Tenant: c.slot.id, Faults: c.faults})
+			if change := touched[c.slot.id]; change != nil && old != nil && !c.same {
+				retired = append(retired, g.rekey(c.slot, change))
+			}
+			continue
+		}
+		if c.same {
+			c.slot.table.Store(c.table)
+			retired = append(retired, func() { old.retire(c.table) })
+			out.Applied = append(out.Applied, c.slot.id)
 			continue
 		}
 		if old != nil {
@@ -112,32 +123,39 @@ func (g *Gateway) removals(u *gatehouse.Update) []gatehouse.TenantID {
 	return slices.Sorted(maps.Keys(gone))
 }
 
-// candidates compiles the update's tenants and those whose plan it changes.
-func (g *Gateway) candidates(u *gatehouse.Update, plans map[gatehouse.PlanID]*gatehouse.Plan) []*candidate {
+// candidates compiles the update's tenants and those whose plan it changes, and
+// gives those of which only keys have changed their next verifier.
+func (g *Gateway) candidates(u *gatehouse.Update, plans map[gatehouse.PlanID]*gatehouse.Plan, touched map[gatehouse.TenantID]*keyChange) []*candidate {
 	var cs []*candidate
+	named := map[gatehouse.TenantID]bool{}
 	compile := func(s *slot, doc *gatehouse.Tenant) {
+		named[doc.ID] = true
 		c := &candidate{slot: s}
 		c.table, c.faults = g.compile(s, doc, plans[doc.Plan], u.Revision)
 		cs = append(cs, c)
 	}
-	named := map[gatehouse.TenantID]bool{}
 	for i := range u.Tenants {
 		doc := &u.Tenants[i]
-		named[doc.ID] = true
 		s := g.slots[doc.ID]
 		if s == nil {
 			s = &slot{id: doc.ID, limits: ratelimit.NewLocal(doc.ID, limitKeys), meter: g.meter.Tenant(doc.ID), gate: newGate(&g.cfg.Limits.PerTenant)}
 		}
 		compile(s, doc)
 	}
-	if len(u.Plans)+len(u.RemovedPlans) == 0 && !u.Full {
-		return cs
-	}
-	for _, id := range slices.Sorted(maps.Keys(g.slots)) {
-		t := g.slots[id].table.Load()
-		if !named[id] && !u.Full && plans[t.doc.Plan] != t.plan && !slices.Contains(u.RemovedTenants, id) {
-			compile(g.slots[id], t.doc)
+	if len(u.Plans)+len(u.RemovedPlans) > 0 {
+		for _, id := range slices.Sorted(maps.Keys(g.slots)) {
+			t := g.slots[id].table.Load()
+			if !named[id] && !u.Full && plans[t.doc.Plan] != t.plan && !slices.Contains(u.RemovedTenants, id) {
+				compile(g.slots[id], t.doc)
+			}
 		}
+	}
+	for _, id := range slices.Sorted(maps.Keys(touched)) {
+		s := g.slots[id]
+		if s == nil || named[id] || u.Full || slices.Contains(u.RemovedTenants, id) {
+			continue
+		}
+		cs = append(cs, &candidate{slot: s, same: true, table: s.table.Load().withKeys(touched[id], u.Revision)})
 	}
 	return cs
 }

@@ -1,6 +1,8 @@
 package proxy
 
 import (
+	"strings"
+
 	"github.com/gatehouse-gateway/gatehouse"
 	"github.com/gatehouse-gateway/gatehouse/policy"
 	"github.com/gatehouse-gateway/gatehouse/proxy/identity"
@@ -19,9 +21,18 @@ func Check(engine *policy.Engine, doc *gatehouse.Document) gatehouse.Faults {
 		faults = append(faults, more.Under(at+"/routes")...)
 		_, more = engine.Compile(t.Policy.Modules)
 		faults = append(faults, more.Under(at+"/policy")...)
+		_, more = engine.Compile(t.Policy.Shadow)
+		for _, f := range more {
+			f.Pointer = at + "/policy" + strings.Replace(f.Pointer, "/modules", "/shadow", 1)
+			faults = append(faults, f)
+		}
+		faults = append(faults, policy.MaskFault(t.Policy.Log.Mask).Under(at+"/policy/log/mask")...)
 		v, more := identity.Compile(t.ID, t.Identity, nil, nil)
 		v.Close()
 		faults = append(faults, more.Under(at+"/identity")...)
+		if _, err := identity.NewSigner(t.ID, t.Identity.Forward); err != nil {
+			faults = append(faults, gatehouse.Fault{Pointer: at + "/identity/forward/key_file", Reason: err.Error()})
+		}
 		for j := range t.Backends {
 			faults = append(faults, upstream.Check(t.Backends[j]).Under(at+gatehouse.Pointer("backends", j))...)
 		}

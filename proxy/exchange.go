@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"crypto/sha256"
 	"crypto/tls"
 	"io"
 	"net"
@@ -55,6 +56,9 @@ type transport interface {
 	// certificate returns who the client's certificate says it is, as v takes
 	// it; nil for no certificate.
 	certificate(v *identity.Verifier, now time.Time) (*identity.Verified, error)
+	// thumbprint returns the SHA-256 of that certificate, whoever issued it;
+	// nil for no certificate.
+	thumbprint() *[sha256.Size]byte
 }
 
 // Exchange is one request and its answer, whatever transport carries them.
@@ -90,26 +94,31 @@ type Exchange struct {
 	// 101, without a body, and what follows belongs to both ends.
 	Tunnel net.Conn
 
-	start   time.Time
-	phase   phase
-	table   *table
-	route   *routeTable
-	domain  *PlatformDomain // set when the host is a platform domain
-	who     *identity.Verified
-	client  netip.Addr
-	input   policy.Input
-	obliged *policy.Obligations // what policy asks for beside; nil: nothing
-	take    ratelimit.Request
-	verdict ratelimit.Verdict
-	ticket  ratelimit.Ticket
-	up      upstream.Request
-	resp    upstream.Response
-	series  *metering.Series
-	units   int64
-	code    gatehouse.Code // of the error answered; "" when the backend's answer was
-	failure string         // RFC 9209 token of what went wrong
-	cause   error          // for the operator
-	closing bool           // the gateway is draining
+	start  time.Time
+	phase  phase
+	table  *table
+	route  *routeTable
+	domain *PlatformDomain // set when the host is a platform domain
+	who    *identity.Verified
+	// presented is what the request shows beside its token; spent says that
+	// the Authorization was judged here.
+	presented identity.Presented
+	spent     bool
+	assertion identity.Assertion // what the backend is told of it
+	client    netip.Addr
+	input     policy.Input
+	obliged   *policy.Obligations // what policy asks for beside; nil: nothing
+	take      ratelimit.Request
+	verdict   ratelimit.Verdict
+	ticket    ratelimit.Ticket
+	up        upstream.Request
+	resp      upstream.Response
+	series    *metering.Series
+	units     int64
+	code      gatehouse.Code // of the error answered; "" when the backend's answer was
+	failure   string         // RFC 9209 token of what went wrong
+	cause     error          // for the operator
+	closing   bool           // the gateway is draining
 
 	bodyIn                atomic.Int64 // bytes of request body read; by the goroutine that reads it
 	bodyOut               int64        // bytes of body answered
@@ -245,7 +254,7 @@ func (x *Exchange) match() error {
 
 // limitRequest describes the request to the limiter.
 func (x *Exchange) limitRequest() *ratelimit.Request {
-	x.take = ratelimit.Request{Now: x.start, Cost: x.route.cost, Values: (*limitValues)(x)}
+	x.take = ratelimit.Request{Now: x.start, Cost: x.route.cost, Values: (*limitValues)(x), Gone: x.hooks.gone}
 	if x.obliged != nil {
 		x.take.Cost += x.obliged.Cost
 	}

@@ -80,13 +80,54 @@ var elsewhere = map[string]string{
 	"tenants.backends.tls.server_name":       "proxy/upstream: TestBackendTLS",
 	"tenants.backends.tls.min_version":       "proxy/upstream: TestBackendTLS",
 
-	"tenants.tls.min_version":                        "proxy: TestTLSVersions",
-	"tenants.identity.client_certificates.ca_file":   "proxy: TestClientCertificates",
-	"tenants.identity.client_certificates.principal": "proxy: TestClientCertificates",
-	"tenants.identity.client_certificates.roles":     "proxy: TestClientCertificates",
-	"tenants.identity.client_certificates.required":  "proxy: TestClientCertificates",
-	"tenants.routes.upgrade.idle":                    "proxy: TestTunnelTimes",
-	"tenants.routes.upgrade.max_age":                 "proxy: TestTunnelTimes",
+	"tenants.identity.introspection.url":                "proxy: TestIntrospection",
+	"tenants.identity.introspection.client_id":          "proxy: TestIntrospection",
+	"tenants.identity.introspection.client_secret_file": "proxy: TestIntrospection",
+	"tenants.identity.introspection.cache_for":          "proxy: TestIntrospection",
+	"tenants.identity.introspection.issuer":             "proxy/identity: TestOpaque",
+	"tenants.identity.introspection.audience":           "proxy/identity: TestOpaque",
+	"tenants.identity.introspection.timeout":            "proxy/identity: TestOpaqueTimeout",
+	"tenants.identity.introspection.tenant_claim":       "proxy/identity: TestOpaque",
+	"tenants.identity.introspection.roles_claim":        "proxy/identity: TestOpaque",
+	"tenants.policy.shadow.name":                        "proxy: TestShadowPolicy",
+	"tenants.policy.shadow.source":                      "proxy: TestShadowPolicy",
+	"tenants.policy.log.sample":                         "proxy: TestDecisionLog",
+	"tenants.policy.log.mask":                           "proxy: TestDecisionLog",
+	"tenants.tls.min_version":                           "proxy: TestTLSVersions",
+	"tenants.identity.client_certificates.ca_file":      "proxy: TestClientCertificates",
+	"tenants.identity.client_certificates.principal":    "proxy: TestClientCertificates",
+	"tenants.identity.client_certificates.roles":        "proxy: TestClientCertificates",
+	"tenants.identity.client_certificates.required":     "proxy: TestClientCertificates",
+	"tenants.routes.upgrade.idle":                       "proxy: TestTunnelTimes",
+	"tenants.routes.upgrade.max_age":                    "proxy: TestTunnelTimes",
+
+	"plans.limits.rules.mode":            "ratelimit: TestConformance",
+	"plans.limits.rules.absent":          "ratelimit: TestConformance",
+	"plans.limits.rules.store":           "ratelimit/redis: TestConformance",
+	"plans.limits.rules.away":            "ratelimit/redis: TestKilled",
+	"plans.limits.wait":                  "ratelimit: TestConformance",
+	"plans.limits.max_waiting":           "ratelimit: TestConformance",
+	"plans.limits.store":                 "ratelimit/redis: TestCapacityAway",
+	"plans.limits.away":                  "ratelimit/redis: TestCapacityAway",
+	"plans.limits.anchor_day":            "cmd/gatehouse: TestFaults",
+	"tenants.limits.rules.mode":          "ratelimit: TestConformance",
+	"tenants.limits.rules.absent":        "ratelimit: TestConformance",
+	"tenants.limits.rules.store":         "ratelimit/redis: TestConformance",
+	"tenants.limits.rules.away":          "ratelimit/redis: TestKilled",
+	"tenants.limits.wait":                "ratelimit: TestConformance",
+	"tenants.limits.max_waiting":         "ratelimit: TestConformance",
+	"tenants.limits.store":               "ratelimit/redis: TestCapacityAway",
+	"tenants.limits.away":                "ratelimit/redis: TestCapacityAway",
+	"tenants.limits.anchor_day":          "ratelimit: TestAnchor",
+	"tenants.routes.limits.rules.mode":   "ratelimit: TestConformance",
+	"tenants.routes.limits.rules.absent": "ratelimit: TestConformance",
+	"tenants.routes.limits.rules.store":  "ratelimit/redis: TestConformance",
+	"tenants.routes.limits.rules.away":   "ratelimit/redis: TestKilled",
+	"tenants.routes.limits.wait":         "ratelimit: TestConformance",
+	"tenants.routes.limits.max_waiting":  "ratelimit: TestConformance",
+	"tenants.routes.limits.store":        "ratelimit/redis: TestCapacityAway",
+	"tenants.routes.limits.away":         "ratelimit/redis: TestCapacityAway",
+	"tenants.routes.limits.anchor_day":   "cmd/gatehouse: TestFaults",
 
 	// Refused on a route: the golden limit-route.
 	"tenants.routes.limits.max_concurrent_users":   "cmd/gatehouse: TestFaults",
@@ -260,19 +301,25 @@ func answers(t *testing.T, document string, requests []request) string {
 // dead.test refuses connections and slow.test answers after ten seconds.
 func bubble(t *testing.T, document string, use func(*proxytest.Harness)) {
 	t.Helper()
-	// fasthttp has one goroutine that tells the date, for good: it must not
-	// be started by a bubble.
-	_ = new(fasthttp.ResponseHeader).Header()
 	slow := func(c net.Conn) {
 		<-time.After(10 * time.Second)
 		proxytest.Answer("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nlate\n")(c)
 	}
+	bubbleWith(t, document, map[string]proxytest.Script{"dead.test:80": nil, "slow.test:80": slow}, use)
+}
+
+// bubbleWith is bubble with backends of its own.
+func bubbleWith(t *testing.T, document string, backends map[string]proxytest.Script, use func(*proxytest.Harness)) {
+	t.Helper()
+	// fasthttp has one goroutine that tells the date, for good: it must not
+	// be started by a bubble.
+	_ = new(fasthttp.ResponseHeader).Header()
 	synctest.Test(t, func(t *testing.T) {
 		// Runs after the gateway has shut down: fasthttp's workers look
 		// whether they are still needed only now and then.
 		t.Cleanup(func() { <-time.After(time.Minute) })
 		use(proxytest.New(t, document, proxytest.Options{
-			Config: config, Backends: map[string]proxytest.Script{"dead.test:80": nil, "slow.test:80": slow},
+			Config: config, Backends: backends,
 		}))
 	})
 }
@@ -310,7 +357,7 @@ func TestHash(t *testing.T) {
 }
 
 var (
-	telling  = regexp.MustCompile(`^(HTTP/|Te:|Upgrade:|RateLimit|Retry-After|WWW-|X-Units|X-Gatehouse|Host|\{|[a-z]+\.test:|late)`)
+	telling  = regexp.MustCompile(`^(HTTP/|Te:|Upgrade:|RateLimit|Retry-After|WWW-|X-Units|X-Gatehouse|X-Api-Key|Signature|Host|\{|[a-z]+\.test:|late)`)
 	codeOnly = regexp.MustCompile(`^\{.*"code":"(GH-[A-Z]+-\d+)".*\}`)
 )
 

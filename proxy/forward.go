@@ -32,7 +32,7 @@ func (x *Exchange) writeHead() {
 	}
 	h = append(h, " HTTP/1.1\r\nHost: "...)
 	h = append(append(h, r.Authority...), crlf...)
-	keyHeader := x.table.verifier.KeyHeader()
+	keyHeader, forward := x.table.verifier.KeyHeader(), &x.table.doc.Identity.Forward
 	counted := string(r.Method) == "OPTIONS"
 	for i := range r.Fields {
 		f := &r.Fields[i]
@@ -49,14 +49,23 @@ func (x *Exchange) writeHead() {
 			if x.newTrace && ingress.EqualFold(f.Name, "tracestate") {
 				continue // of the trace that was not gone on with
 			}
-			if keyHeader != "" && ingress.EqualFold(f.Name, keyHeader) || gatehouse.WellFormedKey(f.Value) {
-				continue // a secret of ours, or of another tenant
+			if keyHeader != "" && ingress.EqualFold(f.Name, keyHeader) {
+				if forward.Credentials {
+					break
+				}
+				continue // a secret of ours
+			}
+			if gatehouse.WellFormedKey(f.Value) {
+				continue // or of another tenant
+			}
+			if x.claims(f.Name) {
+				continue
 			}
 		case ingress.Authorization:
 			if x.obliged != nil && replaces(x.obliged, f.Name) {
 				continue
 			}
-			if x.who != nil && x.who.Method == identity.MethodJWT || gatehouse.WellFormedKey(f.Value[max(0, len(f.Value)-gatehouse.KeyLength):]) {
+			if !forward.Credentials && (x.spent || gatehouse.WellFormedKey(f.Value[max(0, len(f.Value)-gatehouse.KeyLength):])) {
 				continue // used here; not the backend's to see
 			}
 		case ingress.Cookie:
@@ -71,6 +80,9 @@ func (x *Exchange) writeHead() {
 	}
 	if x.obliged != nil {
 		for _, f := range x.obliged.Set {
+			if forward.Mode == gatehouse.ForwardSigned && (f.Name == "signature" || f.Name == "signature-input") {
+				continue // there is one already, in the gateway's name
+			}
 			h = append(append(h, f.Name...), ": "...)
 			h = append(append(h, f.Value...), crlf...)
 		}
@@ -82,12 +94,8 @@ func (x *Exchange) writeHead() {
 	h = append(append(h, x.id...), crlf...)
 	h = append(h, "traceparent: "...)
 	h = append(append(h, x.trace...), crlf...)
-	h = append(h, "X-Gatehouse-Tenant: "...)
-	h = append(append(h, x.table.id...), crlf...)
-	if x.who != nil {
-		h = append(h, "X-Gatehouse-Principal: "...)
-		h = append(appendVisible(h, x.who.Principal.ID), crlf...)
-	}
+	x.assertion = identity.Assertion{Who: x.who, Method: r.Method, Authority: r.Authority, Path: r.Path, Audience: x.route.doc.Backend}
+	h = x.table.signer.Append(h, &x.assertion, x.start)
 	if x.upgrade != nil {
 		h = append(h, "Connection: Upgrade\r\nUpgrade: "...)
 		h = append(append(h, x.upgrade...), crlf...)
@@ -103,6 +111,16 @@ func (x *Exchange) writeHead() {
 		h = append(strconv.AppendInt(h, r.BodyLength, 10), crlf...)
 	}
 	x.head = append(h, crlf...)
+}
+
+// claims reports whether a field says what only the gateway may: the proof of
+// a token that was judged here, or a signature in place of its own.
+func (x *Exchange) claims(name []byte) bool {
+	if x.presented.Scheme == identity.SchemeDPoP && ingress.EqualFold(name, proofField) {
+		return !x.table.doc.Identity.Forward.Credentials
+	}
+	return x.table.doc.Identity.Forward.Mode == gatehouse.ForwardSigned &&
+		(ingress.EqualFold(name, identity.FieldSignature) || ingress.EqualFold(name, identity.FieldSignatureInput))
 }
 
 // replaces reports whether policy has the backend not get the client's field.
@@ -239,20 +257,6 @@ func readable(list []byte, kind ingress.Kind) bool {
 		}
 	}
 	return true
-}
-
-// appendVisible appends s with all but visible ASCII and "%" escaped, so that
-// a name can never break out of its header line.
-func appendVisible(dst []byte, s string) []byte {
-	const hex = "0123456789ABCDEF"
-	for i := range len(s) {
-		if c := s[i]; c > ' ' && c < 0x7f && c != '%' {
-			dst = append(dst, c)
-		} else {
-			dst = append(dst, '%', hex[c>>4], hex[c&15])
-		}
-	}
-	return dst
 }
 
 // loopLimit is how often a request may pass gateways of this name.

@@ -57,7 +57,7 @@ func (g *Gateway) clear(x *Exchange) error {
 	}
 
 	x.enter(phaseDecide)
-	d := x.table.policy.Decide(x.policyInput())
+	d := x.decide()
 	x.obliged = d.Obligations
 	if !d.Allow {
 		return x.denied(&d)
@@ -175,6 +175,7 @@ func (x *Exchange) policyInput() *policy.Input {
 		Tenant: t.id, Plan: string(t.doc.Plan), Route: string(x.route.doc.ID), Auth: string(x.route.auth), Features: t.features,
 		Method: x.In.Method, Host: x.In.Host, Path: x.In.Path, Query: x.In.Query, Protocol: x.protocol(),
 		BodySize: x.In.BodyLength, Headers: &x.In, Principal: x.principal(), Client: x.client, TLS: x.TLS, Time: x.start,
+		Cert: x.clientCertificate(),
 	}
 	return &x.input
 }

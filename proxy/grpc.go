@@ -86,7 +86,21 @@ func (x *Exchange) grpcAnswer(message string) {
 	x.Fields = kept
 	x.add("Content-Type", "application/grpc")
 	x.add("grpc-status", strconv.Itoa(grpcCode(x.code)))
-	x.add("grpc-message", string(appendVisible(nil, message)))
+	x.add("grpc-message", string(appendMessage(nil, message)))
 	x.Body, x.Length, x.declared = nil, 0, -1
 	x.wire = 200
+}
+
+// appendMessage appends s with all but visible ASCII and "%" escaped, as
+// grpc-message has it.
+func appendMessage(dst []byte, s string) []byte {
+	const hex = "0123456789ABCDEF"
+	for i := range len(s) {
+		if c := s[i]; c > ' ' && c < 0x7f && c != '%' {
+			dst = append(dst, c)
+		} else {
+			dst = append(dst, '%', hex[c>>4], hex[c&15])
+		}
+	}
+	return dst
 }

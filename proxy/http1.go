@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"errors"
 	"io"
 	"net"
@@ -159,6 +160,8 @@ func (s *session) trailer() []ingress.Field { return s.http.Trailer() }
 func (s *session) certificate(v *identity.Verifier, now time.Time) (*identity.Verified, error) {
 	return s.cert.of(v, s.edge.TLS(), now)
 }
+
+func (s *session) thumbprint() *[sha256.Size]byte { return s.cert.thumbprint(s.edge.TLS()) }
 
 // write writes the answer, and reports whether the connection may be kept.
 func (s *session) write(x *Exchange) (keep bool, err error) {

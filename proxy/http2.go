@@ -3,6 +3,7 @@ package proxy
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
 	"io"
 	"net"
 	"sync"
@@ -109,6 +110,12 @@ func (s *stream) certificate(v *identity.Verifier, now time.Time) (*identity.Ver
 	s.session.mu.Lock()
 	defer s.session.mu.Unlock()
 	return s.session.cert.of(v, s.session.edge.TLS(), now)
+}
+
+func (s *stream) thumbprint() *[sha256.Size]byte {
+	s.session.mu.Lock()
+	defer s.session.mu.Unlock()
+	return s.session.cert.thumbprint(s.session.edge.TLS())
 }
 
 // write writes the answer.

@@ -43,7 +43,7 @@ func (g *Gateway) resolve(x *Exchange) error {
 // resolveCredential finds the tenant that the request's key or token belongs
 // to. It only names a candidate: identify verifies.
 func (g *Gateway) resolveCredential(x *Exchange) (*slot, error) {
-	key, token, err := x.credentials(gatehouse.DefaultKeyHeader)
+	c, err := x.credentials(gatehouse.DefaultKeyHeader)
 	if err != nil {
 		return nil, err
 	}
@@ -55,11 +55,11 @@ func (g *Gateway) resolveCredential(x *Exchange) (*slot, error) {
 		}
 		missed = missed || !ok
 	}
-	if key != nil && x.domain.by(ResolveKey) {
-		note(g.directory.TenantOfKey(key))
+	if c.key != nil && x.domain.by(ResolveKey) {
+		note(g.directory.TenantOfKey(c.key))
 	}
-	if token != nil && x.domain.by(ResolveToken) {
-		note(g.directory.TenantOfToken(token))
+	if c.token != nil && x.domain.by(ResolveToken) {
+		note(g.directory.TenantOfToken(c.token))
 	}
 	switch {
 	case missed:
@@ -74,107 +74,6 @@ func (g *Gateway) resolveCredential(x *Exchange) (*slot, error) {
 		return nil, refuse(gatehouse.CodeInvalidCredential, "the credential is not accepted")
 	}
 	return s, nil
-}
-
-// credentials returns the API key and bearer token of the request, nil where
-// there is none. A key of ours may also come as a bearer token.
-func (x *Exchange) credentials(keyHeader string) (key, token []byte, err error) {
-	key, n := x.In.Sole(keyHeader)
-	if n > 1 {
-		return nil, nil, refuse(gatehouse.CodeAmbiguousIdentity, "the request has more than one API key")
-	}
-	n = 0
-	for i := range x.In.Fields {
-		f := &x.In.Fields[i]
-		if f.Kind != ingress.Authorization {
-			continue
-		}
-		if n++; n > 1 {
-			return nil, nil, refuse(gatehouse.CodeAmbiguousIdentity, "the request has more than one Authorization")
-		}
-		const scheme = "bearer "
-		if len(f.Value) > len(scheme) && ingress.EqualFold(f.Value[:len(scheme)], scheme) {
-			token = bytes.TrimLeft(f.Value[len(scheme):], " ")
-		}
-	}
-	if bytes.HasPrefix(token, []byte(gatehouse.KeyPrefix)) {
-		if key != nil {
-			return nil, nil, refuse(gatehouse.CodeAmbiguousIdentity, "the request has more than one API key")
-		}
-		return token, nil, nil
-	}
-	return key, token, nil
-}
-
-// identify proves who the caller is, as far as the route asks for it.
-func (g *Gateway) identify(x *Exchange) error {
-	if x.route.auth == gatehouse.AuthNone && x.domain == nil {
-		return nil
-	}
-	v := x.table.verifier
-	header := v.KeyHeader()
-	if header == "" || x.domain != nil { // as resolve read it
-		header = gatehouse.DefaultKeyHeader
-	}
-	key, token, err := x.credentials(header)
-	if err != nil {
-		return err
-	}
-	if v.KeyHeader() == "" && !gatehouse.WellFormedKey(key) {
-		key = nil // the tenant takes no keys of ours, and this is none
-	}
-	if token != nil && !v.TakesTokens() && x.domain == nil {
-		if _, known := g.directory.TenantOfToken(token); !known {
-			token = nil // an Authorization that is the backend's own
-		}
-	}
-	switch {
-	case key != nil && token != nil:
-		return refuse(gatehouse.CodeAmbiguousIdentity, "the request has an API key and a token; send one")
-	case key != nil:
-		x.who, err = v.Key(key, x.client, x.start)
-		if err != nil && g.foreignKey(x, key) {
-			return refuse(gatehouse.CodeForeignCredential, "the API key belongs to another tenant")
-		}
-	case token != nil:
-		x.who, err = v.Token(token, nil, x.start)
-		if err != nil && g.foreignToken(x, token) {
-			return refuse(gatehouse.CodeForeignCredential, "the token belongs to another tenant")
-		}
-	default:
-		// The one of the handshake is asked for last: a key or token is of
-		// this very request.
-		x.who, err = x.transport.certificate(v, x.start)
-		if err == nil && x.who == nil && x.route.auth == gatehouse.AuthRequired {
-			return refuse(gatehouse.CodeUnauthenticated, "this route needs a credential")
-		}
-	}
-	return err
-}
-
-// foreignKey reports whether a refused key is one of another tenant.
-func (g *Gateway) foreignKey(x *Exchange, key []byte) bool {
-	id, ok := g.directory.TenantOfKey(key)
-	return ok && string(id) != x.table.id
-}
-
-// foreignToken reports whether a refused token is good at another tenant. It
-// is verified there, so that a forged token learns nothing.
-func (g *Gateway) foreignToken(x *Exchange, token []byte) bool {
-	id, ok := g.directory.TenantOfToken(token)
-	if !ok || string(id) == x.table.id {
-		return false
-	}
-	s := g.tenants.Find([]byte(id))
-	if s == nil {
-		return false
-	}
-	t := s.table.Load()
-	if t == nil {
-		return false
-	}
-	_, err := t.verifier.Token(token, nil, x.start)
-	return err == nil
 }
 
 func verifierOf(t *table) *identity.Verifier {

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"crypto/sha256"
 	"crypto/tls"
 	"fmt"
 	"net/http"
@@ -92,10 +93,20 @@ type certified struct {
 	who   *identity.Verified
 	err   error
 	until time.Time // who and err hold until then
+	sum   *[sha256.Size]byte
 }
 
 // recheck bounds how long what was found of a certificate is believed.
 const recheck = time.Minute
+
+// thumbprint returns the hash of the connection's certificate, made once.
+func (c *certified) thumbprint(state *tls.ConnectionState) *[sha256.Size]byte {
+	if c.sum == nil && state != nil && len(state.PeerCertificates) > 0 {
+		sum := sha256.Sum256(state.PeerCertificates[0].Raw)
+		c.sum = &sum
+	}
+	return c.sum
+}
 
 func (c *certified) of(v *identity.Verifier, state *tls.ConnectionState, now time.Time) (*identity.Verified, error) {
 	if state == nil || len(state.PeerCertificates) == 0 || v.ClientCAs() == nil {

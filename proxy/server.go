@@ -66,13 +66,18 @@ type Gateway struct {
 	tunnels   *tunnel.Set
 	trusted   []netip.Prefix
 	revision  atomic.Uint64 // of the last update applied
-	leaving   atomic.Bool   // set once, when Shutdown begins
-	draining  atomic.Bool   // set once, when Shutdown has closed the listeners
-	succeeded atomic.Bool   // set by Succeeded
-	exchanges sync.Pool     // of *Exchange
+	shadows   *policy.Shadows
+	decisions *policy.Logs
+	leaving   atomic.Bool // set once, when Shutdown begins
+	draining  atomic.Bool // set once, when Shutdown has closed the listeners
+	succeeded atomic.Bool // set by Succeeded
+	exchanges sync.Pool   // of *Exchange
 
-	mu        sync.Mutex // guards the rest, and the writing of tables
-	slots     map[gatehouse.TenantID]*slot
+	mu    sync.Mutex // guards the rest, and the writing of tables
+	slots map[gatehouse.TenantID]*slot
+	// keys are those that stand in no document, also of tenants that are not
+	// served; guarded by mu.
+	keys      map[gatehouse.TenantID]map[gatehouse.KeyID]gatehouse.Key
 	plans     map[gatehouse.PlanID]*gatehouse.Plan
 	listeners []*listener
 }
@@ -86,7 +91,8 @@ func New(cfg Config, p Parts) (*Gateway, error) {
 		upstream: upstream.New(p.Upstream), directory: identity.NewDirectory(),
 		hosts: route.NewHosts[slot](), tenants: route.NewHosts[slot](),
 		trusted: cfg.TrustedProxies, tunnels: tunnel.NewSet(),
-		slots: map[gatehouse.TenantID]*slot{}, plans: map[gatehouse.PlanID]*gatehouse.Plan{},
+		shadows: policy.NewShadows(policy.ShadowConfig{}), decisions: policy.NewLogs(policy.LogConfig{}),
+		slots: map[gatehouse.TenantID]*slot{}, keys: map[gatehouse.TenantID]map[gatehouse.KeyID]gatehouse.Key{}, plans: map[gatehouse.PlanID]*gatehouse.Plan{},
 	}
 	if g.headers == "" {
 		g.headers = HeadersIETF
@@ -126,6 +132,11 @@ func New(cfg Config, p Parts) (*Gateway, error) {
 func (g *Gateway) Run(ctx context.Context) error {
 	var parts sync.WaitGroup
 	defer parts.Wait()
+	parts.Go(func() {
+		if err := g.shadows.Run(ctx); err != nil {
+			g.log.Error("shadow policies are no longer asked", "error", err)
+		}
+	})
 	if g.tls != nil {
 		parts.Go(func() {
 			if err := g.tls.Run(ctx); err != nil {

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"cmp"
+	"reflect"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -41,7 +42,10 @@ type table struct {
 	router   *route.Router
 	routes   []routeTable // as in doc.Routes
 	verifier *identity.Verifier
+	signer   *identity.Signer
 	policy   *policy.Policy
+	shadow   *policy.Shadow   // nil: none
+	recorder *policy.Recorder // of decisions; nil: none are kept
 	backends map[gatehouse.BackendID]*upstream.Backend
 	meter    *metering.TenantMeter
 	slot     *slot
@@ -51,6 +55,8 @@ type table struct {
 type routeTable struct {
 	doc     *gatehouse.Route
 	auth    gatehouse.Auth
+	any     []gatehouse.Credential // in the order in which they are looked for
+	all     []gatehouse.Credential // nil: one of any will do
 	cost    int64
 	backend *upstream.Backend
 	hashBy  gatehouse.Selector
@@ -85,6 +91,7 @@ func (g *Gateway) compile(s *slot, doc *gatehouse.Tenant, plan *gatehouse.Plan, 
 	faults = append(faults, more.Under("/routes")...)
 	t.policy, more = g.engine.Compile(doc.Policy.Modules)
 	faults = append(faults, more.Under("/policy")...)
+	faults = append(faults, g.watch(t, prev).Under("/policy")...)
 
 	var prevVerifier *identity.Verifier
 	if prev != nil {
@@ -92,6 +99,18 @@ func (g *Gateway) compile(s *slot, doc *gatehouse.Tenant, plan *gatehouse.Plan, 
 	}
 	t.verifier, more = identity.Compile(doc.ID, doc.Identity, g.keySets, prevVerifier)
 	faults = append(faults, more.Under("/identity")...)
+	if keys := g.standing(doc.ID); len(keys) > 0 && t.verifier != nil {
+		bare := t.verifier
+		t.verifier = bare.WithKeys(keys, nil)
+		bare.Close()
+	}
+	if prev != nil && reflect.DeepEqual(prev.doc.Identity.Forward, doc.Identity.Forward) {
+		t.signer = prev.signer // with the tokens that it has made
+	} else if signer, err := identity.NewSigner(doc.ID, doc.Identity.Forward); err != nil {
+		faults = append(faults, gatehouse.Fault{Pointer: "/identity/forward/key_file", Reason: err.Error()})
+	} else {
+		t.signer = signer
+	}
 
 	for i := range doc.Backends {
 		b := &doc.Backends[i]
@@ -138,6 +157,9 @@ func (g *Gateway) compileRoute(t *table, doc *gatehouse.Route, zone *time.Locati
 		doc: doc, auth: cmp.Or(doc.Auth, gatehouse.AuthRequired), cost: max(1, doc.Cost),
 		backend: t.backends[doc.Backend], maxBody: int64(cmp.Or(doc.MaxBody, g.cfg.Limits.Body)), upgrades: upgradesOf(doc),
 		via: viaHTTP1,
+	}
+	if r.any, r.all = doc.AnyOf, doc.AllOf; len(r.any) == 0 {
+		r.any = anyCredential
 	}
 	i := slices.IndexFunc(t.doc.Backends, func(b gatehouse.Backend) bool { return b.ID == doc.Backend })
 	if r.duplex = t.doc.Backends[i].Protocol == gatehouse.HTTP2; r.duplex {

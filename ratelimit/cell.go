@@ -12,20 +12,30 @@ type cell struct {
 	limit *limit
 	spec  *spec  // that bucket or window were last set by
 	key   digest // in limit.cells
-	sum   string // the same as a by-value-digest; of a quota `by` value
+	sum   string // the same as a by-value-digest; of a quota `by` value, or in the store
+	full  string // the whole key, once it was asked for
 	seen  uint64 // the last turn of the table that used it
 
 	bucket *rate.Limiter // of a rate
 
 	// Of a quota: the units taken in the window [start, end), in nanoseconds
 	// since 1970. Both are 0 for a window that begins with its first use.
+	// Used is below 0 after a top-up of more than was taken.
 	used, start, end int64
+
+	shared *share // of a limit in the shared store; the fields above are then idle
 }
 
 // newCell returns a count that nothing was taken from.
 func newCell(lim *limit, key digest) *cell {
 	c := &cell{limit: lim, key: key}
-	if sp := lim.spec; sp.facts.Kind == Rate {
+	sp := lim.spec
+	if lim.whole != nil {
+		lim.inherit(c)
+	}
+	if lim.remote {
+		c.shared = &share{}
+	} else if sp.facts.Kind == Rate {
 		c.spec = sp
 		c.bucket = rate.NewLimiter(rate.Limit(sp.perSecond), int(sp.facts.Burst))
 	}
@@ -35,6 +45,10 @@ func newCell(lim *limit, key digest) *cell {
 // settle brings the count to the limit in force and to now.
 func (c *cell) settle(now time.Time) {
 	sp := c.limit.spec
+	if c.shared != nil {
+		c.shared.settle(sp)
+		return
+	}
 	if sp.facts.Kind == Rate {
 		if c.spec != sp {
 			// Every use of the bucket since sp came into force has settled
@@ -54,15 +68,18 @@ func (c *cell) settle(now time.Time) {
 	if same && at < c.end && at >= c.start-(c.end-c.start) {
 		return
 	}
+	if at >= c.end {
+		c.used, c.start, c.end = 0, 0, 0 // it is over, whatever the windows are now
+	}
 	if sp.window.Unit != "" {
-		start, end := calendar(sp.window.Unit, now.In(sp.loc))
+		start, end := calendar(sp.window.Unit, sp.anchor, now.In(sp.loc))
 		if c.start < start.UnixNano() {
 			c.used = 0
 		}
 		c.start, c.end = start.UnixNano(), end.UnixNano()
 		return
 	}
-	if c.used > 0 {
+	if c.used != 0 {
 		c.start = min(c.start, at)
 		c.end = c.start + int64(sp.window.Length)
 	}
@@ -74,6 +91,9 @@ func (c *cell) settle(now time.Time) {
 // idle reports whether nothing would be granted by forgetting the count.
 func (c *cell) idle(now time.Time) bool {
 	c.settle(now)
+	if c.shared != nil {
+		return c.shared.idle(now)
+	}
 	if c.bucket != nil {
 		return c.bucket.TokensAt(now) >= float64(c.spec.facts.Burst)
 	}
@@ -82,6 +102,9 @@ func (c *cell) idle(now time.Time) bool {
 
 // inherit sets a new count to what o, of the same limit, has left at most.
 func (c *cell) inherit(o *cell, now time.Time) {
+	if c.shared != nil {
+		return // the store has the count of each value
+	}
 	if c.bucket != nil {
 		burst := c.spec.facts.Burst
 		gone := math.Ceil(float64(burst) - o.bucket.TokensAt(now))
@@ -93,11 +116,24 @@ func (c *cell) inherit(o *cell, now time.Time) {
 
 // spend takes cost from a settled window.
 func (c *cell) spend(now time.Time, cost int64) {
-	if c.used == 0 && c.spec.window.Unit == "" {
+	if c.end == 0 && c.spec.window.Unit == "" {
 		c.start = now.UnixNano()
 		c.end = c.start + int64(c.spec.window.Length)
 	}
 	c.used += cost
+}
+
+// refund gives back what was charged for a request that another limit
+// refused later. To a bucket it is as if it had never been taken: what came
+// in beyond the burst meanwhile is cut off at the next use.
+func (c *cell) refund(now time.Time, cost, start int64) {
+	if c.bucket != nil {
+		c.bucket.AllowN(now, -int(cost))
+		return
+	}
+	if c.start == start {
+		c.used -= cost
+	}
 }
 
 // untilEnd returns the time left in the window, 0 for one that begins with

@@ -19,9 +19,10 @@ func (l *Local) digestUser(p []byte) digest {
 	return digest{maphash.Bytes(l.seeds[0], p), maphash.Bytes(l.seeds[1], p)}
 }
 
-// digests appends the digest of the values of each selector list of s.
-func (s *Stack) digests(dst []digest, r *Request) []digest {
-	for _, by := range s.selects {
+// digests appends the digest of the values of each selector list of s. The
+// bits of gone are the lists that the request lacks a value of.
+func (s *Stack) digests(dst []digest, r *Request) (_ []digest, gone uint64) {
+	for i, by := range s.selects {
 		var d digest
 		for _, sel := range by {
 			// Odd factors keep the order of the selectors.
@@ -29,6 +30,7 @@ func (s *Stack) digests(dst []digest, r *Request) []digest {
 			d[1] *= 0xd1342543de82ef95
 			v, ok := value(r.Values, sel)
 			if !ok {
+				gone |= 1 << i
 				d[0]++ // as if it were the hash of no value at all
 				continue
 			}
@@ -38,7 +40,7 @@ func (s *Stack) digests(dst []digest, r *Request) []digest {
 		}
 		dst = append(dst, d)
 	}
-	return dst
+	return dst, gone
 }
 
 func value(v Values, s gatehouse.Selector) ([]byte, bool) {
@@ -68,6 +70,23 @@ func stableSum(by []gatehouse.Selector, v Values) string {
 	return hex.EncodeToString(h.Sum(nil)[:sha256.Size/2])
 }
 
+// stableUser returns the digest of a principal that is the same everywhere.
+func stableUser(p []byte) (d [16]byte) {
+	sum := sha256.Sum256(p)
+	copy(d[:], sum[:])
+	return d
+}
+
+// sumPair returns d as two numbers.
+func sumPair(d [16]byte) [2]uint64 {
+	return [2]uint64{binary.BigEndian.Uint64(d[:8]), binary.BigEndian.Uint64(d[8:])}
+}
+
+// UserBytes returns the digest of a user that two of Ask.IDs stand for.
+func UserBytes(a, b uint64) []byte {
+	return binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(make([]byte, 0, 16), a), b)
+}
+
 func selectorText(by []gatehouse.Selector) string {
 	var b strings.Builder
 	for _, s := range by {
@@ -76,12 +95,17 @@ func selectorText(by []gatehouse.Selector) string {
 	return b.String()
 }
 
-// nameOf returns gh:{tenant}:limit-name. The limit's name alone is unique
-// within its scope only, so that the scope stands before it.
+// nameOf returns gh:{tenant}:limit-name, the one place where keys are made.
+// The limit's name is unique within its scope only, so that the scope stands
+// before it: plan/NAME, tenant/NAME or route/ROUTE/NAME. The bounds without a
+// name of the document stand after # instead of the last /.
 func (l *Local) nameOf(f *Limit) string {
-	scope := string(f.Scope)
+	scope, sign := string(f.Scope), "/"
 	if f.Route != "" {
 		scope += "/" + string(f.Route)
 	}
-	return "gh:{" + string(l.tenant) + "}:" + scope + "/" + f.Name
+	if f.Kind.Capacity() {
+		sign = "#"
+	}
+	return "gh:{" + string(l.tenant) + "}:" + scope + sign + f.Name
 }

@@ -1,6 +1,7 @@
 package ratelimit
 
 import (
+	"cmp"
 	"math/bits"
 	"time"
 
@@ -77,15 +78,27 @@ type Limit struct {
 	Burst int64
 	// By is empty when the scope has one count.
 	By []gatehouse.Selector
+	// Mode of a Quota: hard, soft or overage; "" for the other kinds.
+	Mode gatehouse.QuotaMode
+	// Store is where the count is: StoreLocal without a shared store.
+	Store gatehouse.LimitStore
+	// Away is what the limit does while its store cannot be asked.
+	Away gatehouse.LimitAway
+	// Absent is what becomes of requests that lack a value of By.
+	Absent gatehouse.LimitAbsent
 }
 
 const userWindow = time.Minute
 
 // factsOf returns the facts of a rule.
 func factsOf(s *Scope, r *gatehouse.LimitRule) Limit {
-	f := Limit{Scope: s.Kind, Route: s.Route, Name: r.Name, By: r.By}
+	f := Limit{
+		Scope: s.Kind, Route: s.Route, Name: r.Name, By: r.By,
+		Store: cmp.Or(r.Store, s.Limits.Store), Away: cmp.Or(r.Away, s.Limits.Away), Absent: r.Absent,
+	}
 	if r.Quota != 0 {
 		f.Kind, f.Quota, f.Burst = Quota, r.Quota, r.Quota
+		f.Mode = cmp.Or(r.Mode, gatehouse.Hard)
 		f.Window = int64((windowLength(r.Window) + time.Second - 1) / time.Second)
 		return f
 	}
@@ -97,6 +110,14 @@ func factsOf(s *Scope, r *gatehouse.LimitRule) Limit {
 		f.Burst = max(1, perSpan(r.Rate, time.Second))
 	}
 	return f
+}
+
+// capacity returns the facts of a bound of the scope.
+func (s *Scope) capacity(k Kind, name string, n int64) Limit {
+	return Limit{
+		Scope: s.Kind, Route: s.Route, Name: name, Kind: k, Quota: n, Burst: n,
+		Store: s.Limits.Store, Away: s.Limits.Away,
+	}
 }
 
 // perSpan returns the whole units that r allows in d, at most MaxUnits.

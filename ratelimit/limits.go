@@ -12,18 +12,40 @@ type spec struct {
 	perSecond float64 // of a rate
 	rate      gatehouse.Rate
 	window    gatehouse.Window // of a quota
+	anchor    int              // day of the month on which a window of months begins
 	loc       *time.Location   // of a calendar window
 	since     time.Time        // when it came into force
+	terms     Terms            // in the shared store
+
+	wait       time.Duration // of concurrency: how long a request waits for a place
+	maxWaiting int
+
+	whole *Limit // of the part that one gateway has while the store is away: the limit
 }
 
-// same reports whether sp and o mean the same. Their scope, kind, name and
-// selectors are equal already.
+// shown returns the limit as callers are told of it.
+func (sp *spec) shown() *Limit {
+	if sp.whole != nil {
+		return sp.whole
+	}
+	return &sp.facts
+}
+
+// same reports whether sp and o mean the same. Their scope, kind, name,
+// selectors and store are equal already.
 func (sp *spec) same(o *spec) bool {
-	return sp.facts.Quota == o.facts.Quota && sp.facts.Burst == o.facts.Burst && sp.rate == o.rate && sp.sameWindow(o)
+	a, b := &sp.facts, &o.facts
+	return a.Quota == b.Quota && a.Burst == b.Burst && a.Mode == b.Mode && a.Away == b.Away && a.Absent == b.Absent &&
+		sp.wait == o.wait && sp.maxWaiting == o.maxWaiting && sp.rate == o.rate && sp.sameWindow(o)
 }
 
 func (sp *spec) sameWindow(o *spec) bool {
-	return sp.window == o.window && (sp.loc == o.loc || sp.loc.String() == o.loc.String())
+	return sp.window == o.window && sp.anchor == o.anchor && (sp.loc == o.loc || sp.loc.String() == o.loc.String())
+}
+
+// soft reports whether the limit serves what is beyond it.
+func (sp *spec) soft() bool {
+	return sp.facts.Mode == gatehouse.Soft || sp.facts.Mode == gatehouse.Overage
 }
 
 // limit is the live state of one limit; Local.mu guards it.
@@ -32,12 +54,17 @@ type limit struct {
 	name    string // gh:{tenant}:limit-name
 	spec    *spec  // in force
 	dropped bool   // no longer in force at all
+	remote  bool   // counted in the shared store
 
-	one      *cell            // the count of a rate or quota without By
+	one      *cell            // the count of a rate or quota without By, or of shared capacity
 	cells    map[digest]*cell // the counts of a rate or quota with By
 	overflow *cell            // shared by the values that cells had no room for
 	inFlight int64            // of Concurrency
+	waiting  int              // requests that wait for a place of Concurrency
 	users    *users           // of Users
+
+	away  *limit // what this gateway has while the store is away; nil before
+	whole *limit // of such a part: the limit in the store
 }
 
 // check finds the count that the request belongs to, nil for capacity, and
@@ -47,7 +74,7 @@ func (lim *limit) check(d *decision, now time.Time, cost int64, key, user digest
 	switch sp.facts.Kind {
 	case Concurrency:
 		if lim.inFlight >= sp.facts.Quota {
-			d.refuse(sp, 0, busyRetry, busyRetry)
+			d.full(lim)
 		}
 		return nil
 	case Users:
@@ -67,17 +94,7 @@ func (lim *limit) check(d *decision, now time.Time, cost int64, key, user digest
 		return c
 	default:
 		c := lim.cell(now, key, v)
-		left := sp.facts.Quota - c.used
-		if left < cost {
-			end := c.untilEnd(now)
-			retry := end
-			if cost > sp.facts.Quota {
-				retry = Never
-			}
-			d.refuse(sp, max(left, 0), end, retry)
-			return c
-		}
-		d.admit(sp, c, float64(left-cost))
+		d.quota(sp, c, c.used, c.untilEnd(now), cost)
 		return c
 	}
 }
@@ -102,7 +119,9 @@ func (lim *limit) charge(c *cell, now time.Time, cost int64, user digest) {
 func (lim *limit) release(now time.Time, user digest) {
 	switch lim.spec.facts.Kind {
 	case Concurrency:
-		lim.inFlight--
+		if lim.inFlight > 0 { // it may have been dropped before the request came
+			lim.inFlight--
+		}
 	case Users:
 		lim.users.leave(now, user)
 	}
@@ -110,7 +129,7 @@ func (lim *limit) release(now time.Time, user digest) {
 
 func (lim *limit) level(now time.Time, key digest) Level {
 	f := &lim.spec.facts
-	lv := Level{Limit: f, Remaining: f.Burst, Keys: len(lim.cells)}
+	lv := Level{Limit: f, Key: lim.name, Remaining: f.Burst, Keys: len(lim.cells)}
 	switch f.Kind {
 	case Concurrency:
 		lv.Used = lim.inFlight
@@ -131,8 +150,11 @@ func (lim *limit) level(now time.Time, key digest) Level {
 		return lv
 	}
 	c.settle(now)
+	if c.sum != "" {
+		lv.Key = c.name()
+	}
 	if f.Kind == Quota {
-		lv.Used = c.used
+		lv.Used = max(c.used, 0)
 		lv.Remaining = max(f.Quota-c.used, 0)
 		lv.Reset = c.untilEnd(now)
 		return lv
@@ -142,54 +164,4 @@ func (lim *limit) level(now time.Time, key digest) Level {
 	lv.Used = max(f.Burst-lv.Remaining, 0)
 	lv.Reset = c.untilNext(tokens)
 	return lv
-}
-
-// decision gathers what the limits of one stack say.
-type decision struct {
-	refusedBy *spec
-	remaining int64
-	reset     time.Duration
-	retry     time.Duration
-
-	least     *spec // rate or quota with the least share left
-	leastCell *cell
-	leastLeft float64
-	share     float64
-}
-
-func (d *decision) refuse(sp *spec, remaining int64, reset, retry time.Duration) {
-	if o := d.refusedBy; o != nil {
-		a, b := o.facts.Kind.Capacity(), sp.facts.Kind.Capacity()
-		if b && !a || a == b && retry <= d.retry {
-			return
-		}
-	}
-	d.refusedBy, d.remaining, d.reset, d.retry = sp, remaining, reset, retry
-}
-
-func (d *decision) admit(sp *spec, c *cell, left float64) {
-	share := left / float64(sp.facts.Burst)
-	if d.least == nil || share < d.share {
-		d.least, d.leastCell, d.leastLeft, d.share = sp, c, left, share
-	}
-}
-
-func (d *decision) refusal() Verdict {
-	return Verdict{Binding: &d.refusedBy.facts, Remaining: d.remaining, Reset: d.reset, Retry: max(d.retry, d.reset)}
-}
-
-// admission is called after the stack was charged.
-func (d *decision) admission(now time.Time) Verdict {
-	v := Verdict{Allowed: true}
-	if d.least == nil {
-		return v
-	}
-	v.Binding = &d.least.facts
-	v.Remaining = int64(d.leastLeft)
-	if v.Binding.Kind == Quota {
-		v.Reset = d.leastCell.untilEnd(now)
-	} else {
-		v.Reset = d.leastCell.untilNext(d.leastLeft)
-	}
-	return v
 }

@@ -1,9 +1,11 @@
 package ratelimit
 
 import (
+	"cmp"
 	"hash/maphash"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gatehouse-gateway/gatehouse"
@@ -18,6 +20,10 @@ type Local struct {
 	tenant  gatehouse.TenantID
 	maxKeys int
 	seeds   [2]maphash.Seed
+	shared  *Shared // nil without a store
+	shard   int     // of the tenant, in the store
+	// due is when the sweep has something to do next, in ns since 1970.
+	due atomic.Int64
 
 	// mu guards everything below, and every limit, cell and user reached
 	// from it.
@@ -28,6 +34,10 @@ type Local struct {
 	limits   map[limitKey]*limit
 	table    table
 	restored restored
+	queue    []*waiter // those longest ago first
+	holding  []*cell   // of the store, with something held ahead
+	// lastPlace is the newest name of a place in the store.
+	lastPlace uint64
 }
 
 // limitKey finds a limit again when its tenant is compiled anew.
@@ -37,6 +47,7 @@ type limitKey struct {
 	kind  Kind
 	name  string
 	by    string // the selectors as text
+	store gatehouse.LimitStore
 }
 
 // NewLocal returns the state of a tenant without history. At most maxKeys
@@ -60,8 +71,8 @@ func NewLocal(tenant gatehouse.TenantID, maxKeys int) *Local {
 // count: a raised quota leaves the difference, a lowered one applies at once,
 // a rate and its burst change as rate.Limiter has it (what is in the bucket
 // stays, up to the new burst). A quota whose window changes keeps its count
-// if that began within the new window. Calendar windows lie in loc; nil is
-// UTC.
+// if that is not over and began within the new window. A limit that moves to another store
+// begins a new count. Calendar windows lie in loc; nil is UTC.
 func (l *Local) Stack(now time.Time, loc *time.Location, scopes ...Scope) *Stack {
 	if loc == nil {
 		loc = time.UTC
@@ -70,48 +81,76 @@ func (l *Local) Stack(now time.Time, loc *time.Location, scopes ...Scope) *Stack
 	defer l.mu.Unlock()
 	now = l.advance(now)
 	s := &Stack{local: l}
+	anchor := 1
+	for i := range scopes {
+		anchor = max(anchor, scopes[i].Limits.AnchorDay) // one of them at most has it
+	}
 	for i := range scopes {
 		sc := &scopes[i]
 		rules := sc.Limits.AllRules()
 		for j := range rules {
 			r := &rules[j]
-			s.add(l.define(&spec{
+			sp := &spec{
 				facts: factsOf(sc, r), perSecond: r.Rate.PerSecond(), rate: r.Rate,
-				window: r.Window, loc: loc, since: now,
-			}))
+				window: r.Window, anchor: anchor, loc: loc, since: now,
+			}
+			s.add(l.define(sp))
 		}
 		if n := int64(sc.Limits.Concurrency); n > 0 {
-			s.add(l.define(&spec{loc: loc, facts: Limit{
-				Scope: sc.Kind, Route: sc.Route, Name: concurrencyName, Kind: Concurrency, Quota: n, Burst: n,
-			}}))
+			sp := &spec{facts: sc.capacity(Concurrency, concurrencyName, n), loc: loc}
+			sp.wait = sc.Limits.Wait.Or(0)
+			sp.maxWaiting = cmp.Or(sc.Limits.MaxWaiting, sc.Limits.Concurrency)
+			s.add(l.define(sp))
 		}
 		if n := int64(sc.Limits.MaxConcurrentUsers); n > 0 {
-			s.add(l.define(&spec{loc: loc, facts: Limit{
-				Scope: sc.Kind, Route: sc.Route, Name: usersName, Kind: Users, Quota: n, Burst: n,
-				Window: int64(userWindow / time.Second),
-			}}))
+			sp := &spec{facts: sc.capacity(Users, usersName, n), loc: loc}
+			sp.facts.Window = int64(userWindow / time.Second)
+			s.add(l.define(sp))
 		}
 	}
+	l.serve() // a bound may have been raised
 	return s
 }
 
 // define puts sp in force and returns its limit. l.mu is held.
 func (l *Local) define(sp *spec) *limit {
 	f := &sp.facts
-	k := limitKey{f.Scope, f.Route, f.Kind, f.Name, selectorText(f.By)}
+	f.Store, f.Away = cmp.Or(f.Store, l.mode()), cmp.Or(f.Away, gatehouse.AwayLocalShare)
+	if l.shared == nil {
+		f.Store = gatehouse.StoreLocal
+	}
+	k := limitKey{f.Scope, f.Route, f.Kind, f.Name, selectorText(f.By), f.Store}
 	lim := l.limits[k]
-	if lim == nil {
-		lim = &limit{local: l, name: l.nameOf(f), spec: sp}
-		if f.Kind == Users {
-			lim.users = newUsers()
-		}
-		l.limits[k] = lim
+	if lim != nil && lim.spec.same(sp) {
 		return lim
 	}
-	if !lim.spec.same(sp) {
-		lim.spec = sp
+	switch f.Kind {
+	case Rate:
+		sp.terms = rateTerms(sp.rate, f.Burst)
+	case Quota:
+		sp.terms = quotaTerms(sp)
 	}
+	if lim != nil {
+		lim.spec = sp
+		return lim
+	}
+	lim = &limit{local: l, name: l.nameOf(f), spec: sp, remote: f.Store != gatehouse.StoreLocal}
+	if f.Kind == Users {
+		lim.users = newUsers()
+	}
+	if lim.remote && f.Kind.Capacity() {
+		lim.one = newCell(lim, digest{})
+	}
+	l.limits[k] = lim
 	return lim
+}
+
+// mode is how limits are counted that do not say.
+func (l *Local) mode() gatehouse.LimitStore {
+	if l.shared == nil {
+		return gatehouse.StoreLocal
+	}
+	return l.shared.mode
 }
 
 // add appends a limit to a stack under construction.
@@ -130,6 +169,7 @@ func (s *Stack) add(lim *limit) {
 	s.facts = append(s.facts, *f)
 	s.hasUser = s.hasUser || f.Kind == Users
 	s.tickets = s.tickets || f.Kind.Capacity()
+	s.bounded = s.bounded || f.Kind == Concurrency
 }
 
 // Retain drops every limit, and its count, that stands in none of the stacks.
@@ -151,6 +191,7 @@ func (l *Local) Retain(stacks ...*Stack) {
 		}
 	}
 	l.table.sweep()
+	l.serve()
 }
 
 // advance returns the later of now and the latest instant seen, and remembers

@@ -28,7 +28,7 @@ type restored struct {
 
 // into moves the count of c's key to c, if there is one.
 func (r *restored) into(c *cell) bool {
-	if len(r.byKey) == 0 || c.bucket != nil {
+	if len(r.byKey) == 0 || c.bucket != nil || c.shared != nil {
 		return false
 	}
 	key := c.name()
@@ -53,7 +53,10 @@ func (c *cell) name() string {
 	if c.sum == "" {
 		return c.limit.name
 	}
-	return c.limit.name + ":" + c.sum
+	if c.full == "" {
+		c.full = c.limit.name + ":" + c.sum
+	}
+	return c.full
 }
 
 // byValue reports whether key has all four parts of the grammar.
@@ -67,7 +70,7 @@ func (l *Local) Quotas(now time.Time) []QuotaState {
 	now = l.advance(now)
 	var out []QuotaState
 	add := func(c *cell) {
-		if c == nil || c.bucket != nil || c.idle(now) {
+		if c == nil || c.bucket != nil || c.shared != nil || c.limit.whole != nil || c.idle(now) {
 			return
 		}
 		out = append(out, QuotaState{c.name(), time.Unix(0, c.start).UTC(), time.Unix(0, c.end).UTC(), c.used})
@@ -102,7 +105,7 @@ func (l *Local) Restore(now time.Time, states []QuotaState) {
 	}
 	mine := "gh:{" + string(l.tenant) + "}:"
 	for _, q := range states {
-		if !strings.HasPrefix(q.Key, mine) || !now.Before(q.End) || q.Used <= 0 {
+		if !strings.HasPrefix(q.Key, mine) || !now.Before(q.End) || q.Used == 0 {
 			continue
 		}
 		if _, known := l.restored.byKey[q.Key]; !known && byValue(q.Key) {

@@ -37,6 +37,9 @@ type Request struct {
 	// Principal tells users apart for max_concurrent_users. Requests without
 	// one count as one user.
 	Principal []byte
+	// Gone is asked now and then, while the request waits for a place,
+	// whether nobody waits for its answer any more. Nil: it is not known.
+	Gone func() bool
 }
 
 // Verdict is the answer of a stack.
@@ -57,6 +60,15 @@ type Verdict struct {
 	// in between; 0 when allowed. It is never less than Reset. For capacity
 	// it is advice.
 	Retry time.Duration
+	// Beyond is the first soft or overage quota that the request exceeds
+	// although it is allowed; nil: none.
+	Beyond *Limit
+	// Over is how many units of the request lie beyond a quota of mode
+	// overage, to be billed.
+	Over int64
+	// Away: the store could not be asked, and its limits were held to as
+	// their Away says. Unasked: the refusal comes of that alone.
+	Away, Unasked bool
 }
 
 // Code returns CodeQuotaExceeded or CodeReducedCapacity for a refusal, and ""
@@ -65,7 +77,7 @@ func (v *Verdict) Code() gatehouse.Code {
 	switch {
 	case v.Allowed:
 		return ""
-	case v.Binding.Kind.Capacity():
+	case v.Unasked || v.Binding.Kind.Capacity():
 		return gatehouse.CodeReducedCapacity
 	}
 	return gatehouse.CodeQuotaExceeded
@@ -85,6 +97,7 @@ type Stack struct {
 	facts   []Limit
 	hasUser bool
 	tickets bool // some limit has places to give back
+	bounded bool // some limit is of concurrency
 }
 
 // Limits returns the limits in stack order as they were compiled. The slice
@@ -98,12 +111,18 @@ type Ticket struct {
 	// swaps it to nil gives back, so that it happens once.
 	held atomic.Pointer[Stack]
 	user digest
+	// alone are the limits, by bit, that the store does not know of.
+	alone uint64
 }
 
 // Take charges every limit, or none. It fills t, which must be empty or done,
 // when it allows the request; the caller then calls t.Done when the request
-// has ended, on every path. It panics if t still holds places. It does not
-// allocate once each counted value and user has been seen.
+// has ended, on every path. It panics if t still holds places.
+//
+// It blocks while the store is asked, for its patience at most, and while the
+// request waits for a place of concurrency, where the limits let it. It does
+// not allocate once each counted value and user has been seen, unless it
+// blocks.
 func (s *Stack) Take(r *Request, t *Ticket) Verdict {
 	if t.held.Load() != nil {
 		panic("ratelimit: ticket is still held")
@@ -112,13 +131,11 @@ func (s *Stack) Take(r *Request, t *Ticket) Verdict {
 		return Verdict{Allowed: true}
 	}
 	var keyBuf [8]digest
-	var stateBuf [8]*cell
-	keys := s.digests(keyBuf[:0], r)
-	var user digest
+	keys, gone := s.digests(keyBuf[:0], r)
+	p := pass{s: s, r: r, cost: max(r.Cost, 1), gone: gone}
 	if s.hasUser {
-		user = s.local.digestUser(r.Principal)
+		p.user = s.local.digestUser(r.Principal)
 	}
-	cost := max(r.Cost, 1)
 
 	l := s.local
 	l.mu.Lock()
@@ -126,31 +143,106 @@ func (s *Stack) Take(r *Request, t *Ticket) Verdict {
 	now := l.advance(r.Now)
 	l.table.turn++
 	var d decision
-	cells := stateBuf[:0]
-	for i, lim := range s.limits {
-		var c *cell
-		if !lim.dropped {
-			var key digest
-			if p := s.places[i]; p >= 0 {
-				key = keys[p]
+	asks := p.look(&d, now, keys)
+	if d.refusedBy == nil && asks == 0 {
+		p.charge(now)
+		return p.finish(&d, t, now)
+	}
+	return p.insist(&d, t, keys, asks, now)
+}
+
+// insist goes on where the first look was not enough: limits have to be asked
+// of the store, or a place waited for. l.mu is held, and let go of in between.
+func (p *pass) insist(d *decision, t *Ticket, keys []digest, asks int, now time.Time) Verdict {
+	l := p.s.local
+	for {
+		if d.refusedBy == nil && asks > 0 {
+			p.charge(now)
+			call := p.call(now)
+			l.shared.count.asked.Add(1)
+			var err error
+			now = p.unlocked(now, func() {
+				l.shared.store.Submit(call)
+				err = call.wait(l.shared.store.Patience())
+			})
+			if err != nil {
+				p.undo(now)
+				p.unanswered()
+				p.away = true
+			} else {
+				p.absorb(call, d, now)
+				l.shared.free(call)
+				if d.refusedBy == nil {
+					return p.finish(d, t, now)
+				}
+				p.undo(now)
 			}
-			c = lim.check(&d, now, cost, key, user, r.Values)
 		}
-		cells = append(cells, c)
-	}
-	if d.refusedBy != nil {
-		return d.refusal()
-	}
-	for i, lim := range s.limits {
-		if !lim.dropped {
-			lim.charge(cells[i], now, cost, user)
+		if d.refusedBy != nil {
+			if d.hard || p.held || !l.mayWait(p.s) || !p.queue(d, &now) {
+				return p.refuse(d, now)
+			}
+		}
+		*d = decision{}
+		l.table.turn++
+		asks = p.look(d, now, keys)
+		if d.refusedBy == nil && asks == 0 {
+			p.charge(now)
+			return p.finish(d, t, now)
 		}
 	}
-	if s.tickets {
-		t.user = user
-		t.held.Store(s)
+}
+
+// unlocked runs f without the lock and returns the time after it.
+func (p *pass) unlocked(now time.Time, f func()) time.Time {
+	l := p.s.local
+	began := time.Now()
+	l.mu.Unlock()
+	defer l.mu.Lock()
+	f()
+	return now.Add(time.Since(began))
+}
+
+// queue waits for a place, and reports whether the request has it.
+func (p *pass) queue(d *decision, now *time.Time) bool {
+	l := p.s.local
+	w := l.join(p.s)
+	*now = p.unlocked(*now, func() { p.held = l.await(w, d.fullBy.spec.wait, p.r.Gone) })
+	*now = l.advance(*now)
+	return p.held
+}
+
+// refuse ends a request that is not allowed.
+func (p *pass) refuse(d *decision, now time.Time) Verdict {
+	if p.held {
+		p.s.quit(now)
 	}
-	return d.admission(now)
+	v := d.refusal()
+	v.Away, v.Unasked = p.away, d.shut
+	if p.away {
+		p.s.local.shared.count.away.Add(1)
+	}
+	return v
+}
+
+// finish ends a request that was charged.
+func (p *pass) finish(d *decision, t *Ticket, now time.Time) Verdict {
+	if p.s.tickets {
+		t.user, t.alone = p.user, 0
+		if p.away {
+			for i := range p.s.limits {
+				if w := p.at(i).way; w == alone || w == open {
+					t.alone |= 1 << i
+				}
+			}
+		}
+		t.held.Store(p.s)
+	}
+	v := d.admission(now)
+	if v.Away = p.away; p.away {
+		p.s.local.shared.count.away.Add(1)
+	}
+	return v
 }
 
 // Done gives the places back. It does nothing on an empty ticket, and may be
@@ -164,9 +256,30 @@ func (t *Ticket) Done(now time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now = l.advance(now)
-	for _, lim := range s.limits {
+	for i, lim := range s.limits {
+		if t.alone>>i&1 != 0 {
+			lim = lim.away
+		}
 		lim.release(now, t.user)
+		if lim.remote && lim.users != nil {
+			l.touch(lim, now, t.user)
+		}
 	}
+	if s.bounded {
+		s.settlePlaces(now)
+	}
+}
+
+// touch keeps a user active in the store whose request has ended.
+func (l *Local) touch(lim *limit, now time.Time, user digest) {
+	u := lim.users.all[user]
+	if u == nil || now.Sub(u.touched) < touched/2 || u.touched.IsZero() {
+		return
+	}
+	u.touched = now
+	s := lim.one.shared
+	s.ids = append(s.ids, u.sum[0], u.sum[1])
+	l.tend(lim.one, now, false, false)
 }
 
 // Level is where a limit stands.
@@ -177,26 +290,36 @@ type Level struct {
 	Used, Remaining int64
 	// Reset is as in Verdict.
 	Reset time.Duration
+	// Key is the name of the count: gh:{tenant}:limit-name, and
+	// :by-value-digest where it is known.
+	Key string
 	// Keys is the number of values counted apart, for a limit `by` value.
 	Keys int
 }
 
 // Levels appends the level of each limit that still stands, in stack order,
-// and charges nothing.
+// and charges nothing. It asks the store, and shows what was last heard where
+// that does not answer.
 func (s *Stack) Levels(dst []Level, r *Request) []Level {
 	dst = slices.Grow(dst, len(s.limits))
-	keys := s.digests(nil, r)
+	keys, gone := s.digests(nil, r)
 	l := s.local
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := l.advance(r.Now)
+	p := pass{s: s, r: r, gone: gone}
+	p.view(now, keys)
 	for i, lim := range s.limits {
 		if lim.dropped {
 			continue
 		}
 		var key digest
-		if p := s.places[i]; p >= 0 {
-			key = keys[p]
+		if at := s.places[i]; at >= 0 {
+			key = keys[at]
+		}
+		if lim.remote {
+			dst = append(dst, lim.sharedLevel(now, p.at(i).c))
+			continue
 		}
 		dst = append(dst, lim.level(now, key))
 	}

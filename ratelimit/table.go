@@ -66,7 +66,7 @@ func (lim *limit) open(now time.Time, key digest, v Values) *cell {
 		lim.one = c
 		return c
 	}
-	if lim.spec.facts.Kind == Quota {
+	if lim.spec.facts.Kind == Quota || lim.remote {
 		c.sum = stableSum(lim.spec.facts.By, v)
 	}
 	l := lim.local
@@ -76,6 +76,9 @@ func (lim *limit) open(now time.Time, key digest, v Values) *cell {
 		room = len(l.table.ring) + 1
 	}
 	if !l.table.put(c, room, now) {
+		if lim.remote {
+			return c // the store keeps it apart; this process forgets it at once
+		}
 		if lim.overflow == nil {
 			lim.overflow = newCell(lim, digest{})
 		}

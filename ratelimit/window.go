@@ -28,12 +28,13 @@ func windowLength(w gatehouse.Window) time.Duration {
 }
 
 // calendar returns the window of unit in t's zone that holds t: start <= t <
-// end. The windows of a unit follow each other without gap or overlap.
+// end. The windows of a unit follow each other without gap or overlap. Months
+// begin on the day anchor, or on their last where they have no such day.
 //
 // A day begins when the zone's clocks first reach midnight, or pass it where
 // summer time skips it; weeks begin on Monday. Seconds, minutes and hours are
 // cut by the local clock, and anew where the zone changes its offset.
-func calendar(unit string, t time.Time) (start, end time.Time) {
+func calendar(unit string, anchor int, t time.Time) (start, end time.Time) {
 	switch unit {
 	case "second", "minute", "hour":
 		return clockWindow(windowLength(gatehouse.Window{Unit: unit}), t)
@@ -45,8 +46,11 @@ func calendar(unit string, t time.Time) (start, end time.Time) {
 		d -= (int(t.Weekday()) + 6) % 7
 		next = func() (int, time.Month, int) { return y, m, d + 7 }
 	case "month":
-		d = 1
-		next = func() (int, time.Month, int) { return y, m + 1, 1 }
+		if d < anchorIn(y, m, anchor) {
+			m--
+		}
+		d = anchorIn(y, m, anchor)
+		next = func() (int, time.Month, int) { return y, m + 1, anchorIn(y, m+1, anchor) }
 	default:
 		next = func() (int, time.Month, int) { return y, m, d + 1 }
 	}
@@ -61,6 +65,12 @@ func calendar(unit string, t time.Time) (start, end time.Time) {
 		}
 		start = end
 	}
+}
+
+// anchorIn returns the day of the month on which its window begins.
+func anchorIn(y int, m time.Month, anchor int) int {
+	days := time.Date(y, m+1, 0, 0, 0, 0, 0, time.UTC).Day()
+	return min(max(anchor, 1), days)
 }
 
 // clockWindow cuts the time of one zone offset in pieces of length.

@@ -24,7 +24,7 @@ func TestCalendar(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		start, end := calendar(unit, now.In(zone(t, zoneName)))
+		start, end := calendar(unit, 1, now.In(zone(t, zoneName)))
 		if got := start.Format(time.RFC3339) + " " + end.Format(time.RFC3339); got != want {
 			t.Errorf("%s of %s in %s:\n got %s\nwant %s", unit, at, zoneName, got, want)
 		}
@@ -68,6 +68,29 @@ func TestCalendar(t *testing.T) {
 	f("day", "Pacific/Apia", "2011-12-30T11:00:00Z", "2011-12-31T00:00:00+14:00 2012-01-01T00:00:00+14:00")
 }
 
+// Months begin on the tenant's day, or on their last.
+func TestAnchor(t *testing.T) {
+	f := func(anchor int, at, want string) {
+		t.Helper()
+		now, err := time.Parse(time.RFC3339, at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		start, end := calendar("month", anchor, now.In(zone(t, "Europe/Rome")))
+		if got := start.Format(time.DateOnly) + " " + end.Format(time.DateOnly); got != want {
+			t.Errorf("anchor %d, %s: got %s, want %s", anchor, at, got, want)
+		}
+	}
+	f(15, "2026-03-20T12:00:00Z", "2026-03-15 2026-04-15")
+	f(15, "2026-03-14T22:59:59Z", "2026-02-15 2026-03-15")
+	f(15, "2026-03-14T23:00:00Z", "2026-03-15 2026-04-15")
+	f(15, "2026-01-10T12:00:00Z", "2025-12-15 2026-01-15")
+	f(31, "2026-01-31T12:00:00Z", "2026-01-31 2026-02-28")
+	f(31, "2026-02-28T12:00:00Z", "2026-02-28 2026-03-31")
+	f(30, "2028-02-29T12:00:00Z", "2028-02-29 2028-03-30")
+	f(31, "2026-12-30T12:00:00Z", "2026-11-30 2026-12-31")
+}
+
 // The windows of a unit partition time, whatever the zone does.
 func TestCalendarPartition(t *testing.T) {
 	zones := []string{
@@ -78,20 +101,21 @@ func TestCalendarPartition(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		loc := zone(t, rapid.SampledFrom(zones).Draw(t, "zone"))
 		unit := rapid.SampledFrom(units).Draw(t, "unit")
+		anchor := rapid.IntRange(1, 31).Draw(t, "anchor")
 		now := time.Unix(rapid.Int64Range(500_000_000, 2_500_000_000).Draw(t, "now"), 5e8).In(loc)
 		if from, to := now.ZoneBounds(); rapid.Bool().Draw(t, "near") && !from.IsZero() && !to.IsZero() {
 			now = to.Add(time.Duration(rapid.Int64Range(-7200, 7200).Draw(t, "off")) * time.Second)
 		}
-		start, end := calendar(unit, now)
+		start, end := calendar(unit, anchor, now)
 		if now.Before(start) || !now.Before(end) {
 			t.Fatalf("%v is not within %v .. %v", now, start, end)
 		}
 		for _, at := range []time.Time{start, end.Add(-1)} {
-			if s, e := calendar(unit, at); !s.Equal(start) || !e.Equal(end) {
+			if s, e := calendar(unit, anchor, at); !s.Equal(start) || !e.Equal(end) {
 				t.Fatalf("%v is in %v .. %v, not in %v .. %v", at, s, e, start, end)
 			}
 		}
-		if next, _ := calendar(unit, end); !next.Equal(end) {
+		if next, _ := calendar(unit, anchor, end); !next.Equal(end) {
 			t.Fatalf("the window after %v begins at %v", end, next)
 		}
 	})

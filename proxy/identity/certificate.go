@@ -1,9 +1,7 @@
 package identity
 
 import (
-	"crypto/sha256"
 	"crypto/x509"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"time"
@@ -77,47 +75,8 @@ func (v *Verifier) Certificate(chain []*x509.Certificate, now time.Time) (*Verif
 		Principal:   policy.NewPrincipal(kindCertificate, certIDPrefix+name, string(v.tenant), c.doc.Roles, nil, nil, nil),
 		Method:      MethodCertificate,
 		Expires:     leaf.NotAfter,
-		Certificate: Describe(leaf),
+		Certificate: policy.NewCertificate(leaf),
 	}, nil
-}
-
-// Certificate is what policy reads of a client certificate, as
-// input.client.cert. It is immutable.
-type Certificate struct {
-	// Subject is the common name.
-	Subject string
-	// Issuer is the distinguished name of who issued it (RFC 4514).
-	Issuer string
-	// Serial is the serial number in lower-case hexadecimal.
-	Serial string
-	// DNS, URI, Email and IP are the subject's alternative names.
-	DNS, URI, Email, IP []string
-	// Fingerprint is the SHA-256 of the certificate (DER) in lower-case
-	// hexadecimal.
-	Fingerprint string
-	// Thumbprint is the same as Thumbprint returns it.
-	Thumbprint string
-}
-
-// Describe reads what policy may know of a certificate. It costs
-// microseconds: a connection keeps the result for all its requests.
-func Describe(cert *x509.Certificate) *Certificate {
-	c := &Certificate{
-		Subject: cert.Subject.CommonName, Issuer: cert.Issuer.String(), Serial: cert.SerialNumber.Text(16),
-		DNS: cert.DNSNames, URI: uris(cert), Email: cert.EmailAddresses,
-		Fingerprint: fmt.Sprintf("%x", sha256.Sum256(cert.Raw)), Thumbprint: Thumbprint(cert),
-	}
-	for _, ip := range cert.IPAddresses {
-		c.IP = append(c.IP, ip.String())
-	}
-	return c
-}
-
-// Thumbprint returns what a token bound to a certificate has as x5t#S256 in
-// its cnf (RFC 8705 section 3.1): the SHA-256 of the DER in base64url.
-func Thumbprint(cert *x509.Certificate) string {
-	sum := sha256.Sum256(cert.Raw)
-	return base64.RawURLEncoding.EncodeToString(sum[:])
 }
 
 func uris(cert *x509.Certificate) []string {

@@ -45,7 +45,7 @@ type Verified struct {
 	// Expires is when the credential stops being accepted; zero means never.
 	Expires time.Time
 	// Certificate is the one that named the caller; nil for other methods.
-	Certificate *Certificate
+	Certificate *policy.Certificate
 
 	bound *binding // what the bearer of the token has to prove; nil: nothing
 }

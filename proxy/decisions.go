@@ -1,0 +1,104 @@
+package proxy
+
+import (
+	"iter"
+	"reflect"
+	"strconv"
+	"strings"
+
+	"github.com/gatehouse-gateway/gatehouse"
+	"github.com/gatehouse-gateway/gatehouse/policy"
+)
+
+// watch gives a table what looks on while its policy decides: the shadow and
+// the log. Pointers of the faults are relative to the policy object.
+func (g *Gateway) watch(t *table, prev *table) gatehouse.Faults {
+	doc := &t.doc.Policy
+	if t.policy == nil {
+		return nil // it has faults of its own
+	}
+	header := gatehouse.DefaultKeyHeader
+	if keys := t.doc.Identity.APIKeys; keys != nil && keys.Header != "" {
+		header = keys.Header
+	}
+	mask, err := policy.NewMask(doc.Log.Mask, header)
+	if err != nil {
+		return gatehouse.Faults{{Pointer: "/log/mask", Reason: err.Error()}}
+	}
+	var faults gatehouse.Faults
+	switch {
+	case len(doc.Shadow) == 0:
+	case prev != nil && reflect.DeepEqual(prev.doc.Policy, *doc):
+		t.shadow = prev.shadow // with what it has counted
+	default:
+		draft, more := g.engine.Compile(doc.Shadow)
+		for _, f := range more {
+			if rest, ok := strings.CutPrefix(f.Pointer, "/modules"); ok {
+				f.Pointer = "/shadow" + rest
+			}
+			faults = append(faults, f)
+		}
+		if len(faults.Errors()) > 0 {
+			return faults
+		}
+		t.shadow = g.shadows.Shadow(t.id, t.policy, draft, mask)
+	}
+	t.recorder, err = g.decisions.Log(t.doc.ID).Recorder(policy.RecorderConfig{
+		Policy: t.policy, Revision: strconv.FormatUint(t.revision, 10), Log: doc.Log, Credentials: []string{header},
+	})
+	if err != nil {
+		faults = append(faults, gatehouse.Fault{Pointer: "/log", Reason: err.Error()})
+	}
+	return faults
+}
+
+// decide asks the policy, and lets the shadow and the log look on.
+func (x *Exchange) decide() policy.Decision {
+	t, in := x.table, x.policyInput()
+	d := t.policy.Decide(in)
+	t.shadow.Observe(in, &d)
+	t.recorder.Record(x.id, in, &d, 0)
+	return d
+}
+
+// served returns the table of a tenant that is served, or CodeNotFound.
+func (g *Gateway) served(id gatehouse.TenantID) (*table, error) {
+	s := g.tenants.Find([]byte(id))
+	if s != nil {
+		if t := s.table.Load(); t != nil {
+			return t, nil
+		}
+	}
+	return nil, refuse(gatehouse.CodeNotFound, "this gateway does not serve such a tenant")
+}
+
+// Decisions returns the decisions that were kept of a tenant, oldest first.
+func (g *Gateway) Decisions(id gatehouse.TenantID, f policy.Filter) (iter.Seq[*policy.Entry], error) {
+	if _, err := g.served(id); err != nil {
+		return nil, err
+	}
+	return g.decisions.Log(id).Entries(f), nil
+}
+
+// Replay decides what was kept of a tenant anew, by other modules.
+func (g *Gateway) Replay(id gatehouse.TenantID, modules []gatehouse.Module, f policy.Filter) (policy.Replayed, error) {
+	entries, err := g.Decisions(id, f)
+	if err != nil {
+		return policy.Replayed{}, err
+	}
+	draft, faults := g.engine.Compile(modules)
+	if len(faults.Errors()) > 0 {
+		return policy.Replayed{}, &gatehouse.Error{Code: gatehouse.CodeInvalid, Message: "the modules have faults", Err: faults}
+	}
+	return policy.Replay(draft, entries), nil
+}
+
+// Shadow returns what the shadow policy of a tenant has seen; false where it
+// has none.
+func (g *Gateway) Shadow(id gatehouse.TenantID) (policy.ShadowReport, bool, error) {
+	t, err := g.served(id)
+	if err != nil || t.shadow == nil {
+		return policy.ShadowReport{}, false, err
+	}
+	return t.shadow.Report(), true, nil
+}

@@ -1,0 +1,123 @@
+package redis
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/gatehouse-gateway/gatehouse/ratelimit"
+)
+
+const (
+	// failures in a row, of batches that failed or took too long, open a
+	// breaker.
+	failures = 3
+	// Probes are as far apart as this at first, and twice as far each time;
+	// each up to half as long again, so that gateways do not probe together.
+	firstProbe = 100 * time.Millisecond
+	lastProbe  = time.Second
+)
+
+var errSlow = errors.New("Redis answers too slowly") //nolint:staticcheck // a name begins the sentence
+
+// breaker says whether a shard may be asked.
+type breaker struct {
+	open atomic.Bool // written with mu
+	bad  atomic.Bool // failed is not 0; written with mu
+
+	mu     sync.Mutex
+	failed int    // guarded by mu: batches in a row
+	batch  int64  // guarded by mu: the last one that counted
+	key    string // guarded by mu: in the shard, to probe with
+	next   time.Time
+	pause  time.Duration
+}
+
+// report takes in how one call of a batch went.
+func (b *breaker) report(s *Store, c *ratelimit.Call, trip int64, took time.Duration, err error) {
+	if err == nil && took <= s.opts.Wait {
+		if b.bad.Load() {
+			b.mu.Lock()
+			b.failed = 0
+			b.bad.Store(false)
+			b.mu.Unlock()
+		}
+		return
+	}
+	if errors.Is(err, errStale) {
+		return // Redis answers; the clocks are apart
+	}
+	if err == nil {
+		err = errSlow
+	}
+	b.mu.Lock()
+	b.bad.Store(true)
+	if trip != b.batch {
+		b.batch = trip
+		b.failed++
+	}
+	tripped := b.failed >= failures && !b.open.Load()
+	if tripped {
+		b.open.Store(true)
+		b.key = tag(c.Asks[0].Key) + "probe"
+		b.pause = firstProbe
+		b.next = time.Now().Add(jitter(b.pause))
+	}
+	b.mu.Unlock()
+	if tripped && s.opts.OnChange != nil {
+		s.opts.OnChange(c.Shard, true, err)
+	}
+}
+
+func jitter(d time.Duration) time.Duration { return d + rand.N(d/2) }
+
+// probe tries shards that are away, until ctx ends.
+func (s *Store) probe(ctx context.Context) {
+	tick := time.NewTicker(firstProbe / 4)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		for i := range s.shards {
+			s.shards[i].try(ctx, s, i)
+		}
+	}
+}
+
+// try probes an open breaker whose time has come. A write that is answered in
+// time closes it.
+func (b *breaker) try(ctx context.Context, s *Store, shard int) {
+	b.mu.Lock()
+	due, key := b.open.Load() && time.Now().After(b.next), b.key
+	b.mu.Unlock()
+	if !due {
+		return
+	}
+	began := time.Now()
+	err := s.client.Set(ctx, key, "1", time.Second).Err()
+	if err == nil {
+		// The connection may have been new: this time counts.
+		began = time.Now()
+		err = s.client.Set(ctx, key, "1", time.Second).Err()
+	}
+	back := err == nil && time.Since(began) <= s.opts.Wait
+	b.mu.Lock()
+	if back {
+		b.failed = 0
+		b.bad.Store(false)
+		b.open.Store(false)
+	} else {
+		b.pause = min(2*b.pause, lastProbe)
+		b.next = time.Now().Add(jitter(b.pause))
+	}
+	b.mu.Unlock()
+	if back && s.opts.OnChange != nil {
+		s.opts.OnChange(shard, false, nil)
+	}
+}
