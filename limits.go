@@ -136,4 +136,7 @@ type LimitRule struct {
 	// Away is local_share, open or closed. Default: that of the limits it
 	// stands in.
 	Away LimitAway `json:"away,omitempty"`
+	// OnDemand keeps the rule for the requests on which a policy names it.
+	// Default: every request is held to it.
+	OnDemand bool `json:"on_demand,omitempty"`
 }

@@ -5,9 +5,9 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"slices"
-	"strings"
+	"strconv"
+	"sync"
 
 	"github.com/gatehouse-gateway/gatehouse"
 	"github.com/gatehouse-gateway/gatehouse/control/journal"
@@ -51,33 +51,54 @@ type Effect struct {
 	Reason string `json:"reason,omitempty"`
 }
 
-// batch bounds the tenants of one event of an apply.
-const batch = 500
+// group bounds the tenants that are checked, and then committed, at a time.
+const group = 256
 
 // Apply makes the stored plans and tenants those that are wanted. Each of them
-// is taken or refused by itself: one with faults keeps its running form.
-// Tenants are committed in events of up to 500.
+// is taken or refused by itself, as an event of its own: one with faults keeps
+// its running form. With an idempotency key the answer is kept, and is that of
+// a repetition.
 func (p *Plane) Apply(ctx context.Context, w Wanted, m Mutation) ([]Effect, error) {
-	key := m.Idempotency.Key
-	step := 0
-	next := func() Mutation { // every event of an apply has a key of its own
-		n := m
-		if key != "" {
-			n.Idempotency.Key = fmt.Sprintf("%s/%d", key, step)
-		}
-		step++
-		return n
+	key := m.Idempotency
+	m.Idempotency = journal.Idempotency{}
+	if key.Key == "" || m.DryRun {
+		return p.apply(ctx, w, m)
 	}
+	// The request is noted first, so that the key is not used for another. If
+	// the answer is not kept it did not come to its end: what it did is
+	// unchanged when it is done again.
+	e, err := p.journal.Commit(ctx, journal.Change{Actor: m.Actor, Why: m.Why, Kind: "apply.begin", Idempotency: key})
+	if err != nil && !errors.Is(err, journal.ErrReplayed) {
+		return nil, coded(err)
+	}
+	ref := journal.Ref{Kind: kindAnswer, ID: strconv.FormatUint(e.Seq, 10)}
+	var out []Effect
+	if _, err := read(ctx, &p.journal.Reader, ref, &out); gatehouse.CodeOf(err) != gatehouse.CodeNotFound {
+		return out, err
+	}
+	out, err = p.apply(ctx, w, m)
+	if err != nil {
+		return out, err
+	}
+	if out == nil {
+		out = []Effect{}
+	}
+	_, err = p.journal.Commit(ctx, journal.Change{Actor: m.Actor, Why: m.Why, Kind: "apply.end", Puts: []journal.Put{put(ref, out)}})
+	return out, coded(err)
+}
+
+func (p *Plane) apply(ctx context.Context, w Wanted, m Mutation) ([]Effect, error) {
 	var out []Effect
 	for _, plan := range w.Plans {
-		a, err := p.applyPlan(ctx, plan, next())
+		a, err := p.applyPlan(ctx, plan, m)
 		if err != nil {
 			return out, err
 		}
 		out = append(out, a)
 	}
-	for group := range slices.Chunk(w.Tenants, batch) {
-		applied, err := p.applyTenants(ctx, group, w.Files, next())
+	seen := map[gatehouse.TenantID]bool{}
+	for some := range slices.Chunk(w.Tenants, group) {
+		applied, err := p.applyTenants(ctx, some, w.Files, seen, m)
 		out = append(out, applied...)
 		if err != nil {
 			return out, err
@@ -86,7 +107,7 @@ func (p *Plane) Apply(ctx context.Context, w Wanted, m Mutation) ([]Effect, erro
 	if !w.Prune {
 		return out, nil
 	}
-	pruned, err := p.prune(ctx, w, next)
+	pruned, err := p.prune(ctx, w, m)
 	return append(out, pruned...), err
 }
 
@@ -131,151 +152,118 @@ func (p *Plane) applyPlan(ctx context.Context, doc gatehouse.Plan, m Mutation) (
 	return a, nil
 }
 
-// applyTenants commits a group of tenants as one event.
-func (p *Plane) applyTenants(ctx context.Context, group []gatehouse.Tenant, files map[gatehouse.TenantID]map[string][]byte, m Mutation) ([]Effect, error) {
-	for attempt := 1; ; attempt++ {
-		out, c, err := p.prepare(ctx, group, files)
-		if err != nil || len(c.Puts) == 0 || m.DryRun {
-			return out, err
+// applyTenants applies some tenants, each by itself. They are committed at
+// once, so that the journal writes them together. Those that met a conflict
+// are tried once more: a host that one of them takes may have been another's.
+func (p *Plane) applyTenants(ctx context.Context, some []gatehouse.Tenant, files map[gatehouse.TenantID]map[string][]byte, seen map[gatehouse.TenantID]bool, m Mutation) ([]Effect, error) {
+	out, errs := make([]Effect, len(some)), make([]error, len(some))
+	again := make([]bool, len(some))
+	for i := range some {
+		id := some[i].ID
+		out[i] = Effect{Kind: kindTenant, ID: string(id)}
+		switch {
+		case id == "":
+			errs[i] = fault("/id", "id is missing", "")
+		case seen[id]:
+			errs[i] = fault("/id", "the tenant is given twice", "")
+		default:
+			again[i] = true
 		}
-		e, _, err := p.commit(ctx, m, c)
-		if code := gatehouse.CodeOf(err); attempt < attempts && (code == gatehouse.CodeStale || code == gatehouse.CodeConflict) {
-			continue // another change came in between
-		}
-		if err != nil {
-			return nil, err
-		}
-		for i := range out {
-			if out[i].Action == ActionCreate || out[i].Action == ActionChange {
-				out[i].Revision = e.Seq
+		seen[id] = true
+	}
+	for range 2 {
+		var running sync.WaitGroup
+		slots := make(chan struct{}, group)
+		for i := range some {
+			if !again[i] {
+				continue
 			}
-		}
-		return out, nil
-	}
-}
-
-// prepare makes the change of a group, and says what it does to each.
-func (p *Plane) prepare(ctx context.Context, group []gatehouse.Tenant, files map[gatehouse.TenantID]map[string][]byte) ([]Effect, journal.Change, error) {
-	c := journal.Change{Kind: "apply", Subject: fmt.Sprintf("%d tenants", len(group)), Expect: map[journal.Ref]int64{}}
-	if len(group) == 1 {
-		c.Tenant, c.Subject = string(group[0].ID), string(group[0].ID)
-	}
-	out := make([]Effect, len(group))
-	taken := map[string]gatehouse.TenantID{} // hosts that the group has taken
-	for i := range group {
-		var err error
-		if out[i], err = p.prepareTenant(ctx, &c, group[i], files[group[i].ID], taken); err != nil {
-			if out[i], err = refused(out[i], err); err != nil {
-				return nil, c, err
+			// The check is the work; one at a time of it leaves the machine to
+			// others. What follows waits for the disk.
+			c, a, err := p.prepare(ctx, some[i], files[some[i].ID])
+			if out[i], errs[i] = a, err; err != nil || len(c.Puts) == 0 || m.DryRun {
+				if errs[i] == nil && m.DryRun {
+					errs[i] = p.possible(ctx, &c)
+				}
+				continue
 			}
+			slots <- struct{}{}
+			running.Go(func() {
+				defer func() { <-slots }()
+				d, err := p.commit(ctx, m, c)
+				out[i].Revision, errs[i] = d.event.Seq, err
+			})
+		}
+		running.Wait()
+		for i := range some {
+			code := gatehouse.CodeOf(errs[i])
+			again[i] = again[i] && (code == gatehouse.CodeConflict || code == gatehouse.CodeStale)
 		}
 	}
-	return out, c, nil
-}
-
-func (p *Plane) prepareTenant(ctx context.Context, c *journal.Change, doc gatehouse.Tenant, files map[string][]byte, taken map[string]gatehouse.TenantID) (Effect, error) {
-	a := Effect{Kind: kindTenant, ID: string(doc.ID), Action: ActionCreate}
-	if doc.ID == "" {
-		return a, fault("/id", "id is missing", "")
-	}
-	var before tenantRecord
-	found, err := read(ctx, &p.journal.Reader, tenantRef(doc.ID), &before)
-	if err != nil && gatehouse.CodeOf(err) != gatehouse.CodeNotFound {
-		return a, err
-	}
-	exists := err == nil
-	if exists && before.Deletion != nil {
-		return a, errDeleted
-	}
-	r := tenantRecord{Document: doc}
-	a.Faults = p.keep(&r, files, before.Files)
-	if err := invalid(a.Faults); err != nil {
-		return a, err
-	}
-	more, plan, err := p.examine(ctx, &r)
-	if err != nil {
-		return a, err
-	}
-	a.Faults = append(a.Faults, more...)
-	if err := invalid(a.Faults); err != nil {
-		return a, err
-	}
-	if exists {
-		a.Action = ActionChange
-		if a.Changes, err = Diff(before.Document, r.Document); err != nil {
-			return a, err
-		}
-		if len(a.Changes) == 0 && p.sameFiles(doc.ID, before.Files, r.Files) {
-			a.Action, a.Revision = ActionUnchanged, found.Revision
-			return a, nil
-		}
-	}
-	if err := p.free(ctx, doc.ID, r.Document.Hosts(), taken); err != nil {
-		return a, err
-	}
-	var hosts []string
-	if exists {
-		hosts = before.Document.Hosts()
-	}
-	p.reserve(c, doc.ID, hosts, r.Document.Hosts())
-	c.Expect[tenantRef(doc.ID)] = int64(found.Revision) // 0 where there is none
-	if plan != 0 {
-		c.Expect[planRef(doc.Plan)] = int64(plan)
-	}
-	c.Puts = append(c.Puts, put(tenantRef(doc.ID), &r))
-	return a, nil
-}
-
-// free refuses hosts that belong to another tenant.
-func (p *Plane) free(ctx context.Context, id gatehouse.TenantID, hosts []string, taken map[string]gatehouse.TenantID) error {
-	for _, h := range hosts {
-		h = strings.ToLower(h)
-		var owner struct{ Tenant gatehouse.TenantID }
-		_, err := read(ctx, &p.journal.Reader, hostRef(h), &owner)
-		if err != nil && gatehouse.CodeOf(err) != gatehouse.CodeNotFound {
-			return err
-		}
-		if by, ok := taken[h]; ok {
-			owner.Tenant, err = by, nil
-		}
-		if err == nil && owner.Tenant != id {
-			return &gatehouse.Error{Code: gatehouse.CodeConflict, Message: fmt.Sprintf("host %q belongs to another tenant", h)}
-		}
-	}
-	for _, h := range hosts {
-		taken[strings.ToLower(h)] = id
-	}
-	return nil
-}
-
-// sameFiles reports whether the contents are the same; sealed ones are opened
-// for that, as each sealing differs.
-func (p *Plane) sameFiles(id gatehouse.TenantID, a, b map[string]fileRecord) bool {
-	if len(a) != len(b) {
-		return false
-	}
-	for name, one := range a {
-		two, ok := b[name]
-		if !ok || one.Text != two.Text || (one.Sealed == nil) != (two.Sealed == nil) {
-			return false
-		}
-		if one.Sealed == nil || bytes.Equal(one.Sealed, two.Sealed) {
+	for i, err := range errs {
+		if err == nil {
 			continue
 		}
-		place := string(id) + "/" + name
-		x, err := p.box.open(place, one.Sealed)
-		if err != nil {
-			return false // it is put anew
-		}
-		if y, err := p.box.open(place, two.Sealed); err != nil || !bytes.Equal(x, y) {
-			return false
+		if out[i], err = refused(out[i], err); err != nil {
+			return out, err
 		}
 	}
-	return true
+	return out, nil
+}
+
+// prepare makes the change that brings a tenant about, without puts if there
+// is nothing to do, and says what it does.
+func (p *Plane) prepare(ctx context.Context, doc gatehouse.Tenant, files map[string][]byte) (journal.Change, Effect, error) {
+	a := Effect{Kind: kindTenant, ID: string(doc.ID), Action: ActionCreate}
+	c := journal.Change{Kind: "tenant.apply", Tenant: string(doc.ID), Subject: string(doc.ID), Expect: map[journal.Ref]int64{}}
+	var before *tenantRecord
+	var now tenantRecord
+	found, err := read(ctx, &p.journal.Reader, tenantRef(doc.ID), &now)
+	switch {
+	case err == nil:
+		before, a.Action = &now, ActionChange
+	case gatehouse.CodeOf(err) != gatehouse.CodeNotFound:
+		return c, a, err
+	}
+	if now.Deletion != nil {
+		return c, a, errDeleted
+	}
+	c.Expect[tenantRef(doc.ID)] = int64(found.Revision) // 0 where there is none
+	r := tenantRecord{Document: doc}
+	if a.Faults, err = p.prepareRecord(ctx, &c, &r, before, files); err != nil || before == nil {
+		return c, a, err
+	}
+	if a.Changes, err = Diff(now.Document, r.Document); err != nil {
+		return c, a, err
+	}
+	for name, f := range r.Files {
+		if !p.sameFile(doc.ID, name, now.Files[name], f) {
+			a.Changes = append(a.Changes, Difference{Pointer: gatehouse.Pointer("files", name)})
+		}
+	}
+	if len(a.Changes) == 0 {
+		a.Action, a.Revision, c.Puts = ActionUnchanged, found.Revision, nil
+	}
+	return c, a, nil
+}
+
+// sameFile reports whether the contents are the same; sealed ones are opened
+// for that, as each sealing differs.
+func (p *Plane) sameFile(id gatehouse.TenantID, name string, a, b fileRecord) bool {
+	if a.Sealed == nil || b.Sealed == nil || bytes.Equal(a.Sealed, b.Sealed) {
+		return a.Text == b.Text && (a.Sealed == nil) == (b.Sealed == nil)
+	}
+	place := string(id) + "/" + name
+	x, err := p.box.open(place, a.Sealed)
+	if err != nil {
+		return false // it is put anew
+	}
+	y, err := p.box.open(place, b.Sealed)
+	return err == nil && bytes.Equal(x, y)
 }
 
 // prune deletes what is stored and not wanted: tenants, then plans.
-func (p *Plane) prune(ctx context.Context, w Wanted, next func() Mutation) ([]Effect, error) {
+func (p *Plane) prune(ctx context.Context, w Wanted, m Mutation) ([]Effect, error) {
 	tenants, plans := map[string]bool{}, map[string]bool{}
 	for i := range w.Tenants {
 		tenants[string(w.Tenants[i].ID)] = true
@@ -296,7 +284,7 @@ func (p *Plane) prune(ctx context.Context, w Wanted, next func() Mutation) ([]Ef
 			continue
 		}
 		a := Effect{Kind: kindTenant, ID: r.ID, Action: ActionDelete}
-		t, err := p.DeleteTenant(ctx, gatehouse.TenantID(r.ID), next())
+		t, err := p.DeleteTenant(ctx, gatehouse.TenantID(r.ID), m)
 		if a.Revision = t.Revision; err != nil {
 			if a, err = refused(a, err); err != nil {
 				return out, err
@@ -312,7 +300,7 @@ func (p *Plane) prune(ctx context.Context, w Wanted, next func() Mutation) ([]Ef
 			continue
 		}
 		a := Effect{Kind: kindPlan, ID: r.ID, Action: ActionDelete}
-		if err := p.DeletePlan(ctx, gatehouse.PlanID(r.ID), next()); err != nil {
+		if _, err := p.DeletePlan(ctx, gatehouse.PlanID(r.ID), m); err != nil {
 			if a, err = refused(a, err); err != nil {
 				return out, err
 			}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
 
 	"github.com/gatehouse-gateway/gatehouse"
 	"github.com/gatehouse-gateway/gatehouse/control/journal"
@@ -19,48 +20,81 @@ type Position struct {
 }
 
 // Follow yields what brings a data plane from a position to the state of now,
-// and then each change as it is made: first a full update, unless the position
-// is one of this journal and not too far back, then deltas. A change costs in
-// proportion to what it changes. Updates without effect on data planes are
-// yielded too, empty, so that every revision is seen. It ends with ctx, or the
-// journal, and an error.
+// and then each change as it is made: first a full update, unless Knows the
+// position, then Deltas. It ends with ctx, or the journal, and an error.
 func (p *Plane) Follow(ctx context.Context, from Position) iter.Seq2[gatehouse.Update, error] {
 	return func(yield func(gatehouse.Update, error) bool) {
-		known, err := p.knows(ctx, from)
-		if err != nil {
-			yield(gatehouse.Update{}, err)
-			return
-		}
-		if !known {
-			u, err := p.snapshot(ctx)
-			if err != nil {
-				yield(gatehouse.Update{}, err)
-				return
-			}
-			if !yield(u, nil) {
+		known, err := p.Knows(ctx, from)
+		if err == nil && !known {
+			var u gatehouse.Update
+			if u, err = p.snapshot(ctx); err == nil && !yield(u, nil) {
 				return
 			}
 			from = Position{u.Revision, u.Hash}
 		}
-		for e, err := range p.journal.Watch(ctx, from.Revision) {
+		if err != nil {
+			yield(gatehouse.Update{}, err)
+			return
+		}
+		p.Deltas(ctx, from)(yield)
+	}
+}
+
+// Bounds of what is made one delta: events, and resources.
+const (
+	mergedEvents = 256
+	mergedEdits  = 1000
+)
+
+// Deltas yields the changes after a position that Knows. A change costs in
+// proportion to what it changes. One without effect on data planes is yielded
+// too, empty, so that every revision is come to. What was changed while an
+// update was taken is told in one, as it is in the end: who is slow gets fewer
+// and no more than there is to know.
+func (p *Plane) Deltas(ctx context.Context, from Position) iter.Seq2[gatehouse.Update, error] {
+	return func(yield func(gatehouse.Update, error) bool) {
+		after := from.Revision
+		for {
+			events, err := p.next(ctx, after)
 			if err != nil {
 				yield(gatehouse.Update{}, err)
 				return
 			}
-			u, err := p.delta(ctx, &e)
-			if !yield(u, err) || err != nil {
-				return
+			for len(events) > 0 {
+				n, edits := 0, 0
+				for n < len(events) && (n == 0 || edits+len(events[n].Edits) <= mergedEdits) {
+					edits += len(events[n].Edits)
+					n++
+				}
+				u, err := p.delta(ctx, events[:n])
+				if !yield(u, err) || err != nil {
+					return
+				}
+				after, events = u.Revision, events[n:]
 			}
 		}
 	}
+}
+
+// next waits for events after a number.
+func (p *Plane) next(ctx context.Context, after uint64) ([]journal.Event, error) {
+	events, err := p.journal.Events(ctx, journal.Filter{After: after}, mergedEvents)
+	if err != nil || len(events) > 0 {
+		return events, err
+	}
+	for e, err := range p.journal.Watch(ctx, after) {
+		return []journal.Event{e}, err
+	}
+	return nil, ctx.Err()
 }
 
 // compacted is how many events a data plane may be behind before a snapshot is
 // the shorter way.
 const compacted = 10_000
 
-// knows reports whether deltas lead on from a position.
-func (p *Plane) knows(ctx context.Context, from Position) (bool, error) {
+// Knows reports whether deltas lead on from a position: it is one of this
+// journal, and not too far back.
+func (p *Plane) Knows(ctx context.Context, from Position) (bool, error) {
 	if from.Revision == 0 {
 		return false, nil
 	}
@@ -75,64 +109,45 @@ func (p *Plane) knows(ctx context.Context, from Position) (bool, error) {
 	if errors.Is(err, journal.ErrNotFound) {
 		return false, nil
 	}
-	return err == nil && e.Hash.String() == from.Hash, err
+	return err == nil && e.Hash.String() == from.Hash, coded(err)
 }
 
-// snapshot is everything that data planes hold, as one full update.
-func (p *Plane) snapshot(ctx context.Context) (u gatehouse.Update, err error) {
-	err = p.journal.Snapshot(ctx, func(s *journal.Snapshot) error {
-		u = gatehouse.Update{Revision: s.Head.Seq, Full: true, Hash: s.Head.Hash.String()}
-		gone := map[string]bool{}
-		for r, err := range s.All(ctx, kindPlan, kindTenant, kindKey) {
+// delta is what consecutive events mean to data planes: the last form of each
+// resource that they touched.
+func (p *Plane) delta(ctx context.Context, events []journal.Event) (gatehouse.Update, error) {
+	last := &events[len(events)-1]
+	u := gatehouse.Update{Revision: last.Seq, Hash: last.Hash.String()}
+	at := map[journal.Ref]int{}
+	var edits []journal.Edit
+	put := func(d journal.Edit) {
+		if i, ok := at[d.Ref]; ok {
+			edits[i] = d
+			return
+		}
+		at[d.Ref] = len(edits)
+		edits = append(edits, d)
+	}
+	for i := range events {
+		for _, d := range events[i].Edits {
+			put(d)
+		}
+		if events[i].Kind != kindRestore {
+			continue
+		}
+		for r, err := range p.journal.AllAsOf(ctx, kindKey, &events[i].Tenant, events[i].Seq) { // they went with the tenant
 			if err != nil {
-				return err
+				return u, err
 			}
-			if r.Kind == kindTenant {
-				var record tenantRecord
-				if err := json.Unmarshal(r.Body, &record); err != nil {
-					return fmt.Errorf("%s: %w", r.Ref, err)
-				}
-				gone[r.ID] = record.Deletion != nil
-			}
-			if err := p.add(&u, r.Ref, r.Body); err != nil {
-				return err
-			}
+			put(journal.Edit{Ref: r.Ref, After: r.Body})
 		}
-		u.RemovedTenants = nil
-		live := u.Keys[:0]
-		for _, k := range u.Keys {
-			if !gone[string(k.Tenant)] {
-				live = append(live, k)
-			}
-		}
-		u.Keys = live
-		return nil
-	})
-	if err != nil {
-		return u, fmt.Errorf("read the snapshot: %w", err)
 	}
-	return u, nil
-}
-
-// delta is what an event means to data planes.
-func (p *Plane) delta(ctx context.Context, e *journal.Event) (gatehouse.Update, error) {
-	u := gatehouse.Update{Revision: e.Seq, Hash: e.Hash.String()}
-	for i := range e.Edits {
-		if err := p.add(&u, e.Edits[i].Ref, e.Edits[i].After); err != nil {
+	for i := range edits {
+		if err := p.add(&u, edits[i].Ref, edits[i].After); err != nil {
 			return u, err
 		}
 	}
-	if e.Kind != kindRestore {
-		return u, nil
-	}
-	for r, err := range p.journal.AllAsOf(ctx, kindKey, &e.Tenant, e.Seq) { // they went with the tenant
-		if err == nil {
-			err = p.add(&u, r.Ref, r.Body)
-		}
-		if err != nil {
-			return u, err
-		}
-	}
+	// The keys of a tenant that is gone are gone.
+	u.Keys = slices.DeleteFunc(u.Keys, func(k gatehouse.KeyChange) bool { return slices.Contains(u.RemovedTenants, k.Tenant) })
 	return u, nil
 }
 

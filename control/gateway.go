@@ -92,12 +92,16 @@ func (g *Gateways) Send(id string, revision uint64) {
 }
 
 // Report notes a data plane's answer to an update.
-func (g *Gateways) Report(id string, o gatehouse.Outcome) {
+// Of one that does not follow it is CodeNotFound.
+func (g *Gateways) Report(id string, o gatehouse.Outcome) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	s := g.all[id]
-	if s == nil || o.Revision < s.Acknowledged {
-		return
+	if s == nil {
+		return notFound("gateway")
+	}
+	if o.Revision < s.Acknowledged || o.Revision > s.Sent {
+		return nil // of an earlier connection
 	}
 	now := g.now()
 	s.Seen, s.Acknowledged = now.UTC(), o.Revision
@@ -115,6 +119,25 @@ func (g *Gateways) Report(id string, o gatehouse.Outcome) {
 	}
 	s.Refused = slices.DeleteFunc(slices.Clone(s.Refused), func(r gatehouse.Refusal) bool { return settled[r.Tenant] })
 	s.Refused = append(s.Refused, o.Refused...)
+	if len(s.Refused) > maxRefused {
+		s.Refused = s.Refused[len(s.Refused)-maxRefused:]
+	}
+	return nil
+}
+
+// maxRefused bounds the refusals that are remembered of one data plane: the
+// newest.
+const maxRefused = 1000
+
+// Gateway returns the status of one.
+func (g *Gateways) Gateway(id string) (GatewayStatus, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	s := g.all[id]
+	if s == nil {
+		return GatewayStatus{}, notFound("gateway")
+	}
+	return *s, nil
 }
 
 // List returns the status of each, by id.

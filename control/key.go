@@ -50,7 +50,7 @@ func (r *keyRecord) show(meta Meta) Key { return Key{Key: r.Key, Meta: meta, Nam
 
 // alive refuses what belongs to a tenant that is not there, and returns its
 // revision.
-func (p *Plane) alive(ctx context.Context, id gatehouse.TenantID) (tenantRecord, uint64, error) {
+func (p *Plane) alive(ctx context.Context, id gatehouse.TenantID) (tenantRecord, int64, error) {
 	var r tenantRecord
 	found, err := read(ctx, &p.journal.Reader, tenantRef(id), &r)
 	if err != nil {
@@ -59,13 +59,16 @@ func (p *Plane) alive(ctx context.Context, id gatehouse.TenantID) (tenantRecord,
 	if r.Deletion != nil {
 		return r, 0, errDeleted
 	}
-	return r, found.Revision, nil
+	return r, int64(found.Revision), nil
 }
 
 // CreateKey makes an API key. The secret is in the answer, once: a repetition
 // of the request by its idempotency key gets the key without it.
 func (p *Plane) CreateKey(ctx context.Context, tenant gatehouse.TenantID, in NewKey, m Mutation) (Key, error) {
-	owner, _, err := p.alive(ctx, tenant)
+	if e, ok, err := p.replayed(ctx, m); ok || err != nil {
+		return keyIn(&e, err)
+	}
+	owner, alive, err := p.alive(ctx, tenant)
 	if err != nil {
 		return Key{}, err
 	}
@@ -88,21 +91,27 @@ func (p *Plane) CreateKey(ctx context.Context, tenant gatehouse.TenantID, in New
 	}
 	ref := keyRef(tenant, in.ID)
 	c := journal.Change{
-		Kind: "key.create", Tenant: string(tenant), Subject: string(in.ID), Expect: map[journal.Ref]int64{ref: journal.Absent}, Puts: []journal.Put{put(ref, r)},
+		Kind: "key.create", Tenant: string(tenant), Subject: string(in.ID),
+		Expect: map[journal.Ref]int64{ref: journal.Absent, tenantRef(tenant): alive}, Puts: []journal.Put{put(ref, r)},
 	}
-	if m.DryRun {
-		return r.show(Meta{}), p.possible(ctx, &c)
+	for attempt := 1; ; attempt++ {
+		d, err := p.commit(ctx, m, c)
+		if gatehouse.CodeOf(err) == gatehouse.CodeStale && attempt < attempts { // the tenant has changed
+			if _, alive, err = p.alive(ctx, tenant); err != nil {
+				return Key{}, err
+			}
+			c.Expect[tenantRef(tenant)] = alive
+			continue
+		}
+		if d.preview != nil {
+			return r.show(Meta{Preview: d.preview}), err
+		}
+		k, err := keyIn(&d.event, err)
+		if err == nil && !d.replayed {
+			k.Secret = secret.Reveal()
+		}
+		return k, err
 	}
-	e, replayed, err := p.commit(ctx, m, c)
-	if err != nil {
-		return Key{}, err
-	}
-	if replayed { // the subject is the first one's: the id may have been made up
-		return keyIn(&e, keyRef(tenant, gatehouse.KeyID(e.Subject)))
-	}
-	k, err := keyIn(&e, ref)
-	k.Secret = secret.Reveal()
-	return k, err
 }
 
 // checkKey finds what is wrong with a key beside those of its tenant's
@@ -123,10 +132,14 @@ func (p *Plane) checkKey(owner *gatehouse.Tenant, r *keyRecord) error {
 	return invalid(faults)
 }
 
-func keyIn(e *journal.Event, ref journal.Ref) (Key, error) {
-	stored, ok := e.Resource(ref)
+// keyIn is the key as an event left it; err is passed on.
+func keyIn(e *journal.Event, err error) (Key, error) {
+	if err != nil {
+		return Key{}, err
+	}
+	stored, ok := e.Resource(keyRef(gatehouse.TenantID(e.Tenant), gatehouse.KeyID(e.Subject)))
 	if !ok {
-		return Key{}, notFound("key")
+		return Key{}, notFound(kindKey)
 	}
 	var r keyRecord
 	if err := json.Unmarshal(stored.Body, &r); err != nil {
@@ -179,14 +192,14 @@ func (p *Plane) RotateKey(ctx context.Context, tenant gatehouse.TenantID, id gat
 	if err != nil {
 		return Key{}, err
 	}
-	k, replayed, err := p.changeKey(ctx, tenant, id, "key.rotate", m, func(r *keyRecord) {
+	k, fresh, err := p.changeKey(ctx, tenant, id, "key.rotate", m, func(r *keyRecord) {
 		r.Previous = nil
 		if overlap > 0 {
 			r.Previous = &gatehouse.PreviousKey{Hash: r.Hash, Until: gatehouse.Time{Time: p.now().Add(overlap).UTC().Truncate(time.Second)}}
 		}
 		r.Hash = secret.Hash()
 	})
-	if err == nil && !replayed {
+	if err == nil && fresh {
 		k.Secret = secret.Reveal()
 	}
 	return k, err
@@ -219,7 +232,11 @@ func assign[T any](to, from *T) {
 	}
 }
 
-func (p *Plane) changeKey(ctx context.Context, tenant gatehouse.TenantID, id gatehouse.KeyID, kind string, m Mutation, f func(*keyRecord)) (k Key, replayed bool, err error) {
+func (p *Plane) changeKey(ctx context.Context, tenant gatehouse.TenantID, id gatehouse.KeyID, kind string, m Mutation, f func(*keyRecord)) (k Key, fresh bool, err error) {
+	if e, ok, err := p.replayed(ctx, m); ok || err != nil {
+		k, err := keyIn(&e, err)
+		return k, false, err
+	}
 	owner, _, err := p.alive(ctx, tenant)
 	if err != nil {
 		return Key{}, false, err
@@ -238,41 +255,58 @@ func (p *Plane) changeKey(ctx context.Context, tenant gatehouse.TenantID, id gat
 		if err := p.checkKey(&owner.Document, &r); err != nil {
 			return Key{}, false, err
 		}
-		c := journal.Change{
+		d, err := p.commit(ctx, m, journal.Change{
 			Kind: kind, Tenant: string(tenant), Subject: string(id), Expect: map[journal.Ref]int64{ref: int64(found.Revision)}, Puts: []journal.Put{put(ref, r)},
-		}
-		if m.DryRun {
-			return r.show(metaOf(&found)), false, nil
-		}
-		e, replayed, err := p.commit(ctx, m, c)
-		if gatehouse.CodeOf(err) == gatehouse.CodeStale && m.Match == nil && attempt < attempts {
+		})
+		if gatehouse.CodeOf(err) == gatehouse.CodeStale && attempt < attempts {
 			continue
 		}
-		if err != nil {
-			return Key{}, false, err
+		if d.preview != nil {
+			return r.show(Meta{Preview: d.preview}), false, err
 		}
-		k, err := keyIn(&e, ref)
-		return k, replayed, err
+		k, err := keyIn(&d.event, err)
+		return k, !d.replayed, err
 	}
 }
 
+// RollBackKey gives a key back what it might do after an event. Its secret
+// stays as it is: an old one may have been replaced because it was known.
+func (p *Plane) RollBackKey(ctx context.Context, tenant gatehouse.TenantID, id gatehouse.KeyID, revision uint64, m Mutation) (Key, error) {
+	old, err := at[keyRecord](ctx, p, keyRef(tenant, id), revision)
+	if err != nil {
+		return Key{}, err
+	}
+	k, _, err := p.changeKey(ctx, tenant, id, "key.rollback", m, func(r *keyRecord) {
+		r.Name, r.Roles, r.Scopes, r.Expires, r.Addresses = old.Name, old.Roles, old.Scopes, old.Expires, old.Addresses
+	})
+	return k, err
+}
+
 // RevokeKey takes a key away. It is refused by the data planes as soon as the
-// change has reached them.
-func (p *Plane) RevokeKey(ctx context.Context, tenant gatehouse.TenantID, id gatehouse.KeyID, m Mutation) error {
-	ref := keyRef(tenant, id)
+// change has reached them. The answer to a dry run is what it would do.
+func (p *Plane) RevokeKey(ctx context.Context, tenant gatehouse.TenantID, id gatehouse.KeyID, m Mutation) (*Preview, error) {
+	return p.remove(ctx, keyRef(tenant, id), journal.Change{Kind: "key.revoke", Tenant: string(tenant), Subject: string(id)}, m)
+}
+
+// remove makes c, which deletes a resource.
+func (p *Plane) remove(ctx context.Context, ref journal.Ref, c journal.Change, m Mutation) (*Preview, error) {
+	if _, ok, err := p.replayed(ctx, m); ok || err != nil {
+		return nil, err
+	}
 	found, err := p.journal.Get(ctx, ref)
 	if errors.Is(err, journal.ErrNotFound) {
-		return notFound("key")
+		return nil, notFound(ref.Kind)
 	}
 	if err != nil {
-		return coded(err)
+		return nil, coded(err)
 	}
 	if err := m.matches(&found); err != nil {
-		return err
+		return nil, err
 	}
-	if m.DryRun {
-		return nil
+	c.Deletes = []journal.Ref{ref}
+	if m.Match != nil {
+		c.Expect = map[journal.Ref]int64{ref: int64(found.Revision)}
 	}
-	_, _, err = p.commit(ctx, m, journal.Change{Kind: "key.revoke", Tenant: string(tenant), Subject: string(id), Deletes: []journal.Ref{ref}})
-	return err
+	d, err := p.commit(ctx, m, c)
+	return d.preview, err
 }

@@ -2,8 +2,10 @@ package control
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
-	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -24,6 +26,9 @@ type Access struct {
 	Tenant gatehouse.TenantID `json:"tenant"`
 	// Caller is who asks.
 	Caller Caller `json:"caller"`
+	// Parts are the members of the tenant's document that the operation would
+	// change. It is asked about once before they are known, and then again.
+	Parts []string `json:"parts,omitempty"`
 }
 
 // Caller is an authenticated operator, or a data plane.
@@ -42,38 +47,28 @@ func (c Caller) Actor() string { return "token:" + c.ID }
 func (c Caller) Platform() bool { return len(c.Tenants) == 0 }
 
 // Operators authenticates and authorizes callers of the API. It follows the
-// journal while Run runs: a revoked token is refused as soon as the event has
-// arrived. It is safe for concurrent use.
+// journal while Run runs: a token that another control plane revoked is refused
+// as soon as the event has arrived. It is safe for concurrent use.
 type Operators struct {
 	plane  *Plane
 	decide Decide
 	book   tokenBook
 
-	mu       sync.Mutex
-	failures map[string]*rate.Limiter // by address; guarded by mu
+	throttle throttle
+	refusals refusals
 }
 
 // NewOperators reads the tokens in force.
 func NewOperators(ctx context.Context, p *Plane, decide Decide) (*Operators, error) {
-	o := &Operators{plane: p, decide: decide, failures: map[string]*rate.Limiter{}, book: tokenBook{byHash: map[string]tokenRecord{}, hashes: map[string]string{}}}
-	for r, err := range p.journal.All(ctx, kindToken) {
-		if err == nil {
-			err = o.book.set(r.ID, r.Body)
-		}
-		if err != nil {
-			return nil, fmt.Errorf("read the operators' tokens: %w", err)
-		}
+	o := &Operators{
+		plane: p, decide: decide, book: tokenBook{byHash: map[string]tokenRecord{}, hashes: map[string]string{}},
+		throttle: throttle{failures: map[string]*rate.Limiter{}},
+		refusals: refusals{callers: map[string]*rate.Limiter{}, held: map[refusal]int{}},
 	}
-	return o, nil
+	return o, o.readTokens(ctx)
 }
 
-// Run follows the journal until ctx ends.
-func (o *Operators) Run(ctx context.Context) error {
-	head, err := o.plane.journal.Head(ctx)
-	if err != nil {
-		return fmt.Errorf("follow the operators' tokens: %w", err)
-	}
-	// What was committed between NewOperators and here is read again.
+func (o *Operators) readTokens(ctx context.Context) error {
 	for r, err := range o.plane.journal.All(ctx, kindToken) {
 		if err == nil {
 			err = o.book.set(r.ID, r.Body)
@@ -82,12 +77,55 @@ func (o *Operators) Run(ctx context.Context) error {
 			return fmt.Errorf("read the operators' tokens: %w", err)
 		}
 	}
-	for e, err := range o.plane.journal.Watch(ctx, head.Seq) {
-		if ctx.Err() != nil {
-			return nil
+	return nil
+}
+
+// Run follows the journal until ctx ends, and journals refusals that were held
+// back. A journal that cannot be read is tried again.
+func (o *Operators) Run(ctx context.Context) error {
+	var following sync.WaitGroup
+	defer following.Wait()
+	following.Go(func() {
+		for ctx.Err() == nil {
+			if err := o.follow(ctx); err != nil && ctx.Err() == nil {
+				o.plane.log.Error("follow the operators' tokens", "error", err)
+			}
+			select {
+			case <-ctx.Done():
+			case <-time.After(time.Second):
+			}
 		}
+	})
+	tick := time.NewTicker(time.Minute)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return o.settle(context.WithoutCancel(ctx))
+		case <-tick.C:
+			if err := o.settle(ctx); err != nil && ctx.Err() == nil {
+				o.plane.log.Error("journal refusals", "error", err)
+			}
+		}
+	}
+}
+
+func (o *Operators) follow(ctx context.Context) error {
+	head, err := o.plane.journal.Head(ctx)
+	if err != nil {
+		return err
+	}
+	// What was committed since they were read last is read again; what was
+	// revoked meanwhile is found missing when it is asked for.
+	if err := o.readTokens(ctx); err != nil {
+		return err
+	}
+	if err := o.dropRevoked(ctx); err != nil {
+		return err
+	}
+	for e, err := range o.plane.journal.Watch(ctx, head.Seq) {
 		if err != nil {
-			return fmt.Errorf("follow the operators' tokens: %w", err)
+			return err
 		}
 		for i := range e.Edits {
 			if d := &e.Edits[i]; d.Kind == kindToken {
@@ -100,17 +138,28 @@ func (o *Operators) Run(ctx context.Context) error {
 	return nil
 }
 
-// Failed attempts of an address: so many at once, and one each failureEvery.
-const (
-	failureBurst = 10
-	failureEvery = 6 * time.Second
-	maxFailures  = 10_000
-)
+func (o *Operators) dropRevoked(ctx context.Context) error {
+	for _, id := range o.book.ids() {
+		_, err := o.plane.journal.Get(ctx, tokenRef(id))
+		switch {
+		case errors.Is(err, journal.ErrNotFound):
+			o.Forget(id)
+		case err != nil:
+			return err
+		}
+	}
+	return nil
+}
+
+// Forget refuses a token from now on.
+func (o *Operators) Forget(id string) {
+	_ = o.book.set(id, nil) // nothing is decoded
+}
 
 // Authenticate returns whose a token is. Addresses with too many failures are
 // refused for a while, right token or not.
-func (o *Operators) Authenticate(secret, address string) (Caller, error) {
-	if o.throttled(address) {
+func (o *Operators) Authenticate(ctx context.Context, secret, address string) (Caller, error) {
+	if o.throttle.closed(address) {
 		return Caller{}, &gatehouse.Error{Code: gatehouse.CodeTooManyFailures, Message: "too many failed attempts from this address; wait a minute"}
 	}
 	if secret == "" {
@@ -118,11 +167,15 @@ func (o *Operators) Authenticate(secret, address string) (Caller, error) {
 	}
 	r, ok := tokenRecord{}, wellFormed(secret)
 	if ok {
-		r, ok = o.book.find(secret)
+		var err error
+		if r, ok, err = o.find(ctx, secret); err != nil {
+			return Caller{}, err
+		}
 	}
 	now := o.plane.now()
 	if !ok || !r.Expires.IsZero() && !r.Expires.After(now) {
-		o.fail(address)
+		o.throttle.fail(address)
+		o.refusals.failed()
 		return Caller{}, &gatehouse.Error{Code: gatehouse.CodeBadToken, Message: "the operator token is not accepted"}
 	}
 	minute := now.UTC().Truncate(time.Minute)
@@ -130,6 +183,21 @@ func (o *Operators) Authenticate(secret, address string) (Caller, error) {
 		o.book.used.Store(r.ID, minute)
 	}
 	return Caller{ID: r.ID, Role: r.Role, Tenants: r.Tenants}, nil
+}
+
+// find looks a token up: in the journal too where it is not known, as it may
+// have been made a moment ago, or by another control plane.
+func (o *Operators) find(ctx context.Context, secret string) (tokenRecord, bool, error) {
+	if r, ok := o.book.find(secret); ok {
+		return r, true, nil
+	}
+	page, err := o.plane.journal.List(ctx, journal.Query{Kind: kindToken, Where: []journal.Field{{Name: "hash", Value: tokenHash(secret)}}, Limit: 1})
+	if err != nil || len(page.Items) == 0 {
+		return tokenRecord{}, false, coded(err)
+	}
+	var r tokenRecord
+	err = json.Unmarshal(page.Items[0].Body, &r)
+	return r, err == nil, err
 }
 
 // LastUsed returns when this process last saw a token, zero for never.
@@ -142,34 +210,6 @@ func (o *Operators) LastUsed(id string) time.Time {
 	return time.Time{}
 }
 
-func (o *Operators) throttled(address string) bool {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	l := o.failures[address]
-	return l != nil && l.Tokens() < 1
-}
-
-func (o *Operators) fail(address string) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	l := o.failures[address]
-	if l == nil {
-		if len(o.failures) >= maxFailures {
-			for a, old := range o.failures {
-				if old.Tokens() >= failureBurst { // as good as unknown
-					delete(o.failures, a)
-				}
-			}
-		}
-		if len(o.failures) >= maxFailures {
-			return // an attack from so many addresses is not held by this
-		}
-		l = rate.NewLimiter(rate.Every(failureEvery), failureBurst)
-		o.failures[address] = l
-	}
-	l.Allow()
-}
-
 // Authorize lets a caller do an operation, or is CodeForbidden; a refusal is
 // journaled. A tenant that the caller has nothing to do with is refused in the
 // same words whether it exists or not.
@@ -178,23 +218,18 @@ func (o *Operators) Authorize(ctx context.Context, a Access) error {
 		a.Caller.Tenants = []gatehouse.TenantID{}
 	}
 	allow, reason, err := o.decide(ctx, a)
-	if err != nil {
-		return &gatehouse.Error{Code: gatehouse.CodeForbidden, Message: "the decision about this operation failed", Err: err}
-	}
-	if allow {
+	if err == nil && allow {
 		return nil
 	}
-	_, err = o.plane.journal.Commit(ctx, journal.Change{
-		Actor: a.Caller.Actor(), Kind: "access.refused", Tenant: tenantOfRefusal(a), Subject: a.Operation, Why: reason,
-	})
-	return &gatehouse.Error{Code: gatehouse.CodeForbidden, Message: "this token may not do that", Err: err}
-}
-
-// tenantOfRefusal is in whose audit trail a refusal shows: the tenant's that
-// was asked for, unless it may be a made-up name.
-func tenantOfRefusal(a Access) string {
-	if a.Caller.Platform() || slices.Contains(a.Caller.Tenants, a.Tenant) {
-		return string(a.Tenant)
+	if err != nil {
+		o.plane.log.Error("decide about an operation", "operation", a.Operation, "error", err)
+		reason = "the decision failed"
 	}
-	return ""
+	if err := o.refuse(ctx, &a, reason); err != nil {
+		o.plane.log.Error("journal a refusal", "error", err)
+	}
+	if len(a.Parts) > 0 {
+		return &gatehouse.Error{Code: gatehouse.CodeForbidden, Message: "this token may not change that of a tenant: " + strings.Join(a.Parts, ", ")}
+	}
+	return &gatehouse.Error{Code: gatehouse.CodeForbidden, Message: "this token may not do that"}
 }

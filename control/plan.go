@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/gatehouse-gateway/gatehouse"
 	"github.com/gatehouse-gateway/gatehouse/control/journal"
@@ -53,6 +54,19 @@ func (p *Plane) seed(ctx context.Context) error {
 	return nil
 }
 
+// planRecord is the body of a plan in the journal.
+type planRecord struct {
+	gatehouse.Plan
+	// Retired plans are on their way out: no tenant can be given one.
+	Retired bool `json:"retired,omitempty"`
+}
+
+// retired reports whether the stored plan is on its way out.
+func retired(r *journal.Resource) bool {
+	var record planRecord
+	return json.Unmarshal(r.Body, &record) == nil && record.Retired
+}
+
 // Plan returns a stored plan.
 func (p *Plane) Plan(ctx context.Context, id gatehouse.PlanID) (Plan, error) {
 	var doc gatehouse.Plan
@@ -79,6 +93,9 @@ func (p *Plane) Plans(ctx context.Context, after string, limit int) (Page[Plan],
 
 // CreatePlan stores a plan.
 func (p *Plane) CreatePlan(ctx context.Context, doc gatehouse.Plan, m Mutation) (Plan, error) {
+	if e, ok, err := p.replayed(ctx, m); ok || err != nil {
+		return planIn(&e, err)
+	}
 	return p.putPlan(ctx, "plan.create", doc, journal.Absent, m)
 }
 
@@ -89,71 +106,128 @@ func (p *Plane) ReplacePlan(ctx context.Context, id gatehouse.PlanID, doc gateho
 		doc.ID = id
 	}
 	if doc.ID != id {
-		return Plan{}, fault("/id", fmt.Sprintf("id %q is not that of the path", doc.ID), "an id never changes")
+		return Plan{}, fault("/id", "the id is not that of the path", "an id never changes")
 	}
-	found, err := p.journal.Get(ctx, planRef(id))
-	if errors.Is(err, journal.ErrNotFound) {
-		return Plan{}, notFound("plan")
-	}
+	return p.changePlan(ctx, "plan.replace", doc, m)
+}
+
+// RollBackPlan gives a plan back the form that it had after an event.
+func (p *Plane) RollBackPlan(ctx context.Context, id gatehouse.PlanID, revision uint64, m Mutation) (Plan, error) {
+	old, err := at[gatehouse.Plan](ctx, p, planRef(id), revision)
 	if err != nil {
-		return Plan{}, coded(err)
-	}
-	if err := m.matches(&found); err != nil {
 		return Plan{}, err
 	}
-	return p.putPlan(ctx, "plan.replace", doc, int64(found.Revision), m)
+	return p.changePlan(ctx, "plan.rollback", old, m)
+}
+
+func (p *Plane) changePlan(ctx context.Context, kind string, doc gatehouse.Plan, m Mutation) (Plan, error) {
+	if e, ok, err := p.replayed(ctx, m); ok || err != nil {
+		return planIn(&e, err)
+	}
+	for attempt := 1; ; attempt++ {
+		found, err := p.journal.Get(ctx, planRef(doc.ID))
+		if errors.Is(err, journal.ErrNotFound) {
+			return Plan{}, notFound(kindPlan)
+		}
+		if err != nil {
+			return Plan{}, coded(err)
+		}
+		if err := m.matches(&found); err != nil {
+			return Plan{}, err
+		}
+		out, err := p.putPlan(ctx, kind, doc, int64(found.Revision), m)
+		if gatehouse.CodeOf(err) == gatehouse.CodeStale && attempt < attempts {
+			continue
+		}
+		return out, err
+	}
 }
 
 func (p *Plane) putPlan(ctx context.Context, kind string, doc gatehouse.Plan, expect int64, m Mutation) (Plan, error) {
 	whole := gatehouse.Document{Plans: []gatehouse.Plan{doc}}
 	faults := whole.Validate()
 	for i := range faults {
-		faults[i].Pointer = faults[i].Pointer[len("/plans/0"):]
+		faults[i].Pointer = strings.TrimPrefix(faults[i].Pointer, "/plans/0")
 	}
 	if err := invalid(faults); err != nil {
 		return Plan{}, err
 	}
 	ref := planRef(doc.ID)
-	c := journal.Change{Kind: kind, Subject: string(doc.ID), Expect: map[journal.Ref]int64{ref: expect}, Puts: []journal.Put{put(ref, doc)}}
-	if m.DryRun {
-		return Plan{Plan: doc}, p.possible(ctx, &c)
+	d, err := p.commit(ctx, m, journal.Change{
+		Kind: kind, Subject: string(doc.ID), Expect: map[journal.Ref]int64{ref: expect}, Puts: []journal.Put{put(ref, planRecord{Plan: doc})},
+	})
+	if d.preview != nil {
+		d.preview.Tenants, err = p.subscribers(ctx, doc.ID)
+		return Plan{doc, Meta{Preview: d.preview}}, err
 	}
-	e, _, err := p.commit(ctx, m, c)
+	return planIn(&d.event, err)
+}
+
+// planIn is the plan as an event left it; err is passed on.
+func planIn(e *journal.Event, err error) (Plan, error) {
 	if err != nil {
 		return Plan{}, err
 	}
-	stored, ok := e.Resource(ref)
+	stored, ok := e.Resource(planRef(gatehouse.PlanID(e.Subject)))
 	if !ok {
-		return Plan{}, notFound("plan")
+		return Plan{}, notFound(kindPlan)
 	}
-	err = json.Unmarshal(stored.Body, &doc)
-	return Plan{doc, metaOf(&stored)}, err
+	out := Plan{Meta: metaOf(&stored)}
+	return out, json.Unmarshal(stored.Body, &out.Plan)
 }
 
-// DeletePlan takes away a plan that no tenant has.
-func (p *Plane) DeletePlan(ctx context.Context, id gatehouse.PlanID, m Mutation) error {
-	found, err := p.journal.Get(ctx, planRef(id))
-	if errors.Is(err, journal.ErrNotFound) {
-		return notFound("plan")
+// subscribers counts the tenants that have a plan, deleted ones among them.
+func (p *Plane) subscribers(ctx context.Context, id gatehouse.PlanID) (int, error) {
+	n, err := p.journal.Count(ctx, journal.Query{Kind: kindTenant, Where: []journal.Field{{Name: "plan", Value: string(id)}}})
+	return n, coded(err)
+}
+
+// DeletePlan takes away a plan that no tenant has. It is retired first: a
+// tenant that is made meanwhile either had it before, and is counted, or is
+// refused. The answer to a dry run is what it would do.
+func (p *Plane) DeletePlan(ctx context.Context, id gatehouse.PlanID, m Mutation) (*Preview, error) {
+	if _, ok, err := p.replayed(ctx, m); ok || err != nil {
+		return nil, err
 	}
+	var plan planRecord
+	found, err := read(ctx, &p.journal.Reader, planRef(id), &plan)
 	if err != nil {
-		return coded(err)
+		return nil, err
 	}
 	if err := m.matches(&found); err != nil {
-		return err
+		return nil, err
 	}
-	n, err := p.journal.Count(ctx, journal.Query{Kind: kindTenant, Where: []journal.Field{{Name: "plan", Value: string(id)}}})
-	if err != nil {
-		return coded(err)
-	}
-	if n > 0 {
+	inUse := func(n int, err error) error {
+		if err != nil || n == 0 {
+			return err
+		}
 		return &gatehouse.Error{Code: gatehouse.CodeConflict, Message: fmt.Sprintf("%d tenants have the plan; give them another first", n)}
 	}
-	if m.DryRun {
-		return nil
+	if err := inUse(p.subscribers(ctx, id)); err != nil {
+		return nil, err
 	}
-	_, _, err = p.commit(ctx, m, journal.Change{
-		Kind: "plan.delete", Subject: string(id), Deletes: []journal.Ref{planRef(id)}, Expect: map[journal.Ref]int64{planRef(id): int64(found.Revision)},
-	})
-	return err
+	c := journal.Change{Kind: "plan.delete", Subject: string(id), Deletes: []journal.Ref{planRef(id)}, Expect: map[journal.Ref]int64{planRef(id): int64(found.Revision)}}
+	if m.DryRun {
+		d, err := p.commit(ctx, m, c)
+		return d.preview, err
+	}
+	once := m
+	once.Idempotency = journal.Idempotency{} // the deletion is what the key is for
+	retire := func(kind string, retired bool, revision uint64) (done, error) {
+		plan.Retired = retired
+		return p.commit(ctx, once, journal.Change{
+			Kind: kind, Subject: string(id), Puts: []journal.Put{put(planRef(id), plan)}, Expect: map[journal.Ref]int64{planRef(id): int64(revision)},
+		})
+	}
+	d, err := retire("plan.retire", true, found.Revision)
+	if err != nil {
+		return nil, err
+	}
+	if err := inUse(p.subscribers(ctx, id)); err != nil {
+		_, back := retire("plan.keep", false, d.event.Seq)
+		return nil, errors.Join(err, back)
+	}
+	c.Expect[planRef(id)] = int64(d.event.Seq)
+	_, err = p.commit(ctx, m, c)
+	return nil, err
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"time"
 
 	"github.com/gatehouse-gateway/gatehouse"
@@ -27,6 +28,11 @@ type Plane struct {
 	random  io.Reader
 	now     func() time.Time
 	grace   time.Duration
+	log     *slog.Logger
+	signing *BundleKey
+	// reviews holds a token for each review of modules under way.
+	reviews chan struct{}
+	shared  snapshots
 }
 
 // Parts are what a Plane is made of.
@@ -44,6 +50,10 @@ type Parts struct {
 	// Grace is the time between the deletion of a tenant and its purge.
 	// Default DefaultGrace.
 	Grace time.Duration
+	// BundleKey, unless nil, is what bundles of policies must be signed by.
+	BundleKey *BundleKey
+	// Log is told of what Run does. Default: nothing is.
+	Log *slog.Logger
 }
 
 // DefaultGrace is the default of Parts.Grace.
@@ -51,8 +61,9 @@ const DefaultGrace = 30 * 24 * time.Hour
 
 // Index is what lists are filtered by, for journal.Config.
 var Index = journal.Index{
-	kindTenant: {"plan": "/document/plan", "status": "/document/status", "deleted": "/deleted"},
+	kindTenant: {"plan": "/document/plan", "status": "/state", "deleted": "/deleted"},
 	kindKey:    {"hash": "/hash"},
+	kindToken:  {"hash": "/hash"},
 }
 
 // Kinds of resources in the journal.
@@ -64,7 +75,12 @@ const (
 	kindKey    = "key"
 	kindPolicy = "policy"
 	kindToken  = "token"
+	// kindAnswer keeps what an apply answered, for its repetition.
+	kindAnswer = "answer"
 )
+
+// reviewers bounds the reviews at once: each takes a processor for seconds.
+const reviewers = 2
 
 // New returns the control plane over a journal that was opened with Index. It
 // makes the plans of the start where the journal is empty.
@@ -73,9 +89,16 @@ func New(ctx context.Context, parts Parts) (*Plane, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Plane{journal: parts.Journal, engine: parts.Engine, check: parts.Check, box: b, random: parts.Random, now: parts.Now, grace: parts.Grace}
+	p := &Plane{
+		journal: parts.Journal, engine: parts.Engine, check: parts.Check, box: b, random: parts.Random, now: parts.Now, grace: parts.Grace,
+		log: parts.Log, signing: parts.BundleKey, reviews: make(chan struct{}, reviewers),
+		shared: snapshots{turn: make(chan struct{}, 1)},
+	}
 	if p.grace == 0 {
 		p.grace = DefaultGrace
+	}
+	if p.log == nil {
+		p.log = slog.New(slog.DiscardHandler)
 	}
 	return p, p.seed(ctx)
 }
@@ -89,19 +112,27 @@ type Mutation struct {
 	Match *uint64
 	// Idempotency makes the change once however often it is asked for.
 	Idempotency journal.Idempotency
-	// DryRun only says what would change.
+	// DryRun only says what would change, in the answer's Preview.
 	DryRun bool
+	// Allow, unless nil, may refuse what a change of a tenant's document makes
+	// different.
+	Allow func(context.Context, []Difference) error
 }
 
 // Meta is what is known of every stored thing.
 type Meta struct {
 	// Revision is the number of the event that last changed it.
-	Revision uint64    `json:"revision"`
-	Created  time.Time `json:"created"`
-	Updated  time.Time `json:"updated"`
+	Revision uint64    `json:"revision,omitempty"`
+	Created  time.Time `json:"created,omitzero"`
+	Updated  time.Time `json:"updated,omitzero"`
+	// Preview is set in the answer to a dry run, which stored nothing: the rest
+	// of the answer is the thing as it would be.
+	Preview *Preview `json:"preview,omitempty"`
 }
 
-func metaOf(r *journal.Resource) Meta { return Meta{r.Revision, r.Created, r.Updated} }
+func metaOf(r *journal.Resource) Meta {
+	return Meta{Revision: r.Revision, Created: r.Created, Updated: r.Updated}
+}
 
 // Page is one page of a list.
 type Page[T any] struct {
@@ -132,50 +163,6 @@ func notFound(what string) error {
 	return &gatehouse.Error{Code: gatehouse.CodeNotFound, Message: "there is no such " + what}
 }
 
-// coded gives an error of the journal its code.
-func coded(err error) error {
-	if err == nil {
-		return nil
-	}
-	if _, ok := errors.AsType[*gatehouse.Error](err); ok {
-		return err
-	}
-	fail := func(code gatehouse.Code, message string) error {
-		return &gatehouse.Error{Code: code, Message: message, Err: err}
-	}
-	if stale, ok := errors.AsType[*journal.StaleError](err); ok {
-		return fail(gatehouse.CodeStale, fmt.Sprintf("it is at revision %d by now", stale.Current))
-	}
-	if exists, ok := errors.AsType[*journal.ExistsError](err); ok {
-		return fail(gatehouse.CodeConflict, fmt.Sprintf("%s %q exists already", exists.Ref.Kind, exists.Ref.ID))
-	}
-	switch {
-	case errors.Is(err, journal.ErrNotFound):
-		return fail(gatehouse.CodeNotFound, "there is no such thing")
-	case errors.Is(err, journal.ErrMismatch):
-		return fail(gatehouse.CodeIdempotency, "the idempotency key was used for another request")
-	case errors.Is(err, journal.ErrInvalid):
-		return fail(gatehouse.CodeInvalid, "the request is not valid")
-	case errors.Is(err, journal.ErrFull):
-		return fail(gatehouse.CodeUnavailable, "the control plane's disk is full; nothing was changed")
-	case errors.Is(err, journal.ErrUnknown):
-		return fail(gatehouse.CodeUnavailable, "whether the change was made is not known; ask again with the same Idempotency-Key")
-	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
-		return fail(gatehouse.CodeUnavailable, "the request ended before its turn; nothing was changed")
-	}
-	return fail(gatehouse.CodeInternal, "the control plane's store failed")
-}
-
-// commit makes c an event. It reports whether the same request was made before.
-func (p *Plane) commit(ctx context.Context, m Mutation, c journal.Change) (e journal.Event, replayed bool, err error) {
-	c.Actor, c.Why, c.Idempotency = m.Actor, m.Why, m.Idempotency
-	e, err = p.journal.Commit(ctx, c)
-	if errors.Is(err, journal.ErrReplayed) {
-		return e, true, nil
-	}
-	return e, false, coded(err)
-}
-
 // read gets a resource and decodes its body.
 func read[T any](ctx context.Context, r *journal.Reader, ref journal.Ref, into *T) (journal.Resource, error) {
 	found, err := r.Get(ctx, ref)
@@ -198,12 +185,4 @@ func put(ref journal.Ref, v any) journal.Put {
 		panic("control: " + err.Error())
 	}
 	return journal.Put{Ref: ref, Body: body}
-}
-
-// matches refuses a change that was made for another revision.
-func (m *Mutation) matches(r *journal.Resource) error {
-	if m.Match != nil && *m.Match != r.Revision {
-		return &gatehouse.Error{Code: gatehouse.CodeStale, Message: fmt.Sprintf("it is at revision %d by now", r.Revision)}
-	}
-	return nil
 }

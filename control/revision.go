@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"iter"
+	"math"
 	"time"
 
 	"github.com/gatehouse-gateway/gatehouse"
@@ -59,6 +61,27 @@ func (p *Plane) Events(ctx context.Context, f EventFilter, limit int) ([]Event, 
 	return out, nil
 }
 
+// Trail yields what was done to a tenant, oldest first, up to an error.
+func (p *Plane) Trail(ctx context.Context, tenant gatehouse.TenantID) iter.Seq2[Event, error] {
+	return func(yield func(Event, error) bool) {
+		for after := uint64(0); ; {
+			found, err := p.journal.Events(ctx, journal.Filter{Tenant: string(tenant), After: after}, 0)
+			if err != nil {
+				yield(Event{}, coded(err))
+				return
+			}
+			for i := range found {
+				if after = found[i].Seq; !yield(showEvent(&found[i]), nil) {
+					return
+				}
+			}
+			if len(found) == 0 {
+				return
+			}
+		}
+	}
+}
+
 func showEvent(e *journal.Event) Event {
 	v := Event{
 		Revision: e.Seq, At: e.At, Actor: e.Actor, Kind: e.Kind, Tenant: e.Tenant, Subject: e.Subject, Why: e.Why,
@@ -81,7 +104,7 @@ func (p *Plane) Event(ctx context.Context, revision uint64) (Event, error) {
 	}
 	v := showEvent(&e)
 	for i, d := range e.Edits {
-		before, after := json.RawMessage("null"), d.After
+		var before json.RawMessage
 		if d.Before > 0 {
 			old, err := p.journal.AsOf(ctx, d.Ref, d.Before)
 			if err != nil {
@@ -89,28 +112,78 @@ func (p *Plane) Event(ctx context.Context, revision uint64) (Event, error) {
 			}
 			before = old.Body
 		}
-		if after == nil {
-			after = json.RawMessage("null")
-		}
-		if v.Changes[i].Parts, err = Diff(before, after); err != nil {
+		if v.Changes[i].Parts, err = p.parts(d.Kind, before, d.After); err != nil {
 			return v, err
 		}
 	}
 	return v, nil
 }
 
+// parts are the differences between two stored forms of a resource, nil being
+// none, as they may be shown.
+func (p *Plane) parts(kind string, before, after json.RawMessage) ([]Difference, error) {
+	a, err := shown(kind, before)
+	if err != nil {
+		return nil, err
+	}
+	b, err := shown(kind, after)
+	if err != nil {
+		return nil, err
+	}
+	return Diff(a, b)
+}
+
+// shown is what may be seen of a stored body: files without their contents,
+// tokens without their hash.
+func shown(kind string, body json.RawMessage) (any, error) {
+	if body == nil {
+		return nil, nil //nolint:nilnil // nothing is shown as null
+	}
+	switch kind {
+	case kindTenant:
+		var r tenantRecord
+		if err := json.Unmarshal(body, &r); err != nil {
+			return nil, err
+		}
+		v := struct {
+			gatehouse.Tenant
+			Files    map[string]File `json:"files,omitempty"`
+			Deletion *Deletion       `json:"deletion,omitempty"`
+		}{Tenant: r.Document, Deletion: r.Deletion}
+		for _, f := range shownFiles(r.Files) {
+			if v.Files == nil {
+				v.Files = map[string]File{}
+			}
+			v.Files[f.Name] = f
+		}
+		return v, nil
+	case kindToken:
+		var t NewToken
+		return t, json.Unmarshal(body, &t)
+	case kindAnswer:
+		return struct{}{}, nil
+	}
+	return body, nil
+}
+
+// at reads a resource as it was after an event.
+func at[T any](ctx context.Context, p *Plane, ref journal.Ref, revision uint64) (T, error) {
+	var v T
+	found, err := p.journal.AsOf(ctx, ref, min(revision, math.MaxInt64-1))
+	if errors.Is(err, journal.ErrNotFound) {
+		return v, notFound(ref.Kind + " at that revision")
+	}
+	if err != nil {
+		return v, coded(err)
+	}
+	return v, json.Unmarshal(found.Body, &v)
+}
+
 // RollBackTenant gives a tenant back the document and files that it had after
 // an event. It is a change like any other: what it leads to is checked.
 func (p *Plane) RollBackTenant(ctx context.Context, id gatehouse.TenantID, revision uint64, m Mutation) (Tenant, error) {
-	found, err := p.journal.AsOf(ctx, tenantRef(id), revision)
-	if errors.Is(err, journal.ErrNotFound) {
-		return Tenant{}, notFound("tenant at that revision")
-	}
+	old, err := at[tenantRecord](ctx, p, tenantRef(id), revision)
 	if err != nil {
-		return Tenant{}, coded(err)
-	}
-	var old tenantRecord
-	if err := json.Unmarshal(found.Body, &old); err != nil {
 		return Tenant{}, err
 	}
 	files := map[string][]byte{}
@@ -122,13 +195,80 @@ func (p *Plane) RollBackTenant(ctx context.Context, id gatehouse.TenantID, revis
 			files[a.Name] = content
 		}
 	}
-	return p.changeTenant(ctx, id, "tenant.rollback", files, m, func(now *tenantRecord) (tenantRecord, error) {
-		if now.Deletion != nil {
-			return tenantRecord{}, errDeleted
-		}
+	return p.changeTenant(ctx, id, "tenant.rollback", files, m, func(*tenantRecord, *journal.Change) (tenantRecord, error) {
 		return tenantRecord{Document: old.Document}, nil
 	})
 }
+
+// Compare returns what differs between the state after one event and that after
+// another: of every resource, or of one tenant's. It looks at no more than
+// a few thousand resources.
+func (p *Plane) Compare(ctx context.Context, tenant gatehouse.TenantID, from, to uint64) ([]ResourceChange, error) {
+	back := from > to
+	low, high := min(from, to), max(from, to)
+	head, err := p.Head(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if high > head.Seq {
+		return nil, notFound("revision")
+	}
+	type ends struct{ before, after json.RawMessage }
+	changed := map[journal.Ref]*ends{}
+	var order []journal.Ref
+	for n := low; n < high; {
+		events, err := p.journal.Events(ctx, journal.Filter{Tenant: string(tenant), After: n, Before: high + 1}, 0)
+		if err != nil {
+			return nil, coded(err)
+		}
+		if len(events) == 0 {
+			break
+		}
+		for _, e := range events {
+			n = e.Seq
+			for _, d := range e.Edits {
+				if d.Kind == kindHost || d.Kind == kindAnswer || d.Kind == kindToken && tenant != "" {
+					continue
+				}
+				c := changed[d.Ref]
+				if c == nil {
+					c = &ends{}
+					if d.Before > 0 {
+						old, err := p.journal.AsOf(ctx, d.Ref, d.Before)
+						if err != nil {
+							return nil, coded(err)
+						}
+						c.before = old.Body
+					}
+					changed[d.Ref] = c
+					order = append(order, d.Ref)
+				}
+				c.after = d.After
+			}
+		}
+		if len(order) > compared {
+			return nil, &gatehouse.Error{Code: gatehouse.CodeConflict, Message: "more differs than one answer tells; compare revisions that are nearer"}
+		}
+	}
+	out := []ResourceChange{}
+	for _, ref := range order {
+		c := changed[ref]
+		if back {
+			c.before, c.after = c.after, c.before
+		}
+		parts, err := p.parts(ref.Kind, c.before, c.after)
+		if err != nil {
+			return nil, err
+		}
+		if len(parts) > 0 {
+			out = append(out, ResourceChange{Kind: ref.Kind, Tenant: ref.Tenant, ID: ref.ID, Deleted: c.after == nil, Parts: parts})
+		}
+	}
+	return out, nil
+}
+
+// compared bounds the resources of Compare.
+const compared = 5000
 
 // Verify checks the whole chain of the journal.
 func (p *Plane) Verify(ctx context.Context) (journal.Report, error) {

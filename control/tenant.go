@@ -1,10 +1,7 @@
 package control
 
 import (
-	"bytes"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -15,7 +12,6 @@ import (
 	"unicode"
 
 	"github.com/gatehouse-gateway/gatehouse"
-	"github.com/gatehouse-gateway/gatehouse/configs"
 	"github.com/gatehouse-gateway/gatehouse/control/journal"
 )
 
@@ -35,14 +31,6 @@ type Tenant struct {
 	Warnings gatehouse.Faults `json:"warnings,omitempty"`
 }
 
-// File is one that a tenant's document names.
-type File struct {
-	Name string `json:"name"`
-	// SHA256 of the content, in hexadecimal; absent for secrets.
-	SHA256 string `json:"sha256,omitempty"`
-	Secret bool   `json:"secret,omitempty"`
-}
-
 // Deletion says when a tenant was deleted and when it will be purged.
 type Deletion struct {
 	At    time.Time `json:"at"`
@@ -54,14 +42,18 @@ type tenantRecord struct {
 	Document gatehouse.Tenant      `json:"document"`
 	Files    map[string]fileRecord `json:"files,omitempty"`
 	Deletion *Deletion             `json:"deletion,omitempty"`
-	// Deleted is for the index.
-	Deleted bool `json:"deleted"`
+	// State and Deleted are for the index.
+	State   gatehouse.Status `json:"state"`
+	Deleted bool             `json:"deleted"`
 }
 
-// fileRecord is the content of a file: in clear, or sealed.
-type fileRecord struct {
-	Text   string `json:"text,omitempty"`
-	Sealed []byte `json:"sealed,omitempty"`
+// stored is the record as it is written.
+func (r *tenantRecord) stored() journal.Put {
+	if r.State = r.Document.Status; r.State == "" {
+		r.State = gatehouse.Active
+	}
+	r.Deleted = r.Deletion != nil
+	return put(tenantRef(r.Document.ID), r)
 }
 
 func tenantRef(id gatehouse.TenantID) journal.Ref {
@@ -72,74 +64,13 @@ func hostRef(host string) journal.Ref { return journal.Ref{Kind: kindHost, ID: s
 
 // show returns the tenant as callers see it.
 func (r *tenantRecord) show(meta Meta, warnings gatehouse.Faults) Tenant {
-	t := Tenant{Tenant: r.Document, Meta: meta, NotEnforced: r.Document.NotEnforced(), Deletion: r.Deletion, Warnings: warnings}
-	for _, name := range slices.Sorted(maps.Keys(r.Files)) {
-		f := File{Name: name, Secret: r.Files[name].Sealed != nil}
-		if !f.Secret {
-			sum := sha256.Sum256([]byte(r.Files[name].Text))
-			f.SHA256 = hex.EncodeToString(sum[:])
+	t := Tenant{Tenant: r.Document, Meta: meta, NotEnforced: r.Document.NotEnforced(), Deletion: r.Deletion, Files: shownFiles(r.Files)}
+	for _, w := range warnings {
+		if !slices.Contains(t.NotEnforced, w.Pointer) {
+			t.Warnings = append(t.Warnings, w)
 		}
-		t.Files = append(t.Files, f)
 	}
 	return t
-}
-
-// attach fills in the contents of the files that the document names.
-func (p *Plane) attach(r *tenantRecord) error {
-	for _, a := range r.Document.Attachments() {
-		f, ok := r.Files[a.Name]
-		switch {
-		case !ok:
-		case f.Sealed == nil:
-			a.Set([]byte(f.Text))
-		default:
-			secret, err := p.box.open(string(r.Document.ID)+"/"+a.Name, f.Sealed)
-			if err != nil {
-				return err
-			}
-			a.Set(secret)
-		}
-	}
-	return nil
-}
-
-// keep stores the contents of the files that the document names: those given,
-// and for the others those of before. What it does not name is dropped.
-func (p *Plane) keep(r *tenantRecord, given map[string][]byte, before map[string]fileRecord) gatehouse.Faults {
-	r.Files = nil
-	named := map[string]bool{}
-	var faults gatehouse.Faults
-	for _, a := range r.Document.Attachments() {
-		named[a.Name] = true
-		f, ok := before[a.Name]
-		if content, has := given[a.Name]; has {
-			f, ok = fileRecord{Text: string(content)}, true
-			if a.Secret() {
-				f = fileRecord{Sealed: p.box.seal(string(r.Document.ID)+"/"+a.Name, bytes.TrimSuffix(content, []byte("\n")))}
-			}
-		}
-		if !ok {
-			faults = append(faults, gatehouse.Fault{
-				Pointer: a.Pointer, Reason: fmt.Sprintf("the content of file %q is missing", a.Name), Hint: "send it under files",
-				Warning: strings.HasSuffix(a.Pointer, "/jwks_file"),
-			})
-			continue
-		}
-		if a.Secret() != (f.Sealed != nil) {
-			faults = append(faults, gatehouse.Fault{Pointer: a.Pointer, Reason: fmt.Sprintf("file %q is a secret in one place and not in another", a.Name)})
-			continue
-		}
-		if r.Files == nil {
-			r.Files = map[string]fileRecord{}
-		}
-		r.Files[a.Name] = f
-	}
-	for name := range given {
-		if !named[name] {
-			faults = append(faults, gatehouse.Fault{Pointer: gatehouse.Pointer("files", name), Reason: "the document names no such file"})
-		}
-	}
-	return faults
 }
 
 // examine returns every fault that a data plane would find, and the revision
@@ -156,6 +87,9 @@ func (p *Plane) examine(ctx context.Context, r *tenantRecord) (faults gatehouse.
 			return append(faults, gatehouse.Fault{Pointer: "/plan", Reason: fmt.Sprintf("plan %q does not exist", doc.Plan)}), 0, nil
 		} else if err != nil {
 			return nil, 0, coded(err)
+		}
+		if retired(&found) {
+			return append(faults, gatehouse.Fault{Pointer: "/plan", Reason: fmt.Sprintf("plan %q is being deleted", doc.Plan)}), 0, nil
 		}
 		plan = found.Revision
 	}
@@ -193,6 +127,9 @@ func IDOf(name string) gatehouse.TenantID {
 // CreateTenant stores a tenant with its files. Its id is derived from its name
 // when absent.
 func (p *Plane) CreateTenant(ctx context.Context, doc gatehouse.Tenant, files map[string][]byte, m Mutation) (Tenant, error) {
+	if e, ok, err := p.replayed(ctx, m); ok || err != nil {
+		return tenantIn(&e, err)
+	}
 	if doc.ID == "" {
 		if doc.ID = IDOf(doc.Name); doc.ID == "" {
 			return Tenant{}, fault("/id", "id is missing", "give an id, or a name that one can be derived from")
@@ -211,47 +148,66 @@ func (p *Plane) CreateTenant(ctx context.Context, doc gatehouse.Tenant, files ma
 
 // putTenant checks r, which follows before, and commits it.
 func (p *Plane) putTenant(ctx context.Context, c journal.Change, r, before *tenantRecord, files map[string][]byte, m Mutation) (Tenant, error) {
+	faults, err := p.prepareRecord(ctx, &c, r, before, files)
+	if err != nil {
+		return Tenant{}, err
+	}
+	if before != nil && m.Allow != nil {
+		changes, err := Diff(before.Document, r.Document)
+		if err == nil {
+			err = m.Allow(ctx, changes)
+		}
+		if err != nil {
+			return Tenant{}, err
+		}
+	}
+	d, err := p.commit(ctx, m, c)
+	if err != nil || d.replayed {
+		return tenantIn(&d.event, err)
+	}
+	meta := Meta{Preview: d.preview}
+	if stored, ok := d.event.Resource(tenantRef(r.Document.ID)); ok {
+		meta = metaOf(&stored)
+	}
+	return r.show(meta, faults), nil
+}
+
+// prepareRecord adds to c what puts r in place of before, nil for none. It
+// returns warnings, or an error for faults.
+func (p *Plane) prepareRecord(ctx context.Context, c *journal.Change, r, before *tenantRecord, files map[string][]byte) (gatehouse.Faults, error) {
 	var old map[string]fileRecord
 	var hosts []string
 	if before != nil {
 		old, hosts = before.Files, before.Document.Hosts()
 	}
 	faults := p.keep(r, files, old)
-	if len(faults.Errors()) > 0 {
-		return Tenant{}, invalid(faults)
+	if err := invalid(faults); err != nil {
+		return nil, err
 	}
 	more, plan, err := p.examine(ctx, r)
 	if err != nil {
-		return Tenant{}, err
+		return nil, err
 	}
 	faults = append(faults, more...)
 	if err := invalid(faults); err != nil {
-		return Tenant{}, err
+		return nil, err
 	}
 	if plan != 0 { // nobody removes it meanwhile
 		c.Expect[planRef(r.Document.Plan)] = int64(plan)
 	}
-	p.reserve(&c, r.Document.ID, hosts, r.Document.Hosts())
-	c.Puts = append(c.Puts, put(tenantRef(r.Document.ID), r))
-	if m.DryRun {
-		return r.show(Meta{}, faults), p.possible(ctx, &c)
-	}
-	e, replayed, err := p.commit(ctx, m, c)
+	p.reserve(c, r.Document.ID, hosts, r.Document.Hosts())
+	c.Puts = append(c.Puts, r.stored())
+	return faults, nil
+}
+
+// tenantIn is the tenant as an event left it; err is passed on.
+func tenantIn(e *journal.Event, err error) (Tenant, error) {
 	if err != nil {
 		return Tenant{}, err
 	}
-	if replayed {
-		return p.replayedTenant(&e, r.Document.ID)
-	}
-	stored, _ := e.Resource(tenantRef(r.Document.ID))
-	return r.show(metaOf(&stored), faults), nil
-}
-
-// replayedTenant is the tenant as the first request left it.
-func (p *Plane) replayedTenant(e *journal.Event, id gatehouse.TenantID) (Tenant, error) {
-	stored, ok := e.Resource(tenantRef(id))
+	stored, ok := e.Resource(tenantRef(gatehouse.TenantID(e.Tenant)))
 	if !ok {
-		return Tenant{}, notFound("tenant")
+		return Tenant{}, notFound(kindTenant)
 	}
 	var r tenantRecord
 	if err := json.Unmarshal(stored.Body, &r); err != nil {
@@ -277,22 +233,6 @@ func (p *Plane) reserve(c *journal.Change, id gatehouse.TenantID, before, after 
 	for _, h := range slices.Sorted(maps.Keys(kept)) {
 		c.Deletes = append(c.Deletes, hostRef(h))
 	}
-}
-
-// possible reports, for a dry run, what would refuse c.
-func (p *Plane) possible(ctx context.Context, c *journal.Change) error {
-	for ref, want := range c.Expect {
-		found, err := p.journal.Get(ctx, ref)
-		switch exists := err == nil; {
-		case err != nil && !errors.Is(err, journal.ErrNotFound):
-			return coded(err)
-		case want == journal.Absent && exists:
-			return coded(&journal.ExistsError{Ref: ref, Current: found.Revision})
-		case want > 0 && uint64(want) != found.Revision:
-			return coded(&journal.StaleError{Ref: ref, Expected: want, Current: found.Revision})
-		}
-	}
-	return nil
 }
 
 // Tenant returns a stored tenant.
@@ -321,65 +261,19 @@ func (p *Plane) TenantAt(ctx context.Context, id gatehouse.TenantID, revision ui
 	return r.show(metaOf(&found), nil), nil
 }
 
-// TenantFilter selects tenants. Empty fields select all.
-type TenantFilter struct {
-	Plan, Status, Host string
-	// Prefix is what the id begins with.
-	Prefix string
-	// Deleted selects those that wait to be purged, which are else left out.
-	Deleted bool
-	// Newest sorts by the last change, newest first; else by id.
-	Newest bool
-	After  string
-	// Limit is 100 when 0, at most 1,000.
-	Limit int
-}
-
-// Tenants returns a page of tenants.
-func (p *Plane) Tenants(ctx context.Context, f TenantFilter) (Page[Tenant], error) {
-	q := journal.Query{Kind: kindTenant, Prefix: f.Prefix, After: f.After, Limit: f.Limit}
-	if f.Newest {
-		q.Order = journal.ByNewest
-	}
-	if f.Host != "" {
-		var owner struct{ Tenant gatehouse.TenantID }
-		if _, err := read(ctx, &p.journal.Reader, hostRef(f.Host), &owner); gatehouse.CodeOf(err) == gatehouse.CodeNotFound {
-			return Page[Tenant]{Items: []Tenant{}}, nil
-		} else if err != nil {
-			return Page[Tenant]{}, err
-		}
-		id := string(owner.Tenant)
-		q.Tenant = &id
-	}
-	q.Where = append(q.Where, journal.Field{Name: "deleted", Value: fmt.Sprint(f.Deleted)})
-	if f.Plan != "" {
-		q.Where = append(q.Where, journal.Field{Name: "plan", Value: f.Plan})
-	}
-	if f.Status != "" && f.Status != string(gatehouse.Active) {
-		q.Where = append(q.Where, journal.Field{Name: "status", Value: f.Status})
-	}
-	found, err := p.journal.List(ctx, q)
-	if err != nil {
-		return Page[Tenant]{}, coded(err)
-	}
-	page := Page[Tenant]{Items: make([]Tenant, 0, len(found.Items)), Next: found.Next}
-	for i := range found.Items {
-		var r tenantRecord
-		if err := json.Unmarshal(found.Items[i].Body, &r); err != nil {
-			return page, err
-		}
-		page.Items = append(page.Items, r.show(metaOf(&found.Items[i]), nil))
-	}
-	return page, nil
-}
-
 // attempts bounds how often a change without Match is made anew for a
 // revision that has passed.
 const attempts = 8
 
-// changeTenant reads a tenant, lets f make its next form, and commits that. A
-// change without Match is tried again when another came in between.
-func (p *Plane) changeTenant(ctx context.Context, id gatehouse.TenantID, kind string, files map[string][]byte, m Mutation, f func(now *tenantRecord) (tenantRecord, error)) (Tenant, error) {
+// step makes a tenant's next form. It may add to the change that puts it.
+type step func(now *tenantRecord, c *journal.Change) (tenantRecord, error)
+
+// changeTenant reads a tenant, makes its next form, and commits that. When
+// another change came in between it starts anew.
+func (p *Plane) changeTenant(ctx context.Context, id gatehouse.TenantID, kind string, files map[string][]byte, m Mutation, next step) (Tenant, error) {
+	if e, ok, err := p.replayed(ctx, m); ok || err != nil {
+		return tenantIn(&e, err)
+	}
 	for attempt := 1; ; attempt++ {
 		var now tenantRecord
 		found, err := read(ctx, &p.journal.Reader, tenantRef(id), &now)
@@ -389,18 +283,23 @@ func (p *Plane) changeTenant(ctx context.Context, id gatehouse.TenantID, kind st
 		if err := m.matches(&found); err != nil {
 			return Tenant{}, err
 		}
-		next, err := f(&now)
+		if now.Deletion != nil && kind != kindRestore {
+			return Tenant{}, errDeleted
+		}
+		c := journal.Change{Kind: kind, Tenant: string(id), Subject: string(id), Expect: map[journal.Ref]int64{tenantRef(id): int64(found.Revision)}}
+		r, err := next(&now, &c)
 		if err != nil {
 			return Tenant{}, err
 		}
-		c := journal.Change{Kind: kind, Tenant: string(id), Subject: string(id), Expect: map[journal.Ref]int64{tenantRef(id): int64(found.Revision)}}
-		t, err := p.putTenant(ctx, c, &next, &now, files, m)
-		if gatehouse.CodeOf(err) == gatehouse.CodeStale && m.Match == nil && attempt < attempts {
-			continue
+		t, err := p.putTenant(ctx, c, &r, &now, files, m)
+		if gatehouse.CodeOf(err) == gatehouse.CodeStale && attempt < attempts {
+			continue // of the tenant or its plan; matches tells which
 		}
 		return t, err
 	}
 }
+
+var errDeleted = &gatehouse.Error{Code: gatehouse.CodeConflict, Message: "the tenant is deleted; restore it first"}
 
 // ReplaceTenant puts a whole document in place of a tenant's. Files that it
 // names and that are not given stay as they are.
@@ -409,24 +308,16 @@ func (p *Plane) ReplaceTenant(ctx context.Context, id gatehouse.TenantID, doc ga
 		doc.ID = id
 	}
 	if doc.ID != id {
-		return Tenant{}, fault("/id", fmt.Sprintf("id %q is not that of the path", doc.ID), "an id never changes")
+		return Tenant{}, fault("/id", "the id is not that of the path", "an id never changes")
 	}
-	return p.changeTenant(ctx, id, "tenant.replace", files, m, func(now *tenantRecord) (tenantRecord, error) {
-		if now.Deletion != nil {
-			return tenantRecord{}, errDeleted
-		}
+	return p.changeTenant(ctx, id, "tenant.replace", files, m, func(*tenantRecord, *journal.Change) (tenantRecord, error) {
 		return tenantRecord{Document: doc}, nil
 	})
 }
 
-var errDeleted = &gatehouse.Error{Code: gatehouse.CodeConflict, Message: "the tenant is deleted; restore it first"}
-
 // PatchTenant applies a merge patch (RFC 7396) to a tenant's document.
 func (p *Plane) PatchTenant(ctx context.Context, id gatehouse.TenantID, patch json.RawMessage, files map[string][]byte, m Mutation) (Tenant, error) {
-	return p.changeTenant(ctx, id, "tenant.patch", files, m, func(now *tenantRecord) (tenantRecord, error) {
-		if now.Deletion != nil {
-			return tenantRecord{}, errDeleted
-		}
+	return p.changeTenant(ctx, id, "tenant.patch", files, m, func(now *tenantRecord, _ *journal.Change) (tenantRecord, error) {
 		old, err := json.Marshal(now.Document)
 		if err != nil {
 			return tenantRecord{}, err
@@ -436,7 +327,7 @@ func (p *Plane) PatchTenant(ctx context.Context, id gatehouse.TenantID, patch js
 			return tenantRecord{}, fault("", err.Error(), "a merge patch is a JSON object (RFC 7396)")
 		}
 		var next tenantRecord
-		if err := invalid(configs.DecodeBody(merged, &next.Document)); err != nil {
+		if err := invalid(Decode(merged, &next.Document)); err != nil {
 			return tenantRecord{}, err
 		}
 		if next.Document.ID != id {
@@ -444,72 +335,4 @@ func (p *Plane) PatchTenant(ctx context.Context, id gatehouse.TenantID, patch js
 		}
 		return next, nil
 	})
-}
-
-// DeleteTenant takes a tenant out of service at once; after Grace it is purged
-// with its keys and policies. Until then RestoreTenant brings it back.
-func (p *Plane) DeleteTenant(ctx context.Context, id gatehouse.TenantID, m Mutation) (Tenant, error) {
-	return p.changeTenant(ctx, id, "tenant.delete", nil, m, func(now *tenantRecord) (tenantRecord, error) {
-		if now.Deletion != nil {
-			return tenantRecord{}, &gatehouse.Error{Code: gatehouse.CodeConflict, Message: "the tenant is deleted already"}
-		}
-		next := *now
-		at := p.now().UTC().Truncate(time.Second)
-		next.Deletion, next.Deleted = &Deletion{At: at, Purge: at.Add(p.grace)}, true
-		return next, nil
-	})
-}
-
-// kindRestore is the event that takes a deletion back.
-const kindRestore = "tenant.restore"
-
-// RestoreTenant takes a deletion back.
-func (p *Plane) RestoreTenant(ctx context.Context, id gatehouse.TenantID, m Mutation) (Tenant, error) {
-	return p.changeTenant(ctx, id, kindRestore, nil, m, func(now *tenantRecord) (tenantRecord, error) {
-		if now.Deletion == nil {
-			return tenantRecord{}, &gatehouse.Error{Code: gatehouse.CodeConflict, Message: "the tenant is not deleted"}
-		}
-		next := *now
-		next.Deletion, next.Deleted = nil, false
-		return next, nil
-	})
-}
-
-// PurgeTenant removes a deleted tenant with everything that is its own, before
-// its time where before is true.
-func (p *Plane) PurgeTenant(ctx context.Context, id gatehouse.TenantID, before bool, m Mutation) error {
-	var r tenantRecord
-	found, err := read(ctx, &p.journal.Reader, tenantRef(id), &r)
-	if err != nil {
-		return err
-	}
-	if err := m.matches(&found); err != nil {
-		return err
-	}
-	if r.Deletion == nil || !before && p.now().Before(r.Deletion.Purge) {
-		return &gatehouse.Error{Code: gatehouse.CodeConflict, Message: "the tenant is not deleted, or its time of grace is not over"}
-	}
-	tenant := string(id)
-	c := journal.Change{Kind: "tenant.purge", Tenant: tenant, Subject: tenant, Expect: map[journal.Ref]int64{tenantRef(id): int64(found.Revision)}}
-	p.reserve(&c, id, r.Document.Hosts(), nil)
-	for _, kind := range []string{kindKey, kindPolicy} {
-		for q := (journal.Query{Kind: kind, Tenant: &tenant, Limit: 1000}); ; {
-			page, err := p.journal.List(ctx, q)
-			if err != nil {
-				return coded(err)
-			}
-			for i := range page.Items {
-				c.Deletes = append(c.Deletes, page.Items[i].Ref)
-			}
-			if q.After = page.Next; q.After == "" {
-				break
-			}
-		}
-	}
-	c.Deletes = append(c.Deletes, tenantRef(id))
-	if m.DryRun {
-		return nil
-	}
-	_, _, err = p.commit(ctx, m, c)
-	return err
 }

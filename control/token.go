@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"maps"
 	"math/big"
 	"slices"
 	"strings"
@@ -37,7 +38,7 @@ var Roles = []Role{Owner, Operator, PolicyEditor, Billing, Auditor, Viewer, Gate
 
 // Token is an operator token as it is shown.
 type Token struct {
-	tokenRecord
+	NewToken
 	Meta
 	// LastUsed is as this control plane has seen it, to the minute.
 	LastUsed time.Time `json:"last_used,omitzero"`
@@ -45,9 +46,17 @@ type Token struct {
 	Secret string `json:"secret,omitempty"`
 }
 
+// tokenRecord is the body of a token in the journal.
 type tokenRecord struct {
-	// ID names the token in the journal.
-	ID string `json:"id"`
+	NewToken
+	// Hash is the SHA-256 of the secret, in hexadecimal.
+	Hash string `json:"hash"`
+}
+
+// NewToken is what a token is made of.
+type NewToken struct {
+	// ID names the token in the journal. Default: made up.
+	ID string `json:"id,omitempty"`
 	// Name is for people.
 	Name string `json:"name,omitempty"`
 	// Role is what it may do.
@@ -56,17 +65,6 @@ type tokenRecord struct {
 	Tenants []gatehouse.TenantID `json:"tenants,omitempty"`
 	// Expires is the time from which it is refused.
 	Expires gatehouse.Time `json:"expires,omitzero"`
-	// Hash is the SHA-256 of the secret, in hexadecimal.
-	Hash string `json:"hash"`
-}
-
-// NewToken is what a token is made of.
-type NewToken struct {
-	ID      string               `json:"id,omitempty"`
-	Name    string               `json:"name,omitempty"`
-	Role    Role                 `json:"role"`
-	Tenants []gatehouse.TenantID `json:"tenants,omitempty"`
-	Expires gatehouse.Time       `json:"expires,omitzero"`
 }
 
 // TokenPrefix begins every operator token, so that scanners find leaked ones.
@@ -118,6 +116,9 @@ func tokenRef(id string) journal.Ref { return journal.Ref{Kind: kindToken, ID: i
 
 // CreateToken makes an operator token. The secret is in the answer, once.
 func (p *Plane) CreateToken(ctx context.Context, in NewToken, m Mutation) (Token, error) {
+	if e, ok, err := p.replayed(ctx, m); ok || err != nil {
+		return tokenIn(&e, err)
+	}
 	secret, err := makeToken(p.random)
 	if err != nil {
 		return Token{}, err
@@ -125,7 +126,7 @@ func (p *Plane) CreateToken(ctx context.Context, in NewToken, m Mutation) (Token
 	if in.ID == "" {
 		in.ID = "t-" + tokenHash(secret)[:16]
 	}
-	r := tokenRecord{ID: in.ID, Name: in.Name, Role: in.Role, Tenants: in.Tenants, Expires: in.Expires, Hash: tokenHash(secret)}
+	r := tokenRecord{NewToken: in, Hash: tokenHash(secret)}
 	var faults gatehouse.Faults
 	if reason := gatehouse.HostFault(in.ID); reason != "" || strings.Contains(in.ID, ".") {
 		faults = append(faults, gatehouse.Fault{Pointer: "/id", Reason: "the id is not a lower-case DNS label"})
@@ -149,28 +150,28 @@ func (p *Plane) CreateToken(ctx context.Context, in NewToken, m Mutation) (Token
 	}
 	ref := tokenRef(in.ID)
 	c := journal.Change{Kind: "token.create", Subject: in.ID, Expect: map[journal.Ref]int64{ref: journal.Absent}, Puts: []journal.Put{put(ref, r)}}
-	if m.DryRun {
-		return Token{tokenRecord: r}, p.possible(ctx, &c)
+	d, err := p.commit(ctx, m, c)
+	if d.preview != nil {
+		return Token{NewToken: r.NewToken, Meta: Meta{Preview: d.preview}}, err
 	}
-	e, replayed, err := p.commit(ctx, m, c)
+	t, err := tokenIn(&d.event, err)
+	if err == nil && !d.replayed {
+		t.Secret = secret
+	}
+	return t, err
+}
+
+// tokenIn is the token as an event left it; err is passed on.
+func tokenIn(e *journal.Event, err error) (Token, error) {
 	if err != nil {
 		return Token{}, err
 	}
-	if replayed {
-		ref = tokenRef(e.Subject)
-	}
-	stored, ok := e.Resource(ref)
+	stored, ok := e.Resource(tokenRef(e.Subject))
 	if !ok {
-		return Token{}, notFound("token")
+		return Token{}, notFound(kindToken)
 	}
 	t := Token{Meta: metaOf(&stored)}
-	if err := json.Unmarshal(stored.Body, &t.tokenRecord); err != nil {
-		return Token{}, err
-	}
-	if !replayed {
-		t.Secret = secret
-	}
-	return t, nil
+	return t, json.Unmarshal(stored.Body, &t.NewToken)
 }
 
 // Tokens returns a page of the tokens.
@@ -182,7 +183,7 @@ func (p *Plane) Tokens(ctx context.Context, after string, limit int) (Page[Token
 	page := Page[Token]{Items: make([]Token, 0, len(found.Items)), Next: found.Next}
 	for i := range found.Items {
 		t := Token{Meta: metaOf(&found.Items[i])}
-		if err := json.Unmarshal(found.Items[i].Body, &t.tokenRecord); err != nil {
+		if err := json.Unmarshal(found.Items[i].Body, &t.NewToken); err != nil {
 			return page, err
 		}
 		page.Items = append(page.Items, t)
@@ -193,25 +194,14 @@ func (p *Plane) Tokens(ctx context.Context, after string, limit int) (Page[Token
 // Token returns one token.
 func (p *Plane) Token(ctx context.Context, id string) (Token, error) {
 	var t Token
-	found, err := read(ctx, &p.journal.Reader, tokenRef(id), &t.tokenRecord)
+	found, err := read(ctx, &p.journal.Reader, tokenRef(id), &t.NewToken)
 	t.Meta = metaOf(&found)
 	return t, err
 }
 
-// RevokeToken takes a token away.
-func (p *Plane) RevokeToken(ctx context.Context, id string, m Mutation) error {
-	t, err := p.Token(ctx, id)
-	if err != nil {
-		return err
-	}
-	if m.Match != nil && *m.Match != t.Revision {
-		return coded(&journal.StaleError{Ref: tokenRef(id), Current: t.Revision})
-	}
-	if m.DryRun {
-		return nil
-	}
-	_, _, err = p.commit(ctx, m, journal.Change{Kind: "token.revoke", Subject: id, Deletes: []journal.Ref{tokenRef(id)}})
-	return err
+// RevokeToken takes a token away. The answer to a dry run is what it would do.
+func (p *Plane) RevokeToken(ctx context.Context, id string, m Mutation) (*Preview, error) {
+	return p.remove(ctx, tokenRef(id), journal.Change{Kind: "token.revoke", Subject: id}, m)
 }
 
 // Tokens in force, as a process that authenticates callers keeps them: by the
@@ -239,9 +229,30 @@ func (b *tokenBook) set(id string, body json.RawMessage) error {
 	return nil
 }
 
+func (b *tokenBook) ids() []string {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	return slices.Collect(maps.Keys(b.hashes))
+}
+
 func (b *tokenBook) find(secret string) (tokenRecord, bool) {
 	b.mu.RLock()
 	defer b.mu.RUnlock()
 	r, ok := b.byHash[tokenHash(secret)]
 	return r, ok
+}
+
+// Bootstrap makes the first token, an owner's, where there is none. Its secret
+// is for whoever starts the control plane. fresh is false where there are
+// tokens already.
+func (p *Plane) Bootstrap(ctx context.Context) (t Token, fresh bool, err error) {
+	page, err := p.Tokens(ctx, "", 1)
+	if err != nil || len(page.Items) > 0 {
+		return Token{}, false, err
+	}
+	t, err = p.CreateToken(ctx, NewToken{ID: "bootstrap", Name: "made at the first start", Role: Owner}, Mutation{Actor: "system:start", Why: "there was no token"})
+	if gatehouse.CodeOf(err) == gatehouse.CodeConflict {
+		return Token{}, false, nil // another control plane was first
+	}
+	return t, err == nil, err
 }

@@ -22,7 +22,9 @@ type SeriesKey struct {
 	Tenant gatehouse.TenantID
 	// Route is empty for usage that came by the API.
 	Route gatehouse.RouteID
-	// Consumer is the principal's id; empty for anonymous callers.
+	// Consumer is the principal's id, or its hash where that is no plain text of
+	// at most 128 bytes; empty for anonymous callers, and Overflow for all of
+	// those beyond the bound of a tenant's series.
 	Consumer string
 	// Plan is the tenant's plan when the usage was counted.
 	Plan gatehouse.PlanID
@@ -60,16 +62,20 @@ const (
 	// MeterUnits counts what backends report in Meter.UnitsHeader, in
 	// millionths.
 	MeterUnits = "units"
-	// MeterInterrupted counts requests that were counted but whose answer was
-	// cut by the end of the process; they are waived or billed by the plan.
+	// MeterInterrupted counts requests among MeterBillable whose answer was cut
+	// by the end of the process; they are waived or billed by the plan. They
+	// are in the last minute of the epoch, not in that of their count.
 	MeterInterrupted = "requests_interrupted"
 )
 
-// Seal says that a minute of an epoch is complete: no cell of it changes.
+// Seal says that a minute of an epoch, and every one before it, is complete:
+// no cell of it changes.
 type Seal struct {
 	Gateway string
 	Epoch   Epoch
 	Window  time.Time
+	// Final is set if the epoch is over: nothing follows.
+	Final bool
 }
 
 // Batch is what goes to a sink at once.

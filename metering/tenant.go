@@ -14,13 +14,15 @@ import (
 	"github.com/gatehouse-gateway/gatehouse"
 )
 
-// MaxSeries bounds the pairs of route and principal that a tenant's usage
-// tells apart. Principals beyond it count in one more series per route.
+// MaxSeries is the default bound of the series that a tenant's usage tells
+// apart. Consumers beyond it count in one more series per route and plan.
 const MaxSeries = 10_000
 
 // TenantMeter counts for one tenant. It lives as long as its Meter and is safe
 // for concurrent use.
 type TenantMeter struct {
+	meter *Meter
+	id    gatehouse.TenantID
 	since time.Time // guarded by the Meter's mu
 	seeds [2]maphash.Seed
 
@@ -31,12 +33,12 @@ type TenantMeter struct {
 	// mu guards the fields below and every write to slots.
 	mu      sync.Mutex
 	series  []*Series // in order of creation
-	told    int       // series in slots, at most MaxSeries
+	told    int       // series in slots, at most the bound
 	entries int       // in slots
-	others  map[gatehouse.RouteID]*Series
+	others  map[SeriesKey]*Series
 }
 
-// key stands for a route and principal in this process: 128 bits, keyed, so
+// key stands for a plan, route and principal in this process: 128 bits, keyed, so
 // that no caller can find a name that shares another's series.
 type key [2]uint64
 
@@ -51,66 +53,75 @@ type entry struct {
 
 const minSlots = 16 // a power of two, as every number of slots
 
-func newTenant(since time.Time) *TenantMeter {
+func newTenant(m *Meter, id gatehouse.TenantID, since time.Time) *TenantMeter {
 	t := &TenantMeter{
-		since:  since,
+		meter: m, id: id, since: since,
 		seeds:  [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()},
-		others: map[gatehouse.RouteID]*Series{},
+		others: map[SeriesKey]*Series{},
 	}
 	slots := make([]slot, minSlots)
 	t.slots.Store(&slots)
 	return t
 }
 
-// Series returns the series of a principal on a route; both may be empty. It
-// keeps neither argument and does not allocate for a pair seen before.
-func (t *TenantMeter) Series(route gatehouse.RouteID, principal []byte) *Series {
-	k := t.keyOf(route, principal)
+// Series returns the series of a principal on a route under a plan; each may
+// be empty. It keeps no argument and does not allocate for one seen before.
+func (t *TenantMeter) Series(plan gatehouse.PlanID, route gatehouse.RouteID, principal []byte) *Series {
+	k := t.keyOf(plan, route, principal)
 	if s := find(*t.slots.Load(), k); s != nil {
 		return s
 	}
-	return t.open(k, route, principal)
+	return t.open(k, plan, route, principal)
 }
 
 // open returns the series for k, which was not found without the lock.
-func (t *TenantMeter) open(k key, route gatehouse.RouteID, principal []byte) *Series {
+func (t *TenantMeter) open(k key, plan gatehouse.PlanID, route gatehouse.RouteID, principal []byte) *Series {
 	name, byName := principal, k
 	if !plain(principal) {
 		name = hashed(principal)
-		byName = t.keyOf(route, name)
+		byName = t.keyOf(plan, route, name)
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if s := find(*t.slots.Load(), k); s != nil {
 		return s
 	}
-	s := t.named(byName, route, name)
-	if byName != k && !s.other {
+	s := t.named(byName, SeriesKey{t.id, route, string(name), plan})
+	if byName != k && s.key.Consumer != Overflow {
 		t.insert(&entry{k, s})
 	}
 	return s
 }
 
 // named returns the series of a principal by its shown name; t.mu is held.
-func (t *TenantMeter) named(k key, route gatehouse.RouteID, name []byte) *Series {
+func (t *TenantMeter) named(k key, sk SeriesKey) *Series {
 	if s := find(*t.slots.Load(), k); s != nil {
 		return s
 	}
-	if t.told == MaxSeries {
-		return t.other(route)
+	if t.told == t.meter.bound {
+		sk.Consumer = Overflow
+		return t.other(sk)
 	}
-	s := &Series{route: route, principal: string(name)}
+	s := t.add(sk)
 	t.told++
-	t.series = append(t.series, s)
 	t.insert(&entry{k, s})
 	return s
 }
 
-func (t *TenantMeter) keyOf(route gatehouse.RouteID, principal []byte) key {
+// add makes a series; t.mu is held.
+func (t *TenantMeter) add(k SeriesKey) *Series {
+	s := &Series{meter: t.meter, key: k}
+	t.meter.live.enter(s)
+	t.series = append(t.series, s)
+	return s
+}
+
+func (t *TenantMeter) keyOf(plan gatehouse.PlanID, route gatehouse.RouteID, principal []byte) key {
 	var k key
 	for i, seed := range t.seeds {
-		// The odd factor tells the route's hash from the principal's.
-		k[i] = maphash.String(seed, string(route))*0x9e3779b97f4a7c15 + maphash.Bytes(seed, principal)
+		// The odd factors tell the hashes from each other.
+		k[i] = maphash.Bytes(seed, principal) + 0x9e3779b97f4a7c15*
+			(maphash.String(seed, string(route))+0xbf58476d1ce4e5b9*maphash.String(seed, string(plan)))
 	}
 	return k
 }
@@ -136,16 +147,16 @@ func (t *TenantMeter) insert(e *entry) {
 		larger := make([]slot, 2*len(slots))
 		for i := range slots {
 			if old := slots[i].Load(); old != nil {
-				place(larger, old)
+				put(larger, old)
 			}
 		}
 		t.slots.Store(&larger)
 		slots = larger
 	}
-	place(slots, e)
+	put(slots, e)
 }
 
-func place(slots []slot, e *entry) {
+func put(slots []slot, e *entry) {
 	i := e.key[0]
 	for slots[i&uint64(len(slots)-1)].Load() != nil {
 		i++
@@ -153,13 +164,12 @@ func place(slots []slot, e *entry) {
 	slots[i&uint64(len(slots)-1)].Store(e)
 }
 
-// other returns the overflow series of route; t.mu is held.
-func (t *TenantMeter) other(route gatehouse.RouteID) *Series {
-	s := t.others[route]
+// other returns the overflow series of a route and plan; t.mu is held.
+func (t *TenantMeter) other(k SeriesKey) *Series {
+	s := t.others[k]
 	if s == nil {
-		s = &Series{route: route, other: true}
-		t.others[route] = s
-		t.series = append(t.series, s)
+		s = t.add(k)
+		t.others[k] = s
 	}
 	return s
 }
@@ -176,10 +186,14 @@ const (
 	hashPrefix = "sha256:"
 )
 
+// Overflow is the consumer of the series that count for everyone beyond the
+// bound. A principal of this name is shown by its hash.
+const Overflow = "__overflow__"
+
 // plain reports whether usage lists a principal as it is.
 func plain(principal []byte) bool {
 	return len(principal) <= maxShown && utf8.Valid(principal) &&
-		!bytes.HasPrefix(principal, []byte(hashPrefix)) && !bytes.ContainsFunc(principal, unprintable)
+		!bytes.HasPrefix(principal, []byte(hashPrefix)) && string(principal) != Overflow && !bytes.ContainsFunc(principal, unprintable)
 }
 
 func unprintable(r rune) bool { return !unicode.IsPrint(r) }
@@ -190,14 +204,12 @@ func hashed(principal []byte) []byte {
 	return hex.AppendEncode([]byte(hashPrefix), sum[:])
 }
 
-// restore adds what was stored of a series.
-func (t *TenantMeter) restore(ss *seriesSnapshot) {
+// restored returns the series that stored counts belong to.
+func (t *TenantMeter) restored(k SeriesKey) *Series {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if ss.Other {
-		t.other(ss.Route).restore(&ss.Counts)
-		return
+	if k.Consumer == Overflow {
+		return t.other(k)
 	}
-	name := []byte(ss.Principal)
-	t.named(t.keyOf(ss.Route, name), ss.Route, name).restore(&ss.Counts)
+	return t.named(t.keyOf(k.Plan, k.Route, []byte(k.Consumer)), k)
 }

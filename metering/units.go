@@ -2,7 +2,6 @@ package metering
 
 import (
 	"errors"
-	"math"
 
 	"github.com/gatehouse-gateway/gatehouse"
 )
@@ -45,13 +44,4 @@ func ParseUnits(b []byte) (int64, error) {
 		}
 	}
 	return n, nil
-}
-
-// plus adds amounts that are not negative. A sum beyond int64 stays at its
-// end: a backend that reports absurd units must not make the count negative.
-func plus(a, b int64) int64 {
-	if a > math.MaxInt64-b {
-		return math.MaxInt64
-	}
-	return a + b
 }

@@ -32,10 +32,6 @@ type Status struct {
 	ServerError   int64 `json:"5xx"`
 }
 
-func (s *Status) byClass() [5]int64 {
-	return [5]int64{s.Informational, s.Success, s.Redirection, s.ClientError, s.ServerError}
-}
-
 func (c *Counts) add(o *Counts) {
 	c.Requests += o.Requests
 	c.Status.Informational += o.Status.Informational
@@ -100,16 +96,21 @@ func (m *Meter) Usage(id gatehouse.TenantID, now time.Time) Usage {
 	}
 	routes := map[gatehouse.RouteID]*Counts{}
 	people := map[string]*Counts{}
+	m.past.RLock()
 	for _, s := range t.all() {
 		c := s.counts()
+		if c == (Counts{}) {
+			continue // seen, not counted
+		}
 		u.Total.add(&c)
-		sum(routes, s.route, &c)
-		if s.other {
+		sum(routes, s.key.Route, &c)
+		if s.key.Consumer == Overflow {
 			u.OtherPrincipals.add(&c)
 		} else {
-			sum(people, s.principal, &c)
+			sum(people, s.key.Consumer, &c)
 		}
 	}
+	m.past.RUnlock()
 	for id, c := range routes {
 		u.Routes = append(u.Routes, RouteUsage{id, *c})
 	}
@@ -137,4 +138,19 @@ func sum[K comparable](m map[K]*Counts, k K, c *Counts) {
 		m[k] = new(Counts)
 	}
 	m[k].add(c)
+}
+
+// counts adds up what is known of a series; m.past is read-held.
+func (s *Series) counts() Counts {
+	v := s.before
+	v.add(&s.sealed)
+	for _, r := range s.meter.live.of(s, nil) {
+		r.stripe.mu.Lock()
+		got := r.read()
+		r.stripe.mu.Unlock()
+		if got.window == r.window {
+			v.add(&got.values)
+		}
+	}
+	return v.counts()
 }

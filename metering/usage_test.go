@@ -13,22 +13,11 @@ import (
 	"github.com/gatehouse-gateway/gatehouse"
 )
 
-func open(t *testing.T, dir string) *Meter {
-	t.Helper()
-	m, err := Open(dir, time.Second)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return m
-}
-
-var noon = time.Date(2026, 3, 5, 12, 0, 0, 0, time.UTC)
-
 func TestUsage(t *testing.T) {
-	m := open(t, "")
+	m := memory(t)
 	acme := m.Tenant("acme")
 	acme.since = noon.Add(-time.Hour)
-	s := acme.Series("orders", []byte("ann"))
+	s := acme.Series("", "orders", []byte("ann"))
 	s.Count(200, 10, 20, 1_500_000, 2500*time.Nanosecond)
 	s.Count(101, 0, 0, 0, 0)
 	s.Count(304, 0, 0, 0, 0)
@@ -39,10 +28,10 @@ func TestUsage(t *testing.T) {
 	s.AddBytes(1, 2)
 	s.AddUnits(500_000)
 	s.AddTime(time.Microsecond)
-	acme.Series("orders", []byte("bob")).Count(200, 0, 0, 0, 0)
-	acme.Series("items", []byte("ann")).Count(500, 0, 0, 0, 0)
-	acme.Series("", nil).Count(404, 0, 0, 0, 0)
-	m.Tenant("umbrella").Series("orders", []byte("ann")).Count(200, 99, 99, 99, 99)
+	acme.Series("", "orders", []byte("bob")).Count(200, 0, 0, 0, 0)
+	acme.Series("", "items", []byte("ann")).Count(500, 0, 0, 0, 0)
+	acme.Series("", "", nil).Count(404, 0, 0, 0, 0)
+	m.Tenant("umbrella").Series("", "orders", []byte("ann")).Count(200, 99, 99, 99, 99)
 
 	counts := func(n, c1, c2, c3, c4, c5, denied, in, out, us, units int) string {
 		return fmt.Sprintf(`"requests":%d,"status":{"1xx":%d,"2xx":%d,"3xx":%d,"4xx":%d,"5xx":%d},"denied":%d,"bytes_in":%d,"bytes_out":%d,"compute_us":%d,"units_millionths":%d`,
@@ -78,9 +67,9 @@ func asJSON(t *testing.T, v any) string {
 func TestPrincipalNames(t *testing.T) {
 	f := func(principal, want string) {
 		t.Helper()
-		m := open(t, "")
-		s := m.Tenant("acme").Series("r", []byte(principal))
-		if again := m.Tenant("acme").Series("r", []byte(principal)); again != s {
+		m := memory(t)
+		s := m.Tenant("acme").Series("", "r", []byte(principal))
+		if again := m.Tenant("acme").Series("", "r", []byte(principal)); again != s {
 			t.Errorf("%.20q has two series", principal)
 		}
 		s.Count(200, 0, 0, 0, 0)
@@ -90,6 +79,7 @@ func TestPrincipalNames(t *testing.T) {
 	}
 	f("", "")
 	f("ann@example.com", "ann@example.com")
+	f(Overflow, string(hashed([]byte(Overflow))))
 	f("jürg", "jürg")
 	f(strings.Repeat("x", 128), strings.Repeat("x", 128))
 	f("abc\n", "sha256:edeaaff3f1774ad2888673770c6d64097e391bc362d7d6fb34982ddf0efd18cb")
@@ -100,21 +90,21 @@ func TestPrincipalNames(t *testing.T) {
 }
 
 func TestSeriesAreApart(t *testing.T) {
-	acme := open(t, "").Tenant("acme")
-	if acme.Series("a", []byte("b")) == acme.Series("b", []byte("a")) {
+	acme := memory(t).Tenant("acme")
+	if acme.Series("", "a", []byte("b")) == acme.Series("", "b", []byte("a")) {
 		t.Error("a route and a principal changed places")
 	}
 }
 
 func TestSeriesBound(t *testing.T) {
-	m := open(t, "")
+	m := memory(t)
 	acme := m.Tenant("acme")
 	const beyond = 500
 	for round := range 2 {
 		for i := range MaxSeries + beyond {
 			route := gatehouse.RouteID([]string{"a", "b"}[i%2])
 			// Every third is shown by its hash, and has two entries.
-			acme.Series(route, fmt.Append(nil, []string{"p", "q", "\n"}[i%3], i)).Count(200, 1, 0, 0, 0)
+			acme.Series("", route, fmt.Append(nil, []string{"p", "q", "\n"}[i%3], i)).Count(200, 1, 0, 0, 0)
 		}
 		u := m.Usage("acme", noon)
 		n := int64(round + 1)
@@ -133,10 +123,10 @@ func TestSeriesBound(t *testing.T) {
 }
 
 func TestUnitsSaturate(t *testing.T) {
-	m := open(t, "")
+	m := memory(t)
 	var got []int64
 	for _, who := range []string{"a", "b"} {
-		s := m.Tenant("acme").Series("r", []byte(who))
+		s := m.Tenant("acme").Series("", "r", []byte(who))
 		for range 1500 {
 			s.AddUnits(gatehouse.MaxUnits)
 		}
@@ -152,13 +142,14 @@ func TestUnitsSaturate(t *testing.T) {
 // others count.
 func TestCountRace(t *testing.T) {
 	const workers, each, series = 8, 2000, 300
-	m := open(t, t.TempDir())
+	b := newBench(t)
+	m := b.open(b.options())
 	var wg sync.WaitGroup
 	for w := range workers {
 		wg.Go(func() {
 			acme := m.Tenant("acme")
 			for i := range each {
-				s := acme.Series("r", fmt.Append(nil, (i*(w+1))%series))
+				s := acme.Series("", "r", fmt.Append(nil, (i*(w+1))%series))
 				s.Count(200, 0, 0, 0, time.Microsecond)
 				s.AddBytes(1, 2)
 			}
@@ -166,7 +157,7 @@ func TestCountRace(t *testing.T) {
 	}
 	wg.Go(func() {
 		for range 20 {
-			m.flush()
+			m.tick()
 			m.Usage("acme", noon)
 		}
 	})
@@ -180,42 +171,9 @@ func TestCountRace(t *testing.T) {
 }
 
 func TestAllocations(t *testing.T) {
-	acme := open(t, "").Tenant("acme")
+	acme := memory(t).Tenant("acme")
 	p := []byte("ann@example.com")
-	if n := testing.AllocsPerRun(100, func() { acme.Series("orders", p).Count(200, 1, 1, 1, 1) }); n != 0 {
+	if n := testing.AllocsPerRun(100, func() { acme.Series("", "orders", p).Count(200, 1, 1, 1, 1) }); n != 0 {
 		t.Errorf("%v allocations per request", n)
 	}
-}
-
-func BenchmarkCount(b *testing.B) {
-	m, err := Open("", 0)
-	if err != nil {
-		b.Fatal(err)
-	}
-	acme := m.Tenant("acme")
-	for i := range 1000 {
-		acme.Series("orders", fmt.Append(nil, "user-", i, "@example.com"))
-	}
-	p := []byte("user-500@example.com")
-	b.ReportAllocs()
-	for b.Loop() {
-		s := acme.Series("orders", p)
-		s.Count(200, 100, 2000, 0, time.Millisecond)
-	}
-}
-
-func BenchmarkCountParallel(b *testing.B) {
-	m, err := Open("", 0)
-	if err != nil {
-		b.Fatal(err)
-	}
-	acme := m.Tenant("acme")
-	b.ReportAllocs()
-	b.RunParallel(func(pb *testing.PB) {
-		p := []byte("user-500@example.com")
-		for pb.Next() {
-			s := acme.Series("orders", p)
-			s.Count(200, 100, 2000, 0, time.Millisecond)
-		}
-	})
 }

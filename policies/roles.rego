@@ -1,28 +1,163 @@
-# What each role may do, and what a request asks for. Other modules ask
-# roles.granted; alone it decides by the method.
-package gatehouse.tenant.roles
+# Who may do what at the control API. input is the operation's id in the OpenAPI
+# document, the tenant that it is about ("" for the platform), the parts of the
+# tenant's document that it would change, once they are known, and the caller:
+# the token's id, role and tenants, which are none for the whole platform.
+#
+# What is not listed is denied, to an owner too.
+package gatehouse.operators
 
-permissions := {
-	"viewer": {"read"},
-	"editor": {"read", "write"},
-	"admin": {"read", "write", "delete", "administer"},
+# Operations by what they are.
+class := {
+	"getCaller": "own_token",
+	"explain": "reading",
+	"getAnalytics": "reading",
+	"getBilling": "reading",
+	"getKey": "reading",
+	"getPolicy": "reading",
+	"getSecurity": "reading",
+	"getShadow": "reading",
+	"getTenant": "reading",
+	"getTenantHealth": "reading",
+	"getTenantMetrics": "reading",
+	"getUsage": "reading",
+	"listKeys": "reading",
+	"listPolicies": "reading",
+	"listTenants": "reading",
+	# Of the platform.
+	"getGateway": "surveying",
+	"listAllPolicies": "surveying",
+	"listGateways": "surveying",
+	# A caller for some tenants sees plans too, as they have one.
+	"getPlan": "catalogue",
+	"listPlans": "catalogue",
+	"compareRevisions": "auditing",
+	"exportAudit": "auditing",
+	"exportTenantAudit": "auditing",
+	"getRevision": "auditing",
+	"listAudit": "auditing",
+	"listRevisions": "auditing",
+	"verifyAudit": "auditing",
+	# Decisions are of callers' requests.
+	"listDecisions": "watching",
+	"replayPolicy": "watching",
+	"checkCompliance": "tenants",
+	"createTenant": "tenants",
+	"deleteTenant": "tenants",
+	"replaceTenant": "tenants",
+	"restoreTenant": "tenants",
+	"rollBackTenant": "tenants",
+	"setSecurity": "tenants",
+	# Billing does it within bounds.
+	"patchTenant": "patching",
+	"createKey": "keys",
+	"patchKey": "keys",
+	"revokeKey": "keys",
+	"rollBackKey": "keys",
+	"rotateKey": "keys",
+	"activatePolicy": "policies",
+	"pushPolicies": "policies",
+	"pushPolicyModule": "policies",
+	"rollBackPolicy": "policies",
+	"shadowPolicy": "policies",
+	"stopShadow": "policies",
+	"testPolicy": "policies",
+	"apply": "applying",
+	"createPlan": "pricing",
+	"deletePlan": "pricing",
+	"replacePlan": "pricing",
+	"rollBackPlan": "pricing",
+	"setBilling": "pricing",
+	"purgeTenant": "purging",
+	"createToken": "tokens",
+	"getToken": "tokens",
+	"listTokens": "tokens",
+	"revokeToken": "tokens",
+	"followUpdates": "following",
+	"reportOutcome": "following",
 }
 
-# The permissions of the caller, from all its roles. A role that is not listed
-# gives none.
-granted contains permission if {
-	some role in input.principal.roles
-	some permission in permissions[role]
+granted := {
+	"owner": {
+		"own_token", "reading", "surveying", "catalogue", "auditing", "watching", "tenants", "patching", "keys", "policies", "applying", "pricing",
+		"purging", "tokens",
+	},
+	"operator": {
+		"own_token", "reading", "surveying", "catalogue", "auditing", "watching", "tenants", "patching", "keys", "policies", "applying", "pricing",
+	},
+	"policy-editor": {"own_token", "reading", "surveying", "catalogue", "watching", "policies"},
+	"billing": {"own_token", "reading", "catalogue", "pricing", "patching"},
+	"auditor": {"own_token", "reading", "surveying", "catalogue", "auditing"},
+	"viewer": {"own_token", "reading", "surveying", "catalogue"},
+	"gateway": {"own_token", "following"},
 }
 
-asked := "read" if {
-	input.request.method in {"GET", "HEAD", "OPTIONS"}
-} else := "write" if {
-	input.request.method in {"POST", "PUT", "PATCH"}
-} else := "delete" if {
-	input.request.method == "DELETE"
+of_the_role if class[input.operation] in granted[input.caller.role]
+
+# Operations that are about no tenant and that a caller for some tenants may do:
+# their answers hold what is theirs only.
+unbound := {"explain", "getCaller", "getPlan", "listPlans", "listTenants"}
+
+# Of a tenant: what its own administrators leave to the platform.
+reserved := {"purgeTenant", "restoreTenant", "setBilling"}
+
+platform if count(input.caller.tenants) == 0
+
+# Parts of a document that are the platform's: what a tenant pays for, and
+# whether it is served.
+commercial := {"plan", "status"}
+
+within if platform
+
+within if {
+	not platform
+	input.tenant == ""
+	input.operation in unbound
+}
+
+within if {
+	not platform
+	input.tenant in input.caller.tenants
+	not input.operation in reserved
+}
+
+# The parts that a change touches, as far as they are known.
+parts := {part | some part in object.get(input, "parts", [])}
+
+fitting if {
+	platform
+	input.caller.role != "billing"
+}
+
+fitting if {
+	not platform
+	input.caller.role != "billing"
+	count(parts & commercial) == 0
+}
+
+# Billing changes the plan of a tenant, and nothing else of its document.
+fitting if {
+	input.caller.role == "billing"
+	platform
+	count(parts - {"plan"}) == 0
+}
+
+fitting if {
+	input.caller.role == "billing"
+	count(parts) == 0
 }
 
 default allow := false
 
-allow if asked in granted
+allow if {
+	of_the_role
+	within
+	fitting
+}
+
+reason := sprintf("%s is not an operation of the role %s", [input.operation, input.caller.role]) if {
+	not of_the_role
+} else := "the token is for other tenants, or not for the platform" if {
+	not within
+} else := sprintf("the role %s may not change %s of a tenant", [input.caller.role, concat(", ", sort(parts))]) if {
+	not fitting
+}

@@ -1,33 +1,53 @@
-package gatehouse.tenant_test.roles
+package gatehouse.operators_test
 
-import data.gatehouse.tenant.roles
+import data.gatehouse.operators
 
-request(method, names) := {"request": {"method": method}, "principal": {"roles": names}}
+asks(role, tenants, operation, tenant) := {"operation": operation, "tenant": tenant, "caller": {"id": "t", "role": role, "tenants": tenants}}
+
+test_owner_does_everything_but_follow if {
+	operators.allow with input as asks("owner", [], "createToken", "")
+	operators.allow with input as asks("owner", [], "purgeTenant", "acme")
+	not operators.allow with input as asks("owner", [], "followUpdates", "")
+}
 
 test_viewer_reads if {
-	every method in ["GET", "HEAD", "OPTIONS"] {
-		roles.allow with input as request(method, ["viewer"])
+	operators.allow with input as asks("viewer", [], "getTenant", "acme")
+	not operators.allow with input as asks("viewer", [], "patchTenant", "acme")
+	not operators.allow with input as asks("viewer", [], "listAudit", "acme")
+}
+
+test_gateway_follows if {
+	operators.allow with input as asks("gateway", [], "followUpdates", "")
+	not operators.allow with input as asks("gateway", [], "listTenants", "")
+}
+
+test_scoped_callers_stay_within if {
+	operators.allow with input as asks("operator", ["acme"], "patchTenant", "acme")
+	operators.allow with input as asks("operator", ["acme"], "listTenants", "")
+	not operators.allow with input as asks("operator", ["acme"], "patchTenant", "globex")
+	not operators.allow with input as asks("operator", ["acme"], "apply", "")
+	not operators.allow with input as asks("owner", ["acme"], "createToken", "")
+	not operators.allow with input as asks("owner", ["acme"], "purgeTenant", "acme")
+}
+
+test_commercial_parts if {
+	every part in ["plan", "status"] {
+		wants := object.union(asks("operator", ["acme"], "patchTenant", "acme"), {"parts": [part, "routes"]})
+		not operators.allow with input as wants
+		operators.allow with input as object.union(wants, {"caller": {"id": "t", "role": "operator", "tenants": []}})
 	}
-	every method in ["POST", "PUT", "PATCH", "DELETE"] {
-		not roles.allow with input as request(method, ["viewer"])
-	}
+	operators.allow with input as object.union(asks("operator", ["acme"], "patchTenant", "acme"), {"parts": ["routes"]})
 }
 
-test_editor_writes_and_does_not_delete if {
-	roles.allow with input as request("PATCH", ["editor"])
-	not roles.allow with input as request("DELETE", ["editor"])
+test_billing_gives_plans_only if {
+	operators.allow with input as object.union(asks("billing", [], "patchTenant", "acme"), {"parts": ["plan"]})
+	not operators.allow with input as object.union(asks("billing", [], "patchTenant", "acme"), {"parts": ["plan", "routes"]})
+	not operators.allow with input as object.union(asks("billing", ["acme"], "patchTenant", "acme"), {"parts": ["plan"]})
 }
 
-test_roles_add_up if {
-	roles.granted == {"read", "write", "delete", "administer"} with input as request("GET", ["viewer", "admin"])
-}
-
-test_nobody_and_unknown_roles_have_nothing if {
-	every names in [[], ["root"], ["Viewer"]] {
-		not roles.allow with input as request("GET", names)
-	}
-}
-
-test_unknown_method_is_denied if {
-	not roles.allow with input as request("TRACE", ["admin"])
+test_unknown_is_denied if {
+	not operators.allow with input as asks("owner", [], "newOperation", "")
+	not operators.allow with input as asks("root", [], "getTenant", "acme")
+	not operators.allow with input as {}
+	operators.reason == "newOperation is not an operation of the role owner" with input as asks("owner", [], "newOperation", "")
 }

@@ -59,8 +59,8 @@ func TestShippedPolicies(t *testing.T) {
 		}
 	}
 	const base = "input.auth input.principal.kind "
-	f(base+"input.principal.roles input.principal.tenant input.request.method input.tenant", "roles")
-	f(base+"input.principal.roles input.principal.tenant input.request.method input.route input.tenant", "rbac", "roles")
+	f(base+"input.principal.roles input.principal.tenant input.request.method input.tenant", "rbac_roles")
+	f(base+"input.principal.roles input.principal.tenant input.request.method input.route input.tenant", "rbac", "rbac_roles")
 	f("input.auth input.features input.plan input.principal.kind input.principal.tenant input.request.segments[0] input.tenant", "abac")
 	f("input.auth input.principal.kind input.principal.tenant input.request.method input.tenant input.time", "time_window")
 	f(base+`input.principal.tenant input.request.headers["x-country"] input.tenant`, "geo")
@@ -73,7 +73,7 @@ func TestShippedTogether(t *testing.T) {
 	e := roomy(t)
 	main := using("rbac", "geo", "step_up")
 	main.Source += "\nobligations := data.gatehouse.tenant.step_up.obligations\nreason := data.gatehouse.tenant.step_up.reason\n"
-	p, faults := e.Compile(append(shipped(t, "abac", "geo", "rbac", "roles", "step_up", "time_window"), main))
+	p, faults := e.Compile(append(shipped(t, "abac", "geo", "rbac", "rbac_roles", "step_up", "time_window"), main))
 	if p == nil {
 		t.Fatal(faults)
 	}

@@ -51,15 +51,6 @@ type limitedError struct {
 func (e *limitedError) Error() string { return e.problem.Error() }
 func (e *limitedError) Unwrap() error { return e.problem }
 
-func (x *Exchange) limited() error {
-	v, name := &x.verdict, x.route.fields.name(x.verdict.Binding)
-	message := "the limit \"" + name + "\" is used up"
-	if v.Binding.Kind.Capacity() {
-		message = "the limit \"" + name + "\" has no room now"
-	}
-	return &limitedError{&gatehouse.Error{Code: v.Code(), Message: message}, v}
-}
-
 // answer makes err the exchange's answer: a problem document (RFC 9457) with
 // Proxy-Status (RFC 9209), in place of anything taken from the backend.
 func (x *Exchange) answer(err error) {
@@ -130,10 +121,10 @@ func (x *Exchange) answer(err error) {
 		x.Body = nil // nobody reads it, and nobody pays for it
 	}
 	x.Length = int64(len(x.Body))
-	x.count()
 	if x.series != nil {
-		x.series.Deny()
+		x.series.Deny() // the backend's answer was counted
 	}
+	x.count()
 	if x.isGRPC() {
 		x.grpcAnswer(e.Message)
 	}

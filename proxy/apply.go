@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/gatehouse-gateway/gatehouse"
-	"github.com/gatehouse-gateway/gatehouse/ratelimit"
 )
 
 // candidate is a tenant of an update on its way to being live.
@@ -138,7 +137,7 @@ func (g *Gateway) candidates(u *gatehouse.Update, plans map[gatehouse.PlanID]*ga
 		doc := &u.Tenants[i]
 		s := g.slots[doc.ID]
 		if s == nil {
-			s = &slot{id: doc.ID, limits: ratelimit.NewLocal(doc.ID, limitKeys), meter: g.meter.Tenant(doc.ID), gate: newGate(&g.cfg.Limits.PerTenant)}
+			s = &slot{id: doc.ID, limits: g.newLimits(doc.ID), meter: g.meter.Tenant(doc.ID), gate: newGate(&g.cfg.Limits.PerTenant)}
 		}
 		compile(s, doc)
 	}
@@ -159,9 +158,6 @@ func (g *Gateway) candidates(u *gatehouse.Update, plans map[gatehouse.PlanID]*ga
 	}
 	return cs
 }
-
-// limitKeys bounds the counts that one tenant keeps apart by value.
-const limitKeys = 65536
 
 // settleKeys enters the candidates' credentials into the directory, and
 // refuses those whose keys belong to another tenant. A key may move between

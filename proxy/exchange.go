@@ -114,6 +114,7 @@ type Exchange struct {
 	up        upstream.Request
 	resp      upstream.Response
 	series    *metering.Series
+	flight    *metering.Flight // from the count to Finish
 	units     int64
 	code      gatehouse.Code // of the error answered; "" when the backend's answer was
 	failure   string         // RFC 9209 token of what went wrong
@@ -257,6 +258,7 @@ func (x *Exchange) limitRequest() *ratelimit.Request {
 	x.take = ratelimit.Request{Now: x.start, Cost: x.route.cost, Values: (*limitValues)(x), Gone: x.hooks.gone}
 	if x.obliged != nil {
 		x.take.Cost += x.obliged.Cost
+		x.take.Named = x.obliged.Limits
 	}
 	if x.who != nil {
 		x.take.Principal = x.text(x.who.Principal.ID)

@@ -519,7 +519,7 @@ func (s *answerStream) Read(p []byte) (int, error) {
 	if n > 0 {
 		x.bodyOut += int64(n)
 		x.countedOut += int64(n)
-		x.series.AddBytes(0, int64(n))
+		x.flight.Sent(int64(n))
 	}
 	if e, ok := errors.AsType[*upstream.Error](err); ok {
 		x.failure = e.Token

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/gatehouse-gateway/gatehouse"
+	"github.com/gatehouse-gateway/gatehouse/metering"
 	"github.com/gatehouse-gateway/gatehouse/policy"
 )
 
@@ -64,11 +65,7 @@ func (g *Gateway) clear(x *Exchange) error {
 	}
 
 	x.enter(phaseLimit)
-	x.verdict = x.route.stack.Take(x.limitRequest(), &x.ticket)
-	if !x.verdict.Allowed {
-		return x.limited()
-	}
-	return nil
+	return x.limit()
 }
 
 // carry forwards a cleared request and takes the answer in up to its first
@@ -153,6 +150,10 @@ func (g *Gateway) Finish(x *Exchange, err error) {
 		x.ticket.Done(now)
 		x.depart()
 		x.leaveTunnels()
+		if x.flight != nil {
+			x.flight.End()
+			x.flight = nil
+		}
 		g.metrics.inFlight.Add(-1)
 	}()
 	x.resp.Release()
@@ -185,10 +186,17 @@ func (x *Exchange) count() {
 	if x.table == nil || x.route == nil || x.series != nil {
 		return
 	}
-	x.series = x.table.meter.Series(x.route.doc.ID, x.principalID())
+	x.series = x.table.meter.Series(x.table.doc.Plan, x.route.doc.ID, x.principalID())
 	if string(x.In.Method) != "HEAD" {
 		x.bodyOut = int64(len(x.Body))
 	}
 	x.countedIn, x.countedOut = x.bodyIn.Load(), x.bodyOut
-	x.series.Count(x.Status, x.countedIn, x.countedOut, x.units, 0)
+	by := metering.Backend
+	if x.code != "" {
+		by = metering.Refusal
+	} else if x.endsHere() {
+		by = metering.Gateway
+	}
+	x.flight = x.series.Begin(x.start)
+	x.flight.Answer(&metering.Answer{Status: x.Status, BytesIn: x.countedIn, BytesOut: x.countedOut, Units: x.units, By: by})
 }

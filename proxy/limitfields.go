@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bytes"
 	"fmt"
 	"slices"
 	"strconv"
@@ -16,6 +17,13 @@ type limitFields struct {
 	// renamed holds the limits whose name occurs in more than one scope: they
 	// are told apart as plan.NAME, tenant.NAME and route.NAME.
 	renamed []renamedLimit
+	// demanded are the limits on demand: policy has those that a request names.
+	demanded []demandedLimit
+}
+
+type demandedLimit struct {
+	name   string
+	policy []byte // what it adds to the field
 }
 
 type renamedLimit struct {
@@ -40,24 +48,56 @@ func newLimitFields(style HeaderStyle, limits []ratelimit.Limit) limitFields {
 		if slices.ContainsFunc(limits, func(o ratelimit.Limit) bool { return o.Name == l.Name && o.Scope != l.Scope }) {
 			f.renamed = append(f.renamed, renamedLimit{l.Scope, l.Name, string(l.Scope) + "." + l.Name})
 		}
-		if style == HeadersDraft03 {
-			if !l.Kind.Capacity() {
-				f.policy = fmt.Appendf(f.policy, ", %d;w=%d", l.Quota, l.Window)
-			}
+		if l.OnDemand {
+			f.demanded = append(f.demanded, demandedLimit{l.Name, f.policyOf(l)})
 			continue
 		}
-		if len(f.policy) > 0 {
-			f.policy = append(f.policy, ", "...)
+		f.policy = append(f.policy, f.policyOf(l)...)
+	}
+	f.policy = bytes.TrimPrefix(f.policy, f.lead())
+	return f
+}
+
+// lead is what the policy of the whole stack does not begin with, though that
+// of each limit does.
+func (f *limitFields) lead() []byte {
+	if f.style == HeadersDraft03 {
+		return nil // RateLimit-Limit begins with a limit of its own
+	}
+	return separator
+}
+
+var separator = []byte(", ")
+
+// policyOf returns a limit with the separator before it, and nothing for one
+// that the style does not show.
+func (f *limitFields) policyOf(l *ratelimit.Limit) []byte {
+	if f.style == HeadersDraft03 {
+		if l.Kind.Capacity() {
+			return nil
 		}
-		f.policy = fmt.Appendf(f.policy, "%q;q=%d", f.name(l), l.Quota)
-		switch l.Kind {
-		case ratelimit.Concurrency:
-			f.policy = append(f.policy, `;qu="concurrent-requests"`...)
-		default:
-			f.policy = fmt.Appendf(f.policy, ";w=%d", l.Window)
+		return fmt.Appendf(nil, ", %d;w=%d", l.Quota, l.Window)
+	}
+	if l.Kind == ratelimit.Concurrency {
+		return fmt.Appendf(nil, `, %q;q=%d;qu="concurrent-requests"`, f.name(l), l.Quota)
+	}
+	return fmt.Appendf(nil, ", %q;q=%d;w=%d", f.name(l), l.Quota, l.Window)
+}
+
+// policyFor returns the policy that the request is held to.
+func (x *Exchange) policyFor() []byte {
+	f := &x.route.fields
+	if x.obliged == nil || len(x.obliged.Limits) == 0 || len(f.demanded) == 0 {
+		return f.policy
+	}
+	start := len(x.scratch)
+	x.scratch = append(x.scratch, f.policy...)
+	for i := range f.demanded {
+		if d := &f.demanded[i]; slices.Contains(x.obliged.Limits, d.name) {
+			x.scratch = append(x.scratch, d.policy...)
 		}
 	}
-	return f
+	return bytes.TrimPrefix(x.scratch[start:len(x.scratch):len(x.scratch)], f.lead())
 }
 
 var (
@@ -74,14 +114,18 @@ var (
 // limitAnswer adds the fields that tell the caller where its limits stand.
 func (x *Exchange) limitAnswer() {
 	f, v := &x.route.fields, &x.verdict
-	if f.style == HeadersOff || len(f.policy) == 0 {
+	if f.style == HeadersOff {
+		return
+	}
+	policy := x.policyFor()
+	if len(policy) == 0 {
 		return
 	}
 	if f.style == HeadersIETF {
-		x.Fields = append(x.Fields, Field{namePolicy, f.policy})
+		x.Fields = append(x.Fields, Field{namePolicy, policy})
 	}
-	if v.Binding == nil {
-		return
+	if v.Binding == nil || v.Unasked || v.Retry == ratelimit.Never && x.take.Cost <= v.Binding.Burst {
+		return // what it has left is not known, or of no count of the caller's
 	}
 	// A burst above the rate is not promised: callers read r as a part of q.
 	limit, left, reset := v.Binding.Quota, min(v.Remaining, v.Binding.Quota), ceilSeconds(v.Reset)
@@ -100,17 +144,17 @@ func (x *Exchange) limitAnswer() {
 		x.scratch = b
 		x.Fields = append(x.Fields, Field{nameLimit, b[start:len(b):len(b)]})
 	case HeadersDraft03:
-		x.number(nameDraftLimit, limit, string(f.policy))
-		x.number(nameDraftLeft, left, "")
-		x.number(nameDraftReset, reset, "")
+		x.number(nameDraftLimit, limit, policy)
+		x.number(nameDraftLeft, left, nil)
+		x.number(nameDraftReset, reset, nil)
 	case HeadersX:
-		x.number(nameXLimit, limit, "")
-		x.number(nameXLeft, left, "")
-		x.number(nameXReset, reset, "")
+		x.number(nameXLimit, limit, nil)
+		x.number(nameXLeft, left, nil)
+		x.number(nameXReset, reset, nil)
 	}
 }
 
-func (x *Exchange) number(name []byte, n int64, tail string) {
+func (x *Exchange) number(name []byte, n int64, tail []byte) {
 	start := len(x.scratch)
 	x.scratch = append(strconv.AppendInt(x.scratch, n, 10), tail...)
 	x.Fields = append(x.Fields, Field{name, x.scratch[start:len(x.scratch):len(x.scratch)]})

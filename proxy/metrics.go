@@ -33,6 +33,9 @@ type gauges struct {
 	bytesOut  *metrics.Counter
 	badUnits  *metrics.Counter
 
+	soft, overage *metrics.Counter // requests served beyond a quota
+	over          *metrics.Counter // units beyond those of overage
+
 	updates       *metrics.Counter
 	refusals      *metrics.Counter
 	applyDuration *metrics.PrometheusHistogram
@@ -85,6 +88,9 @@ func newGauges() *gauges {
 	m.bytesIn = s.NewCounter(`gatehouse_body_bytes_total{direction="in"}`)
 	m.bytesOut = s.NewCounter(`gatehouse_body_bytes_total{direction="out"}`)
 	m.badUnits = s.NewCounter("gatehouse_units_unreadable_total")
+	m.soft = s.NewCounter(`gatehouse_ratelimit_beyond_total{mode="soft"}`)
+	m.overage = s.NewCounter(`gatehouse_ratelimit_beyond_total{mode="overage"}`)
+	m.over = s.NewCounter("gatehouse_ratelimit_over_units_total")
 	m.updates = s.NewCounter("gatehouse_updates_total")
 	m.refusals = s.NewCounter("gatehouse_updates_refused_tenants_total")
 	m.applyDuration = s.NewPrometheusHistogramExt("gatehouse_update_duration_seconds", applyBuckets)
@@ -92,8 +98,8 @@ func newGauges() *gauges {
 	return m
 }
 
-// counts sums what the tenants' backends hold.
-type counts struct{ tenants, open, idle, unhealthy, ejected, broken uint64 }
+// counts sums what the tenants hold.
+type counts struct{ tenants, open, idle, unhealthy, ejected, broken, waiting uint64 }
 
 func (g *Gateway) counts() counts {
 	g.mu.Lock()
@@ -105,6 +111,7 @@ func (g *Gateway) counts() counts {
 		if t == nil {
 			continue // removed meanwhile
 		}
+		c.waiting += uint64(s.limits.Waiting())
 		for _, b := range t.backends {
 			for _, e := range b.Stats().Endpoints {
 				c.open += uint64(e.Open)
@@ -192,6 +199,7 @@ func (g *Gateway) WriteMetrics(w io.Writer) {
 	metrics.WriteGaugeUint64(w, "gatehouse_requests_in_flight", uint64(g.metrics.inFlight.Load()))
 	metrics.WriteGaugeUint64(w, "gatehouse_tunnels", uint64(g.metrics.tunnels.Load()))
 	g.writeEdgeMetrics(w)
+	g.writeLimitMetrics(w, c.waiting)
 	metrics.WriteGaugeUint64(w, "gatehouse_config_revision", g.revision.Load())
 	metrics.WriteGaugeUint64(w, "gatehouse_tenants", c.tenants)
 	metrics.WriteCounterUint64(w, "gatehouse_upstream_dials_total", g.upstream.Dials())

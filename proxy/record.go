@@ -166,6 +166,15 @@ func appendRecord(b []byte, x *Exchange, now time.Time) []byte {
 		b = appendJSON(append(b, `,"limit":`...), v.Binding.Name)
 		b = strconv.AppendInt(append(b, `,"limit_remaining":`...), v.Remaining, 10)
 	}
+	if v := &x.verdict; v.Beyond != nil {
+		b = appendJSON(append(b, `,"limit_beyond":`...), v.Beyond.Name)
+	}
+	if v := &x.verdict; v.Over > 0 {
+		b = strconv.AppendInt(append(b, `,"over_units":`...), v.Over, 10)
+	}
+	if x.verdict.Away {
+		b = append(b, `,"limits_away":true`...)
+	}
 	if x.obliged != nil && len(x.obliged.Log) > 0 {
 		for i, f := range x.obliged.Log {
 			if b = append(b, ','); i == 0 {

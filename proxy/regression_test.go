@@ -89,7 +89,7 @@ func TestPanicInAnswer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	meter, err := metering.Open("", 0)
+	meter, err := metering.Open(metering.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -24,6 +24,7 @@ import (
 	"github.com/gatehouse-gateway/gatehouse/proxy/route"
 	"github.com/gatehouse-gateway/gatehouse/proxy/tunnel"
 	"github.com/gatehouse-gateway/gatehouse/proxy/upstream"
+	"github.com/gatehouse-gateway/gatehouse/ratelimit"
 	"github.com/valyala/fasthttp"
 )
 
@@ -39,6 +40,9 @@ type Parts struct {
 	Access io.Writer
 	// Headers is how limits are told. Default HeadersIETF.
 	Headers HeaderStyle
+	// Limits is the part in a shared store that counts limits, which the caller
+	// runs for as long as the gateway serves; nil: they are counted in memory.
+	Limits *ratelimit.Shared
 	// Upstream configures the client of the backends. Its Allow is set from
 	// Config.UpstreamAllow.
 	Upstream upstream.Config
@@ -52,6 +56,7 @@ type Gateway struct {
 	log       *slog.Logger
 	access    *recorder
 	headers   HeaderStyle
+	limits    *ratelimit.Shared // nil: none
 	metrics   *gauges
 	upstream  *upstream.Client
 	keySets   *identity.KeySets
@@ -87,7 +92,7 @@ func New(cfg Config, p Parts) (*Gateway, error) {
 	p.Upstream.Allow = cfg.UpstreamAllow
 	p.Upstream.Log = p.Log
 	g := &Gateway{
-		cfg: cfg, engine: p.Engine, meter: p.Meter, log: p.Log, access: newRecorder(p.Access), headers: p.Headers,
+		cfg: cfg, engine: p.Engine, meter: p.Meter, log: p.Log, access: newRecorder(p.Access), headers: p.Headers, limits: p.Limits,
 		upstream: upstream.New(p.Upstream), directory: identity.NewDirectory(),
 		hosts: route.NewHosts[slot](), tenants: route.NewHosts[slot](),
 		trusted: cfg.TrustedProxies, tunnels: tunnel.NewSet(),

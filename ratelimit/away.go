@@ -55,8 +55,10 @@ func (lim *limit) checkAway(d *decision, now time.Time, cost int64, key, user di
 	case gatehouse.AwayOpen:
 		return nil
 	case gatehouse.AwayClosed:
-		d.hard, d.shut = true, true
-		d.note(lim.spec, 0, busyRetry, busyRetry)
+		d.hard = true
+		if d.note(lim.spec, 0, busyRetry, busyRetry); d.refusedBy == lim.spec {
+			d.shut = lim.spec
+		}
 		return nil
 	}
 	switch lim.spec.facts.Kind {

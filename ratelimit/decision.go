@@ -25,8 +25,8 @@ type decision struct {
 	// Limits of concurrency without room: a request may wait for the first of
 	// them while nothing else refuses it.
 	fullBy *limit
-	hard   bool // something else than a place is missing
-	shut   bool // a limit is closed while the store is away
+	hard   bool  // something else than a place is missing
+	shut   *spec // refusedBy, where it is closed while the store is away
 }
 
 // full notes that lim has no place.

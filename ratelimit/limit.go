@@ -3,6 +3,7 @@ package ratelimit
 import (
 	"cmp"
 	"math/bits"
+	"slices"
 	"time"
 
 	"github.com/gatehouse-gateway/gatehouse"
@@ -49,6 +50,11 @@ const (
 	RouteScope  ScopeKind = "route"
 )
 
+// floor orders scopes, outermost first.
+func (k ScopeKind) floor() int {
+	return slices.Index([]ScopeKind{PlanScope, TenantScope, RouteScope}, k)
+}
+
 // Scope is one floor of a stack.
 type Scope struct {
 	Kind ScopeKind
@@ -86,6 +92,8 @@ type Limit struct {
 	Away gatehouse.LimitAway
 	// Absent is what becomes of requests that lack a value of By.
 	Absent gatehouse.LimitAbsent
+	// OnDemand limits hold the requests that name them, and no others.
+	OnDemand bool
 }
 
 const userWindow = time.Minute
@@ -95,6 +103,7 @@ func factsOf(s *Scope, r *gatehouse.LimitRule) Limit {
 	f := Limit{
 		Scope: s.Kind, Route: s.Route, Name: r.Name, By: r.By,
 		Store: cmp.Or(r.Store, s.Limits.Store), Away: cmp.Or(r.Away, s.Limits.Away), Absent: r.Absent,
+		OnDemand: r.OnDemand,
 	}
 	if r.Quota != 0 {
 		f.Kind, f.Quota, f.Burst = Quota, r.Quota, r.Quota

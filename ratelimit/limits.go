@@ -35,7 +35,7 @@ func (sp *spec) shown() *Limit {
 // selectors and store are equal already.
 func (sp *spec) same(o *spec) bool {
 	a, b := &sp.facts, &o.facts
-	return a.Quota == b.Quota && a.Burst == b.Burst && a.Mode == b.Mode && a.Away == b.Away && a.Absent == b.Absent &&
+	return a.Quota == b.Quota && a.Burst == b.Burst && a.Mode == b.Mode && a.Away == b.Away && a.Absent == b.Absent && a.OnDemand == b.OnDemand &&
 		sp.wait == o.wait && sp.maxWaiting == o.maxWaiting && sp.rate == o.rate && sp.sameWindow(o)
 }
 

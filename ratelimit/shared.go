@@ -2,6 +2,7 @@ package ratelimit
 
 import (
 	"context"
+	"math/rand/v2"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -48,6 +49,7 @@ func NewShared(store Store, mode gatehouse.LimitStore) *Shared {
 func (s *Shared) Local(tenant gatehouse.TenantID, maxKeys int) *Local {
 	l := NewLocal(tenant, maxKeys)
 	l.shared, l.shard = s, s.store.Shard(tenant)
+	l.lastPlace = rand.Uint64N(1 << 50) // a tenant that goes and comes back has places of both
 	return l
 }
 

@@ -37,6 +37,8 @@ type Request struct {
 	// Principal tells users apart for max_concurrent_users. Requests without
 	// one count as one user.
 	Principal []byte
+	// Named are the limits that are OnDemand and asked for.
+	Named []string
 	// Gone is asked now and then, while the request waits for a place,
 	// whether nobody waits for its answer any more. Nil: it is not known.
 	Gone func() bool
@@ -103,6 +105,17 @@ type Stack struct {
 // Limits returns the limits in stack order as they were compiled. The slice
 // must not be changed.
 func (s *Stack) Limits() []Limit { return s.facts }
+
+// Unknown returns the first of names that no limit on demand of the stack has,
+// "" for none.
+func (s *Stack) Unknown(names []string) string {
+	for _, name := range names {
+		if !slices.ContainsFunc(s.facts, func(f Limit) bool { return f.OnDemand && f.Name == name }) {
+			return name
+		}
+	}
+	return ""
+}
 
 // Ticket holds the places that one request takes in limits of concurrency and
 // users. The zero value is empty and ready; it must not be copied.
@@ -218,7 +231,7 @@ func (p *pass) refuse(d *decision, now time.Time) Verdict {
 		p.s.quit(now)
 	}
 	v := d.refusal()
-	v.Away, v.Unasked = p.away, d.shut
+	v.Away, v.Unasked = p.away, d.shut == d.refusedBy
 	if p.away {
 		p.s.local.shared.count.away.Add(1)
 	}
@@ -280,48 +293,4 @@ func (l *Local) touch(lim *limit, now time.Time, user digest) {
 	s := lim.one.shared
 	s.ids = append(s.ids, u.sum[0], u.sum[1])
 	l.tend(lim.one, now, false, false)
-}
-
-// Level is where a limit stands.
-type Level struct {
-	Limit *Limit
-	// Used and Remaining are units; requests or users for capacity. Of a
-	// limit `by` value they belong to the request's own value.
-	Used, Remaining int64
-	// Reset is as in Verdict.
-	Reset time.Duration
-	// Key is the name of the count: gh:{tenant}:limit-name, and
-	// :by-value-digest where it is known.
-	Key string
-	// Keys is the number of values counted apart, for a limit `by` value.
-	Keys int
-}
-
-// Levels appends the level of each limit that still stands, in stack order,
-// and charges nothing. It asks the store, and shows what was last heard where
-// that does not answer.
-func (s *Stack) Levels(dst []Level, r *Request) []Level {
-	dst = slices.Grow(dst, len(s.limits))
-	keys, gone := s.digests(nil, r)
-	l := s.local
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	now := l.advance(r.Now)
-	p := pass{s: s, r: r, gone: gone}
-	p.view(now, keys)
-	for i, lim := range s.limits {
-		if lim.dropped {
-			continue
-		}
-		var key digest
-		if at := s.places[i]; at >= 0 {
-			key = keys[at]
-		}
-		if lim.remote {
-			dst = append(dst, lim.sharedLevel(now, p.at(i).c))
-			continue
-		}
-		dst = append(dst, lim.level(now, key))
-	}
-	return dst
 }

@@ -1,6 +1,7 @@
 package ratelimit
 
 import (
+	"slices"
 	"time"
 
 	"github.com/gatehouse-gateway/gatehouse"
@@ -43,6 +44,7 @@ type pass struct {
 	gone  uint64  // selects that the request lacks a value of, by bit
 	held  bool    // the places of concurrency are the request's already
 	away  bool    // the store did not answer
+	heard bool    // it did, for view
 	// charged is when charge was called.
 	charged time.Time
 }
@@ -64,7 +66,7 @@ func (p *pass) look(d *decision, now time.Time, keys []digest) (asks int) {
 	for i, lim := range p.s.limits {
 		st := p.at(i)
 		*st = step{}
-		if lim.dropped {
+		if lim.dropped || lim.spec.facts.OnDemand && !slices.Contains(p.r.Named, lim.spec.facts.Name) {
 			continue
 		}
 		var key digest

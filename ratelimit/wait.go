@@ -150,3 +150,10 @@ func (l *Local) await(w *waiter, wait time.Duration, gone func() bool) bool {
 		timer.Reset(min(step, left))
 	}
 }
+
+// Waiting returns how many requests wait for a place.
+func (l *Local) Waiting() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.queue)
+}

@@ -12,9 +12,8 @@ import (
 	"github.com/spf13/cobra"
 )
 
-func checkCommand(s *streams) *cobra.Command {
+func checkCommand(s *streams, r *remote) *cobra.Command {
 	var strict bool
-	var output string
 	c := &cobra.Command{
 		Use:   "check FILE…",
 		Short: "Check tenant documents and report every fault with its place",
@@ -25,8 +24,9 @@ Exit code 2 says that there are faults; they are on standard error.`,
 		Example: "  gatehouse check tenants.yaml\n  gatehouse check tenants/ --strict",
 		Args:    arguments(cobra.MinimumNArgs(1)),
 		RunE: func(_ *cobra.Command, paths []string) error {
-			if output != "text" && output != "json" {
-				return &exit{exitUsage, fmt.Errorf("output %q is unknown: use text or json", output)}
+			output, err := r.format()
+			if err != nil {
+				return err
 			}
 			engine, err := newEngine(nil)
 			if err != nil {
@@ -34,8 +34,8 @@ Exit code 2 says that there are faults; they are on standard error.`,
 			}
 			set, problems := checkDocuments(engine, paths...)
 			failed := len(problems.Errors()) > 0 || strict && len(problems) > 0
-			if output == "json" {
-				if err := printCheck(s, set, problems, !failed); err != nil {
+			if output != "table" {
+				if err := r.printCheck(set, problems, !failed); err != nil {
 					return err
 				}
 			} else if len(problems) > 0 {
@@ -44,7 +44,7 @@ Exit code 2 says that there are faults; they are on standard error.`,
 			if failed {
 				return &exit{exitFindings, fmt.Errorf("%s in %s", count(len(problems), "problem"), count(len(set.Files), "file"))}
 			}
-			if output == "text" {
+			if output == "table" {
 				_, err = fmt.Fprintf(s.out, "ok: %s, %s in %s\n", count(len(set.Document.Plans), "plan"),
 					count(len(set.Document.Tenants), "tenant"), count(len(set.Files), "file"))
 			}
@@ -52,22 +52,31 @@ Exit code 2 says that there are faults; they are on standard error.`,
 		},
 	}
 	c.Flags().BoolVar(&strict, "strict", false, "treat warnings as faults")
-	c.Flags().StringVarP(&output, "output", "o", "text", "text or json")
+	r.outputFlag(c)
 	return c
 }
 
-func printCheck(s *streams, set *configs.Set, problems configs.Problems, ok bool) error {
+// printCheck prints what was found: as CSV and names the problems alone.
+func (r *remote) printCheck(set *configs.Set, problems configs.Problems, ok bool) error {
 	if problems == nil {
 		problems = configs.Problems{}
 	}
-	e := json.NewEncoder(s.out)
-	e.SetIndent("", "  ")
-	return e.Encode(struct {
+	whole, err := json.Marshal(struct {
 		OK       bool             `json:"ok"`
 		Plans    int              `json:"plans"`
 		Tenants  int              `json:"tenants"`
 		Problems configs.Problems `json:"problems"`
 	}{ok, len(set.Document.Plans), len(set.Document.Tenants), problems})
+	if err != nil {
+		return err
+	}
+	items := make([]json.RawMessage, len(problems))
+	for i := range problems {
+		if items[i], err = json.Marshal(problems[i]); err != nil {
+			return err
+		}
+	}
+	return r.write(whole, items, columns("FILE:/file LINE:/line COLUMN:/column WARNING:/warning REASON:/reason HINT:/hint"))
 }
 
 // checkDocuments reads and compiles documents without starting anything.

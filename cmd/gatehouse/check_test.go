@@ -138,6 +138,6 @@ func TestCheckUsage(t *testing.T) {
 		}
 	}
 	f(exitUsage, "requires at least 1 arg")
-	f(exitUsage, `output "xml" is unknown: use text or json`, "-o", "xml", "a.yaml")
+	f(exitUsage, `output "xml" is unknown: use table, json, yaml, csv or name`, "-o", "xml", "a.yaml")
 	f(exitUsage, "unknown flag: --stric", "--stric", "a.yaml")
 }

@@ -5,18 +5,27 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"os/signal"
+	"regexp"
 	"runtime/debug"
+	"strings"
+	"syscall"
 
-	"github.com/gatehouse-gateway/gatehouse/configs"
 	"github.com/spf13/cobra"
 )
 
 // The exit codes of every command.
 const (
-	exitOK       = 0
-	exitError    = 1
-	exitFindings = 2 // faults in a document, or differences
-	exitUsage    = 3
+	exitOK           = 0
+	exitError        = 1
+	exitFindings     = 2 // faults in a document, or differences
+	exitUsage        = 3
+	exitNotFound     = 4
+	exitConflict     = 5
+	exitUnauthorised = 6
+	exitUnavailable  = 7
+	exitInterrupted  = 130
 )
 
 // exit is an error that has its own exit code.
@@ -33,49 +42,109 @@ type streams struct {
 	getenv      func(string) string
 	stdin       io.Reader
 	out, errors io.Writer
+	terminal    io.Writer // out where it is a terminal, else nil
 }
 
 // run is the whole program but for the process: tests call it too.
 func run(ctx context.Context, args []string, getenv func(string) string, stdin io.Reader, stdout, stderr io.Writer) int {
-	io := &streams{getenv, stdin, stdout, stderr}
+	out := &noted{Writer: stdout}
+	s := &streams{getenv: getenv, stdin: stdin, out: out, errors: stderr}
+	if isTerminal(stdout) {
+		s.terminal = stdout
+	}
+	r := &remote{s: s}
 	root := &cobra.Command{
-		Use:               "gatehouse",
-		Short:             "A multi-tenant reverse proxy and API gateway",
-		SilenceUsage:      true,
-		SilenceErrors:     true,
-		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
+		Use:           "gatehouse",
+		Short:         "A multi-tenant reverse proxy and API gateway",
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		Args:          unknownCommand,
+		RunE:          func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	root.SetArgs(args)
 	root.SetIn(stdin)
-	root.SetOut(stdout)
+	root.SetOut(out)
 	root.SetErr(stderr)
-	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
-		return &exit{exitUsage, fmt.Errorf("%w\nsee %s --help", err, c.CommandPath())}
-	})
-	root.AddCommand(runCommand(io), checkCommand(io), keyCommand(io), versionCommand(io))
+	root.SetFlagErrorFunc(flagError)
+	root.PersistentPreRun = func(c *cobra.Command, _ []string) {
+		if c.Name() != "run" { // which has its own
+			ctx, stop := signal.NotifyContext(c.Context(), os.Interrupt, syscall.SIGTERM)
+			context.AfterFunc(ctx, stop)
+			c.SetContext(ctx)
+		}
+	}
+	root.AddCommand(commands(s, r)...)
+	ctx, done := context.WithCancel(ctx)
+	defer done()
 	err := root.ExecuteContext(ctx)
 	if err == nil {
 		return exitOK
 	}
-	if problems, ok := errors.AsType[configs.Problems](err); ok {
-		fmt.Fprint(stderr, problems.Error(), "\n")
-		return exitFindings
+	code := exitCodeOf(err)
+	if form := r.structured(args); form != "" && !out.written {
+		r.printFailure(form, err, code)
 	}
-	fmt.Fprintf(stderr, "gatehouse: %v\n", err)
-	if e, ok := errors.AsType[*exit](err); ok {
-		return e.code
-	}
-	if isUsage(err) {
-		return exitUsage
-	}
-	return exitError
+	fmt.Fprint(stderr, failure(err))
+	return code
 }
 
-// isUsage recognises cobra's own complaint about a command that does not
-// exist, which has no type.
-func isUsage(err error) bool {
-	const unknown = "unknown command "
-	return len(err.Error()) > len(unknown) && err.Error()[:len(unknown)] == unknown
+// commands are all of them, in the order of the help.
+func commands(s *streams, r *remote) []*cobra.Command {
+	all := []*cobra.Command{
+		runCommand(s), checkCommand(s, r), initCommand(s), contextCommand(r), versionCommand(r),
+	}
+	key := keyCommand(r)
+	key.AddCommand(keyNewCommand(s))
+	for _, c := range []*cobra.Command{
+		applyCommand(r), diffCommand(r), tenantCommand(r), key, policyCommand(r), planCommand(r), routeCommand(r), auditCommand(r),
+		gatewayCommand(r), revisionCommand(r), tokenCommand(r), explainCommand(r), doctorCommand(r), topCommand(r),
+	} {
+		all = append(all, r.command(c))
+	}
+	return all
+}
+
+// noted notes whether anything was written.
+type noted struct {
+	io.Writer
+	written bool
+}
+
+func (n *noted) Write(b []byte) (int, error) {
+	n.written = n.written || len(b) > 0
+	return n.Writer.Write(b)
+}
+
+// group is a noun: a command that has others below it.
+func group(use, short, long string) *cobra.Command {
+	return &cobra.Command{Use: use, Short: short, Long: long, Args: unknownCommand, RunE: func(c *cobra.Command, _ []string) error { return c.Help() }}
+}
+
+func unknownCommand(c *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	var known []string
+	for _, sub := range c.Commands() {
+		if !sub.Hidden {
+			known = append(known, sub.Name())
+		}
+	}
+	return &exit{exitUsage, fmt.Errorf("unknown command %q of %s%s\nsee %s --help", args[0], c.CommandPath(), didYouMean(args[0], known), c.CommandPath())}
+}
+
+var flagName = regexp.MustCompile(`--([a-z][a-z-]+)`)
+
+func flagError(c *cobra.Command, err error) error {
+	hint := ""
+	if name, ok := strings.CutPrefix(err.Error(), "unknown flag: --"); ok {
+		var known []string
+		for _, m := range flagName.FindAllStringSubmatch(c.Flags().FlagUsages(), -1) {
+			known = append(known, m[1])
+		}
+		hint = didYouMean(name, known)
+	}
+	return &exit{exitUsage, fmt.Errorf("%w%s\nsee %s --help", err, hint, c.CommandPath())}
 }
 
 // arguments checks the number of arguments with the exit code of usage.
@@ -88,16 +157,21 @@ func arguments(check cobra.PositionalArgs) cobra.PositionalArgs {
 	}
 }
 
-func versionCommand(s *streams) *cobra.Command {
-	return &cobra.Command{
+func versionCommand(r *remote) *cobra.Command {
+	c := &cobra.Command{
 		Use:   "version",
 		Short: "Print the version",
 		Args:  arguments(cobra.NoArgs),
 		RunE: func(*cobra.Command, []string) error {
-			_, err := fmt.Fprintln(s.out, "gatehouse", version())
+			if form, err := r.format(); err != nil || form != "table" {
+				return errors.Join(err, r.print(fmt.Appendf(nil, `{"version": %q}`, version()), columns("VERSION:/version")))
+			}
+			_, err := fmt.Fprintln(r.s.out, "gatehouse", version())
 			return err
 		},
 	}
+	r.outputFlag(c)
+	return c
 }
 
 func version() string {

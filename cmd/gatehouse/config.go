@@ -3,12 +3,14 @@ package main
 import (
 	"fmt"
 	"log/slog"
+	"net/url"
 	"os"
 	"slices"
 	"strings"
 
 	"github.com/gatehouse-gateway/gatehouse"
 	"github.com/gatehouse-gateway/gatehouse/configs"
+	"github.com/gatehouse-gateway/gatehouse/control/client"
 	"github.com/gatehouse-gateway/gatehouse/metering"
 	"github.com/gatehouse-gateway/gatehouse/proxy"
 )
@@ -21,7 +23,8 @@ type config struct {
 	Data string `json:"data"`
 	// Roles are proxy and control. Default both.
 	Roles []string `json:"roles"`
-	// Tenants is a file or folder of tenant documents.
+	// Tenants is a file or folder of tenant documents. Default none: they are
+	// kept in the store.
 	Tenants   string        `json:"tenants"`
 	Proxy     proxy.Config  `json:"proxy"`
 	Control   controlConfig `json:"control"`
@@ -33,23 +36,63 @@ type config struct {
 }
 
 type controlConfig struct {
-	// Listen is the address of the control API. Default 127.0.0.1:9090.
+	// Listen is the address of the control API. Default 127.0.0.1:9090. One
+	// beyond loopback needs TLS.
 	Listen string `json:"listen"`
+	// TLS is how the control API is served beyond loopback.
+	TLS controlTLS `json:"tls"`
 	// URL is where a process without the control role finds one.
-	URL       string `json:"url"`
+	URL string `json:"url"`
+	// TokenFile holds a token of the role gateway, for URL.
 	TokenFile string `json:"token_file"`
+	// CAFile holds the certificates that URL's may be signed by. Default: the
+	// system's.
+	CAFile string `json:"ca_file"`
+	// Gateway names this data plane to the control plane. Default: the host.
+	Gateway string `json:"gateway"`
+	// SnapshotKeyFile holds 32 bytes in base64 that encrypt the snapshots of a
+	// data plane. Default none: they are not encrypted.
+	SnapshotKeyFile string `json:"snapshot_key_file"`
+}
+
+// controlTLS names the files of a certificate, in PEM; SIGHUP reads them
+// again.
+type controlTLS struct {
+	Cert string `json:"cert"`
+	Key  string `json:"key"`
 }
 
 type storeConfig struct {
+	// URL is sqlite:FILE, below data, or postgres://…. Default
+	// sqlite:gatehouse.db.
 	URL string `json:"url"`
+	// SecretKeyFile holds 32 bytes in base64 that encrypt what tenants'
+	// documents name as secrets. Default: secrets.key below data, made at the
+	// first start.
+	SecretKeyFile string `json:"secret_key_file"`
 }
 
-type limitsConfig struct {
-	Redis string `json:"redis"`
-	// Mode is exact or lease, of a shared store.
-	Mode string `json:"mode"`
-	// Headers is ietf (default), draft03, x or off.
-	Headers proxy.HeaderStyle `json:"headers"`
+// mode is what a process does, and where its tenants come from.
+type mode int
+
+const (
+	modeFiles   mode = iota // both planes, tenants from documents
+	modeStore               // both planes, tenants from the store
+	modeProxy               // the data plane of a control plane elsewhere
+	modeControl             // the control plane of data planes elsewhere
+)
+
+func (c *config) mode() mode {
+	proxy, control := slices.Contains(c.Roles, "proxy"), slices.Contains(c.Roles, "control")
+	switch {
+	case proxy && !control:
+		return modeProxy
+	case control && !proxy:
+		return modeControl
+	case c.Tenants != "":
+		return modeFiles
+	}
+	return modeStore
 }
 
 type meterConfig struct {
@@ -80,7 +123,7 @@ func defaultConfig() config {
 	return config{
 		Data: "./gatehouse-data", Roles: []string{"proxy", "control"}, Proxy: proxy.DefaultConfig(),
 		Control: controlConfig{Listen: "127.0.0.1:9090"}, Store: storeConfig{URL: defaultStore},
-		Limits:   limitsConfig{Mode: "lease", Headers: proxy.HeadersIETF},
+		Limits:   limitsConfig{Mode: gatehouse.StoreLease, Headers: proxy.HeadersIETF},
 		Metering: meterConfig{Flush: gatehouse.Duration(metering.DefaultFlush)}, Log: logConfig{Access: "stdout"},
 	}
 }
@@ -118,8 +161,7 @@ func (c *config) validate() gatehouse.Faults {
 	for i, r := range c.Roles {
 		fault(r != "proxy" && r != "control", gatehouse.Pointer("roles", i), fmt.Sprintf("role %q is unknown", r), "use proxy and control")
 	}
-	both := slices.Contains(c.Roles, "proxy") && slices.Contains(c.Roles, "control")
-	fault(!both, "/roles", "a process with one role only is not available yet", "use [proxy, control]")
+	fault(len(c.Roles) == 0, "/roles", "roles is empty", "use [proxy, control]")
 	fault(c.Data == "", "/data", "data is empty", "name a folder")
 	fault(c.Proxy.Listen == "", "/proxy/listen", "listen is empty", "use host:port")
 	fault(c.Control.Listen == "", "/control/listen", "listen is empty", "use host:port")
@@ -140,17 +182,47 @@ func (c *config) validate() gatehouse.Faults {
 	t := c.Proxy.TLS
 	fault(t.Listen != "" && t.Certificates == "", "/proxy/tls/certificates", "certificates is missing", "name a folder of NAME.crt and NAME.key")
 	fault(t.Listen == "" && t.Certificates != "", "/proxy/tls/listen", "listen is missing", "use host:port, such as 127.0.0.1:8443")
-	fault(c.Limits.Mode != "lease" && c.Limits.Mode != "exact", "/limits/mode", fmt.Sprintf("mode %q is unknown", c.Limits.Mode), "use exact or lease")
 
 	const later = "is not available yet"
-	fault(c.Control.URL != "", "/control/url", "a remote control plane "+later, "leave it out")
-	fault(c.Control.TokenFile != "", "/control/token_file", "a remote control plane "+later, "leave it out")
-	fault(c.Store.URL != defaultStore, "/store/url", "a store "+later, "leave it out: tenants come from files")
-	fault(c.Limits.Mode == "exact", "/limits/mode", "mode exact belongs to a shared store, which "+later, "leave it out")
-	fault(c.Limits.Redis != "", "/limits/redis", "a shared store of limits "+later, "leave it out: limits are held in the process")
+	fs = append(fs, c.validateControl()...)
+	fs = append(fs, c.Limits.validate()...)
 	fault(len(c.Metering.Sinks) > 0, "/metering/sinks", "a usage sink "+later, "leave it out: usage is kept under data")
 	fault(c.Telemetry.OTLP != "", "/telemetry/otlp", "OpenTelemetry "+later, "leave it out")
 	return fs
+}
+
+// validateControl returns what is wrong with the control plane, of this process
+// or elsewhere.
+func (c *config) validateControl() gatehouse.Faults {
+	var fs gatehouse.Faults
+	fault := func(bad bool, at, reason, hint string) {
+		if bad {
+			fs = append(fs, gatehouse.Fault{Pointer: at, Reason: reason, Hint: hint})
+		}
+	}
+	t := c.Control.TLS
+	fault(t.Cert != "" && t.Key == "", "/control/tls/key", "key is missing", "name the file of the certificate's key")
+	fault(t.Cert == "" && t.Key != "", "/control/tls/cert", "cert is missing", "name the file of the certificate")
+	fault(!strings.HasPrefix(c.Store.URL, sqliteScheme) && !isPostgres(c.Store.URL), "/store/url", "the store is unknown", "use sqlite:FILE or postgres://user@host/db")
+	fault(c.Store.URL == sqliteScheme, "/store/url", "the file is missing", "use sqlite:gatehouse.db")
+	remote := c.mode() == modeProxy
+	fault(remote && c.Control.URL == "", "/control/url", "url is missing", "say where the control plane is, such as https://control.example.com:9090")
+	fault(remote && c.Control.TokenFile == "", "/control/token_file", "token_file is missing", "name a file with a token of the role gateway: gatehouse token create --role gateway")
+	fault(c.Tenants != "" && len(c.Roles) > 0 && c.mode() != modeFiles, "/tenants", "tenants from documents need both roles in one process", "leave tenants out, or use roles [proxy, control]")
+	if c.Control.URL != "" {
+		u, err := url.Parse(c.Control.URL)
+		plain := err == nil && u.Scheme == "http" && !client.IsLocal(u.Host)
+		fault(err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http", "/control/url", "this is not a URL", "use https://host:port")
+		fault(plain, "/control/url", "the token would be sent in clear", "use https, or an address of this machine")
+		fault(!remote && len(c.Roles) > 0, "/control/url", "this process has a control plane of its own", "leave url out, or use roles [proxy]")
+	}
+	return fs
+}
+
+const sqliteScheme = "sqlite:"
+
+func isPostgres(address string) bool {
+	return strings.HasPrefix(address, "postgres://") || strings.HasPrefix(address, "postgresql://")
 }
 
 // openAccess opens the access log; the file is nil where there is none to close.

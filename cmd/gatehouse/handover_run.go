@@ -62,7 +62,7 @@ func (p *process) adopt(ctx context.Context) bool {
 			p.lock, err = awaitLock(ctx, p.cfg.Data)
 		}
 		if err == nil {
-			err = p.meter.Adopt(p.cfg.Data)
+			err = p.meter.Adopt()
 		}
 		if err == nil {
 			p.log.Info("counters taken over", "data", p.dataFolder())
@@ -96,6 +96,7 @@ func (p *process) cede(ctx context.Context, ceded chan<- struct{}) {
 	_ = p.control.Close() // the socket stays open in the other process
 	<-p.admitted
 	p.api.SetKeepAlivesEnabled(false)
+	p.api.leave()
 	limit := time.Now().Add(time.Second)
 	for p.callers.Load() > 0 && time.Now().Before(limit) && pause(ctx, time.Millisecond) == nil {
 	}
@@ -111,18 +112,18 @@ func (p *process) countCallers(_ net.Conn, s http.ConnState) {
 	}
 }
 
-// awaitFolder waits, when this process ends, until the counts can be written:
-// the process before may still be draining.
-func (p *process) awaitFolder(ctx context.Context) error {
+// awaitFolder gives this process, when it ends, the time to take over the
+// counts of the process before, which may still be draining. If it cannot,
+// the next process takes over both.
+func (p *process) awaitFolder(ctx context.Context) {
 	if p.before == nil || closed(p.owned) {
-		return nil
+		return
 	}
 	limit, cancel := p.patience(ctx)
 	defer cancel()
 	select {
 	case <-p.owned:
-		return nil
 	case <-limit.Done():
-		return fmt.Errorf("what was counted since the takeover is lost: process %d still uses data folder %s", p.before.process, p.cfg.Data)
+		p.log.Warn("counters are left to the next process", "process", p.before.process, "data", p.cfg.Data)
 	}
 }

@@ -11,21 +11,6 @@ import (
 	"github.com/spf13/cobra"
 )
 
-func keyCommand(s *streams) *cobra.Command {
-	c := &cobra.Command{
-		Use:   "key",
-		Short: "Work with API keys",
-		RunE: func(c *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				return &exit{exitUsage, fmt.Errorf("unknown command %q\nsee %s --help", args[0], c.CommandPath())}
-			}
-			return c.Help()
-		},
-	}
-	c.AddCommand(keyNewCommand(s))
-	return c
-}
-
 func keyNewCommand(s *streams) *cobra.Command {
 	var id string
 	var roles, scopes []string

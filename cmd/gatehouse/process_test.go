@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -14,7 +13,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -33,23 +31,6 @@ func TestMain(m *testing.M) {
 		return
 	}
 	testscript.Main(m, map[string]func(){"gatehouse": main})
-}
-
-// TestScripts runs the command line as a shell does. exits CODE COMMAND…
-// expects an exit code.
-func TestScripts(t *testing.T) {
-	testscript.Run(t, testscript.Params{
-		Dir: "testdata/script",
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits": func(ts *testscript.TestScript, _ bool, args []string) {
-				err := ts.Exec(args[1], args[2:]...)
-				failed, ok := errors.AsType[*exec.ExitError](err)
-				if !ok || strconv.Itoa(failed.ExitCode()) != args[0] {
-					ts.Fatalf("want exit code %s, got %v", args[0], err)
-				}
-			},
-		},
-	})
 }
 
 func noEnvironment(string) string { return "" }
@@ -294,18 +275,8 @@ func TestTermUnderLoad(t *testing.T) {
 	}
 	l.check(t, 2000)
 
-	raw, err := os.ReadFile(filepath.Join(data, "usage.json"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	var requests int64
-	for _, n := range regexp.MustCompile(`"requests":\s*(\d+)`).FindAllSubmatch(raw, 1) {
-		if err := json.Unmarshal(n[1], &requests); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if requests != l.ok.Load() {
-		t.Errorf("%d requests were counted, %d were answered\n%s", requests, l.ok.Load(), raw)
+	if requests := counted(t, data); requests != l.ok.Load() {
+		t.Errorf("%d requests were counted, %d were answered", requests, l.ok.Load())
 	}
 }
 
@@ -543,7 +514,13 @@ func TestStartFaults(t *testing.T) {
 		code int
 		want string
 	}{
-		{"no tenants", nil, exitUsage, "no tenants: give --tenants FILE or FOLDER, or try --demo"},
+		{"tenants of a data plane", []string{"--roles", "proxy", "--tenants", dir}, exitUsage, "/tenants: tenants from documents need both roles in one process"},
+		{"no control plane", []string{"--roles", "proxy"}, exitUsage, "/control/url: url is missing"},
+		{"unknown role", []string{"--roles", "prox"}, exitUsage, "/roles/0: role \"prox\" is unknown (use proxy and control)"},
+		{"takeover of a control plane", []string{"--roles", "control", "--takeover"}, exitUsage, "a control plane alone is not taken over"},
+		{"unknown store", []string{"--config", cfg("store: {url: \"mysql://x\"}\n")}, exitFindings, "the store is unknown"},
+		{"control beyond loopback", []string{"--listen", "127.0.0.1:0", "--control", "0.0.0.0:0"}, exitError, "is not loopback, and tokens would pass in clear: set control.tls.cert and control.tls.key"},
+		{"token in clear", []string{"--config", cfg("roles: [proxy]\ncontrol: {url: \"http://control.example.com\", token_file: t}\n")}, exitFindings, "the token would be sent in clear"},
 		{"unknown flag", []string{"--nope"}, exitUsage, "unknown flag: --nope"},
 		{"argument", []string{"x"}, exitUsage, "unknown command"},
 		{"missing folder", []string{"--tenants", "/nonexistent"}, exitFindings, "/nonexistent: cannot be read: no such file or directory"},
@@ -554,7 +531,7 @@ func TestStartFaults(t *testing.T) {
 		{"data in use", []string{"--tenants", dir, "--listen", "127.0.0.1:0", "--control", "127.0.0.1:0", "--data", used}, exitError, "data folder " + used + " is in use by another gatehouse"},
 		{"missing configuration", []string{"--config", "/nonexistent"}, exitError, "read configuration: open /nonexistent: no such file or directory"},
 		{"unknown key", []string{"--config", cfg("prxy: {}\n")}, exitFindings, `gatehouse.yaml:1:1: unknown key "prxy"`},
-		{"later setting", []string{"--config", cfg("limits: {redis: \"redis://x\"}\n")}, exitFindings, "a shared store of limits is not available yet"},
+		{"later setting", []string{"--config", cfg("telemetry: {otlp: \"http://x\"}\n")}, exitFindings, "OpenTelemetry is not available yet"},
 		{"bad access log", []string{"--tenants", dir, "--listen", "127.0.0.1:0", "--control", "127.0.0.1:0", "--config", cfg("log: {access: /nonexistent/x}\n")}, exitError, "open access log: open /nonexistent/x"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

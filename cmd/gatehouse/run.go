@@ -7,7 +7,6 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"net/http"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -17,7 +16,6 @@ import (
 
 	"github.com/VictoriaMetrics/metrics"
 	"github.com/gatehouse-gateway/gatehouse/control"
-	"github.com/gatehouse-gateway/gatehouse/control/api"
 	"github.com/gatehouse-gateway/gatehouse/metering"
 	"github.com/gatehouse-gateway/gatehouse/policy"
 	"github.com/gatehouse-gateway/gatehouse/proxy"
@@ -28,6 +26,7 @@ import (
 // runFlags override the process configuration.
 type runFlags struct {
 	config, tenants, data, listen, control string
+	roles                                  []string
 	demo, takeover                         bool
 }
 
@@ -36,18 +35,26 @@ func runCommand(s *streams) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "run",
 		Short: "Run the gateway and its control plane",
-		Long: `Run serves the tenants of the given documents. A save of a document takes
-effect at once, for the tenants that it changes; a faulty file keeps its
-tenants as they are.
+		Long: `Run serves tenants. They are kept in a store below the data folder, and
+changed over the control API and by the other commands. The first start prints
+the owner's token, and writes it to bootstrap-token in the data folder.
 
-SIGHUP reads the documents again. SIGTERM and SIGINT end the process: it stops
+With --tenants they come from documents instead, and no store is opened. A save
+of a document takes effect at once, for the tenants that it changes; a faulty
+file keeps its tenants as they are.
+
+With --roles proxy the process serves the tenants of a control plane elsewhere,
+which control.url names; with --roles control it is one, and serves nothing
+itself.
+
+SIGHUP reads documents and certificates again. SIGTERM and SIGINT end the process: it stops
 accepting, lets requests in flight finish, and exits; a second one ends the
 waiting.
 
 With --takeover it takes the listening sockets from the process that uses the
 data folder, which then drains and exits; no connection is refused. Where no
 process uses the folder it starts as without.`,
-		Example: "  gatehouse run --demo\n  gatehouse run --tenants tenants/ --listen 0.0.0.0:8080",
+		Example: "  gatehouse run --demo\n  gatehouse run --listen 0.0.0.0:8080\n  gatehouse run --tenants tenants/",
 		Args:    arguments(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := readConfig(f.config)
@@ -63,8 +70,15 @@ process uses the folder it starts as without.`,
 			if f.demo {
 				return runDemo(ctx, s, &cfg, f.data == "")
 			}
-			if cfg.Tenants == "" {
-				return &exit{exitUsage, errors.New("no tenants: give --tenants FILE or FOLDER, or try --demo")}
+			// The flags may have made it another thing than the file says.
+			if faults := cfg.validate(); len(faults) > 0 {
+				return &exit{exitUsage, faults}
+			}
+			if cfg.mode() == modeControl {
+				if f.takeover {
+					return &exit{exitUsage, errors.New("a control plane alone is not taken over: its data planes serve on while it restarts: leave out --takeover")}
+				}
+				return runControl(ctx, s, &cfg)
 			}
 			p, err := assemble(ctx, s, &cfg, f.takeover)
 			if err != nil {
@@ -74,10 +88,11 @@ process uses the folder it starts as without.`,
 		},
 	}
 	c.Flags().StringVar(&f.config, "config", "", "process configuration (see configs/gatehouse.yaml)")
-	c.Flags().StringVar(&f.tenants, "tenants", "", "file or folder of tenant documents")
+	c.Flags().StringVar(&f.tenants, "tenants", "", "file or folder of tenant documents, in place of the store")
 	c.Flags().StringVar(&f.data, "data", "", "folder of what the process keeps (default ./gatehouse-data)")
 	c.Flags().StringVar(&f.listen, "listen", "", "address of the data plane (default 127.0.0.1:8080)")
 	c.Flags().StringVar(&f.control, "control", "", "address of the control API (default 127.0.0.1:9090)")
+	c.Flags().StringSliceVar(&f.roles, "roles", nil, "proxy, control, or both (default)")
 	c.Flags().BoolVar(&f.takeover, "takeover", false, "take the sockets over from the process that uses the data folder")
 	c.Flags().BoolVar(&f.demo, "demo", false, "run two example tenants with their backends, and say what to try")
 	return c
@@ -91,6 +106,9 @@ func (f *runFlags) apply(c *config) {
 		if o.flag != "" {
 			*o.to = o.flag
 		}
+	}
+	if len(f.roles) > 0 {
+		c.Roles = f.roles
 	}
 }
 
@@ -153,12 +171,16 @@ type process struct {
 	log     *slog.Logger
 	meter   *metering.Meter
 	gateway *proxy.Gateway
-	files   *control.Files
+	limits  *limits // nil: counted in memory
+	feed    feed
+	book    *control.Book // of documents; nil: tenants come from elsewhere
+	store   *store        // nil: there is none in this process
+	remote  *remoteFeed   // nil: the control plane is not elsewhere
 	sockets sockets
 	data    net.Listener
 	secure  net.Listener // nil: no TLS
 	control net.Listener
-	api     *http.Server
+	api     *controlServer
 	access  *os.File
 
 	before   *predecessor  // serves until this process does; nil: none
@@ -183,8 +205,10 @@ func assemble(ctx context.Context, s *streams, cfg *config, takeover bool) (_ *p
 	if err != nil {
 		return nil, err
 	}
-	if _, problems := checkDocuments(engine, cfg.Tenants); len(problems.Errors()) > 0 {
-		return nil, problems
+	if cfg.mode() == modeFiles {
+		if _, problems := checkDocuments(engine, cfg.Tenants); len(problems.Errors()) > 0 {
+			return nil, problems
+		}
 	}
 	if p.lock, p.before, err = claim(ctx, cfg.Data, takeover); err != nil {
 		return nil, p.abandon(err)
@@ -204,11 +228,14 @@ func assemble(ctx context.Context, s *streams, cfg *config, takeover bool) (_ *p
 		return nil, p.abandon(err)
 	}
 	p.sockets.decline()
-	p.meter = metering.OpenLater(cfg.Metering.Flush.Or(metering.DefaultFlush))
-	if p.before == nil {
-		if err = p.meter.Adopt(cfg.Data); err != nil {
-			return nil, p.abandon(fmt.Errorf("data folder %s: %w", cfg.Data, err))
-		}
+	begin := metering.Open
+	if p.before != nil {
+		begin = metering.OpenLater
+	}
+	if p.meter, err = begin(metering.Options{
+		Dir: cfg.Data, Flush: cfg.Metering.Flush.Or(metering.DefaultFlush), Tell: p.tellOfUsage,
+	}); err != nil {
+		return nil, p.abandon(fmt.Errorf("data folder %s: %w", cfg.Data, err))
 	}
 	p.handover = &handover{
 		folder: cfg.Data, sockets: p.sockets.serving, limit: readyLimit, log: p.log, ending: ctx.Done(), taken: make(chan struct{}),
@@ -218,24 +245,40 @@ func assemble(ctx context.Context, s *streams, cfg *config, takeover bool) (_ *p
 		return nil, p.abandon(err)
 	}
 	p.access = file
+	if p.limits, err = openLimits(&cfg.Limits, p.log); err != nil {
+		return nil, p.abandon(err)
+	}
 	if p.gateway, err = proxy.New(cfg.Proxy, proxy.Parts{
-		Engine: engine, Meter: p.meter, Log: p.log, Access: access, Headers: cfg.Limits.Headers,
+		Engine: engine, Meter: p.meter, Log: p.log, Access: access, Headers: cfg.Limits.Headers, Limits: p.limits.part(),
 	}); err != nil {
 		return nil, p.abandon(err)
 	}
-	book := control.NewBook(p.gateway.Apply)
-	p.files = control.NewFiles(cfg.Tenants, book, p.log)
-	p.api = &http.Server{
-		Handler: api.Handler(api.Parts{
-			Book: book, Meter: p.meter, Log: p.log, Loopback: isLoopback(p.control.Addr()),
-			Checks:  []api.Check{{Name: "configuration", State: p.gateway.Ready}, {Name: "metering", State: p.meter.Health}},
-			Metrics: []func(io.Writer){p.gateway.WriteMetrics, p.writePolicyMetrics, writeProcessMetrics},
-		}),
-		ReadHeaderTimeout: 5 * time.Second, WriteTimeout: time.Minute, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
-		ErrorLog:  slog.NewLogLogger(p.log.Handler(), slog.LevelWarn),
-		ConnState: p.countCallers,
+	if err := p.connect(ctx, s, engine); err != nil {
+		return nil, p.abandon(err)
 	}
+	if p.api, err = newControlServer(p.control, cfg, p.log, p.handler()); err != nil {
+		return nil, p.abandon(err)
+	}
+	p.api.ConnState = p.countCallers
 	return p, nil
+}
+
+// connect ties the gateway to where its tenants come from.
+func (p *process) connect(ctx context.Context, s *streams, engine *policy.Engine) (err error) {
+	switch p.cfg.mode() {
+	case modeFiles:
+		p.book = control.NewBook(p.gateway.Apply)
+		p.feed = fileFeed{control.NewFiles(p.cfg.Tenants, p.book, p.log)}
+	case modeProxy:
+		if p.remote, err = newRemoteFeed(p); err == nil {
+			p.feed = p.remote
+		}
+	default:
+		if p.store, err = openStore(ctx, s, p.cfg, p.log, engine); err == nil {
+			p.feed = newStoreFeed(p)
+		}
+	}
+	return err
 }
 
 func isLoopback(a net.Addr) bool {
@@ -246,8 +289,12 @@ func isLoopback(a net.Addr) bool {
 // abandon closes what assemble had opened.
 func (p *process) abandon(err error) error {
 	p.sockets.close()
+	p.limits.close()
 	if p.before != nil {
 		p.before.close()
+	}
+	if p.store != nil {
+		_ = p.store.close() // what led here is the error
 	}
 	for _, f := range []*os.File{p.access, p.lock} {
 		if f != nil {
@@ -267,32 +314,36 @@ func (p *process) run(ctx context.Context, started func(context.Context, *proces
 	g, failed := errgroup.WithContext(background)
 	g.Go(func() error { return p.meter.Run(background) })
 	g.Go(func() error { return p.gateway.Run(background) })
-	p.files.Load()
-	if err := p.succeed(ctx); err != nil {
+	g.Go(func() error { return p.limits.run(background) })
+	err := p.feed.load(background)
+	if err == nil {
+		err = p.succeed(ctx)
+	}
+	if err != nil {
 		stop()
 		return p.abandon(errors.Join(err, g.Wait()))
 	}
 	g.Go(func() error { p.own(background); return nil })
 	again := make(chan struct{})
 	g.Go(func() error { return p.reload(background, reload, again) })
-	g.Go(func() error { return p.files.Run(background, again) })
+	g.Go(func() error { return p.feed.run(background, again) })
+	if p.store != nil {
+		g.Go(func() error { return p.store.run(background) })
+	}
 	g.Go(func() error { return p.gateway.Serve(p.data) })
 	if p.secure != nil {
 		g.Go(func() error { return p.gateway.ServeTLS(p.secure) })
 	}
 	g.Go(func() error {
 		defer close(p.admitted)
-		if err := p.api.Serve(p.control); !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
-			return fmt.Errorf("control plane: %w", err)
-		}
-		return nil
+		return p.api.serve()
 	})
 	secure := "off"
 	if p.secure != nil {
 		secure = p.secure.Addr().String()
 	}
 	p.log.Info("serving", "version", version(), "data_plane", p.data.Addr().String(), "control", p.control.Addr().String(), "data", p.dataFolder(), "tls", secure)
-	if !isLoopback(p.control.Addr()) {
+	if p.book != nil && !isLoopback(p.control.Addr()) {
 		p.log.Warn("the control API asks for no credentials; bind it to loopback", "control", p.control.Addr().String())
 	}
 	if started != nil {
@@ -305,10 +356,14 @@ func (p *process) run(ctx context.Context, started func(context.Context, *proces
 	case <-ceded:
 	case <-failed.Done(): // a part failed: its error comes from Wait
 	}
-	err := errors.Join(p.drain(ctx), p.awaitFolder(ctx))
+	err = p.drain(ctx)
+	p.awaitFolder(ctx)
 	stop()
 	p.closeAPI(ctx) // metering has been flushed when Wait returns; the API may say so until then
 	err = errors.Join(g.Wait(), err)
+	if p.store != nil {
+		err = errors.Join(err, p.store.close())
+	}
 	if p.access != nil {
 		err = errors.Join(err, p.access.Close())
 	}
@@ -317,6 +372,11 @@ func (p *process) run(ctx context.Context, started func(context.Context, *proces
 	}
 	p.log.Info("stopped", "error", err)
 	return err
+}
+
+// tellOfUsage logs what the meter tells.
+func (p *process) tellOfUsage(e metering.Event) {
+	p.log.Warn("metering: "+e.What, "epoch", e.Epoch.String(), "detail", e.Detail)
 }
 
 // cut notes an evaluation that ran out of its budget.
@@ -342,6 +402,7 @@ func (p *process) reload(ctx context.Context, asked <-chan struct{}, again chan<
 		}
 		p.log.Info("reading documents and certificates again")
 		p.gateway.Reload()
+		p.api.reload(p.log)
 		select {
 		case again <- struct{}{}:
 		case <-ctx.Done():
@@ -375,6 +436,7 @@ func (p *process) patience(ctx context.Context) (context.Context, context.Cancel
 
 // closeAPI lets the requests of the control API finish, and ends it.
 func (p *process) closeAPI(ctx context.Context) {
+	p.api.leave()
 	limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()
 	if p.api.Shutdown(limit) != nil {

@@ -27,11 +27,11 @@ func TestHandler(t *testing.T) {
 		{ID: "b", Domain: "b.test"},
 		{ID: "a", Features: gatehouse.Features{"x": true}, Identity: gatehouse.Identity{JWT: []gatehouse.Issuer{{Issuer: "i", Secret: gatehouse.Secret("hush"), JWKS: "{}"}}}},
 	}}})
-	meter, err := metering.Open("", 0)
+	meter, err := metering.Open(metering.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	meter.Tenant("a").Series("r", nil).Count(200, 1, 2, 0, 0)
+	meter.Tenant("a").Series("", "r", nil).Count(200, 1, 2, 0, 0)
 	var state error
 	h := Handler(Parts{
 		Loopback: true, Book: book, Meter: meter, Log: slog.New(slog.DiscardHandler),

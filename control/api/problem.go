@@ -4,13 +4,16 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"strconv"
+	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/gatehouse-gateway/gatehouse"
+	"github.com/gatehouse-gateway/gatehouse/control"
 )
 
-// problem is an error answer (RFC 9457). Values that were rejected are not in
-// it.
+// problem is an error answer (RFC 9457). Values of parameters that were
+// rejected are not in it.
 type problem struct {
 	Type   string           `json:"type"`
 	Title  string           `json:"title"`
@@ -27,19 +30,28 @@ func (p *problem) Error() string { return string(p.Code) + " " + p.Detail }
 func (p *problem) GetStatus() int { return p.Status }
 
 // ContentType of problems.
-func (p *problem) ContentType(string) string { return "application/problem+json" }
+func (p *problem) ContentType(string) string { return problemType }
 
-var _ huma.StatusError = (*problem)(nil)
-
-func (p *problem) headers() map[string]string {
+// GetHeaders are those that the answer has beside.
+func (p *problem) GetHeaders() http.Header {
+	h := http.Header{}
 	switch p.Status {
 	case http.StatusUnauthorized:
-		return map[string]string{"WWW-Authenticate": `Bearer realm="gatehouse"`}
+		h.Set("WWW-Authenticate", `Bearer realm="gatehouse"`)
 	case http.StatusTooManyRequests:
-		return map[string]string{"Retry-After": "60"}
+		h.Set("Retry-After", "60")
+	case http.StatusServiceUnavailable:
+		h.Set("Retry-After", "1")
 	}
-	return nil
+	return h
 }
+
+const problemType = "application/problem+json"
+
+var (
+	_ huma.StatusError  = (*problem)(nil)
+	_ huma.HeadersError = (*problem)(nil)
+)
 
 func (p *problem) encode() []byte {
 	b, err := json.Marshal(p)
@@ -53,45 +65,96 @@ func (p *problem) encode() []byte {
 func problemOf(err error) *problem {
 	code := gatehouse.CodeOf(err)
 	row := gatehouse.Problems[code]
-	p := &problem{Type: row.Type, Title: row.Title, Status: row.Status, Code: code, Detail: "the control plane failed", Faults: isInvalid(err)}
+	p := &problem{Type: row.Type, Title: row.Title, Status: row.Status, Code: code, Detail: "the control plane failed"}
 	if e, ok := errors.AsType[*gatehouse.Error](err); ok {
 		p.Detail = e.Message
 	}
+	if bad, ok := errors.AsType[*control.Invalid](err); ok {
+		p.Faults = bad.Faults
+	}
 	return p
 }
 
-// requestProblem is the answer to a request that did not reach its operation.
-// huma's own text would repeat what was sent.
-func requestProblem(status int, message string, errs []error) *problem {
-	code := gatehouse.CodeBadRequest
+// requestProblem is the answer to a request that did not reach its operation:
+// huma's own error would repeat what was sent.
+func requestProblem(e *huma.ErrorModel) *problem {
+	code, message := gatehouse.CodeBadRequest, e.Detail
 	switch {
-	case status == http.StatusRequestEntityTooLarge:
-		code = gatehouse.CodeBodyTooLarge
-	case status == http.StatusRequestTimeout:
-		code = gatehouse.CodeRequestTimeout
-	case status == http.StatusUnprocessableEntity:
-		code = gatehouse.CodeInvalid
-	case status >= 500:
-		code = gatehouse.CodeInternal
-		message = "the control plane failed"
+	case e.Status == http.StatusRequestEntityTooLarge:
+		code, message = gatehouse.CodeBodyTooLarge, "the body is larger than this operation takes"
+	case e.Status == http.StatusRequestTimeout:
+		code, message = gatehouse.CodeRequestTimeout, "the body did not come in time"
+	case e.Status == http.StatusUnprocessableEntity:
+		code, message = gatehouse.CodeInvalid, "the parameters have faults"
+	case e.Detail == "cannot read request body":
+	case e.Status >= http.StatusInternalServerError:
+		return problemOf(e)
 	}
 	p := problemOf(&gatehouse.Error{Code: code, Message: message})
-	for _, err := range errs {
-		if d, ok := errors.AsType[*huma.ErrorDetail](err); ok {
-			p.Faults = append(p.Faults, gatehouse.Fault{Pointer: d.Location, Reason: d.Message})
-		}
-	}
-	if status < 500 {
-		p.Status = status
+	for _, d := range e.Errors {
+		p.Faults = append(p.Faults, parameterFault(d))
 	}
 	return p
+}
+
+// parameterFault tells of a parameter; its pointer is /query/limit.
+func parameterFault(d *huma.ErrorDetail) gatehouse.Fault {
+	const longest = 80 // the name of an unknown one is the caller's
+	where, name, _ := strings.Cut(d.Location, ".")
+	if len(name) > longest {
+		name = "…"
+	}
+	reason := d.Message
+	if strings.HasPrefix(reason, "invalid ") || strings.Contains(reason, "parse") { // of a time: with the value
+		reason = "the value is not of the form that is expected"
+	}
+	return gatehouse.Fault{Pointer: gatehouse.Pointer(where, name), Reason: reason}
+}
+
+// redact takes the texts of sent that were rejected out of what is said of
+// them. sent is encoded for that: it is asked for where there are faults only.
+func redact(faults gatehouse.Faults, sent any) {
+	if len(faults) == 0 {
+		return
+	}
+	body, err := json.Marshal(sent)
+	var tree any
+	if err != nil || json.Unmarshal(body, &tree) != nil {
+		return // it was not JSON
+	}
+	for i := range faults {
+		f := &faults[i]
+		if text, ok := at(tree, f.Pointer).(string); ok && text != "" {
+			f.Reason, f.Hint = control.WithoutValue(f.Reason, text), control.WithoutValue(f.Hint, text)
+		}
+	}
+}
+
+// at is the value that a pointer names, nil for none.
+func at(v any, pointer string) any {
+	for token := range strings.SplitSeq(strings.TrimPrefix(pointer, "/"), "/") {
+		token = strings.NewReplacer("~1", "/", "~0", "~").Replace(token)
+		switch in := v.(type) {
+		case map[string]any:
+			v = in[token]
+		case []any:
+			i, err := strconv.Atoi(token)
+			if err != nil || i < 0 || i >= len(in) {
+				return nil
+			}
+			v = in[i]
+		default:
+			return nil
+		}
+	}
+	return v
 }
 
 func writeProblem(w http.ResponseWriter, p *problem) {
-	for name, value := range p.headers() {
-		w.Header().Set(name, value)
+	for name, values := range p.GetHeaders() {
+		w.Header()[name] = values
 	}
-	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Content-Type", problemType)
 	w.WriteHeader(p.Status)
 	_, _ = w.Write(p.encode()) // a client that is gone needs no answer
 }

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"bytes"
 	"context"
 	"net/http"
 	"time"
@@ -10,74 +11,67 @@ import (
 )
 
 type (
-	keyPath struct {
-		tenantPath
-		Key gatehouse.KeyID `path:"key"`
+	KeyPath struct {
+		TenantPath
+		Key gatehouse.KeyID `path:"key" maxLength:"100"`
 	}
-	keyAnswer = answer[control.Key]
+	keyChange struct {
+		KeyPath
+		Change
+		RawBody []byte
+	}
+	keyAnswer = one[control.Key]
 )
 
-const keysPath = tenantsPath + "/{tenant}/keys"
+const keysPath = tenantOne + "/keys"
 
 func (s *rest) keys() {
-	add(s, "listKeys", http.MethodGet, keysPath, "List a tenant's API keys", nil, s.listKeys)
-	add(s, "createKey", http.MethodPost, keysPath, "Make an API key; its secret is in this answer only", control.NewKey{}, s.createKey, created)
-	add(s, "getKey", http.MethodGet, keysPath+"/{key}", "Read an API key", nil, s.getKey)
-	add(s, "patchKey", http.MethodPatch, keysPath+"/{key}", "Change what an API key may do", control.KeyPatch{}, s.patchKey)
-	add(s, "rotateKey", http.MethodPost, keysPath+"/{key}/rotate", "Give an API key a new secret, the old one being accepted for a while", rotateBody{}, s.rotateKey)
-	add(s, "revokeKey", http.MethodDelete, keysPath+"/{key}", "Revoke an API key", nil, s.revokeKey, noContent)
+	add(s, "listKeys", http.MethodGet, keysPath, "List a tenant's API keys, those of its document left out", s.listKeys)
+	add(s, "createKey", http.MethodPost, keysPath, "Make an API key; its secret is in this answer only", s.createKey, body[control.NewKey](), created)
+	add(s, "getKey", http.MethodGet, keysPath+"/{key}", "Read an API key", s.getKey)
+	add(s, "patchKey", http.MethodPatch, keysPath+"/{key}", "Change what an API key may do; what is left out stays", s.patchKey, body[control.KeyPatch](mergeType))
+	add(s, "rotateKey", http.MethodPost, keysPath+"/{key}/rotate", "Give an API key a new secret, the old one being accepted for a while", s.rotateKey, body[rotateBody](), optional)
+	add(s, "rollBackKey", http.MethodPost, keysPath+"/{key}/rollback", "Give an API key back what it might do at an earlier revision; its secret stays", s.rollBackKey, body[rollbackBody]())
+	add(s, "revokeKey", http.MethodDelete, keysPath+"/{key}", "Revoke an API key", s.revokeKey, noContent)
 }
 
 func (s *rest) listKeys(ctx context.Context, in *struct {
-	tenantPath
-	paging
+	TenantPath
+	Paging
 },
 ) (*listing[control.Key], error) {
 	page, err := s.Plane.Keys(ctx, in.Tenant, in.Cursor, in.Limit)
-	return linked(tenantsPath+"/"+string(in.Tenant)+"/keys", page), err
+	return paged(&in.Paging, page, err)
 }
 
-func (s *rest) createKey(ctx context.Context, in *tenantChange) (*keyAnswer, error) {
-	m, err := in.mutation(ctx, in.RawBody)
-	if err != nil {
-		return nil, err
-	}
+func (s *rest) createKey(ctx context.Context, in *tenantChange) (*made[control.Key], error) {
 	var body control.NewKey
-	if err := decode(in.RawBody, &body); err != nil {
+	m, err := in.read(ctx, in.RawBody, &body)
+	if err != nil {
 		return nil, err
 	}
 	k, err := s.Plane.CreateKey(ctx, in.Tenant, body, m)
-	return tagged(k, k.Revision), err
+	return madeOf(k, &k.Meta, err)
 }
 
-func (s *rest) getKey(ctx context.Context, in *keyPath) (*keyAnswer, error) {
+func (s *rest) getKey(ctx context.Context, in *KeyPath) (*keyAnswer, error) {
 	k, err := s.Plane.Key(ctx, in.Tenant, in.Key)
-	return tagged(k, k.Revision), err
-}
-
-type keyChange struct {
-	keyPath
-	change
-	RawBody []byte
+	return tagged(k, k.Revision, err)
 }
 
 func (s *rest) patchKey(ctx context.Context, in *keyChange) (*keyAnswer, error) {
-	m, err := in.mutation(ctx, in.RawBody)
+	var body control.KeyPatch
+	m, err := in.read(ctx, in.RawBody, &body)
 	if err != nil {
 		return nil, err
 	}
-	var body control.KeyPatch
-	if err := decode(in.RawBody, &body); err != nil {
-		return nil, err
-	}
 	k, err := s.Plane.PatchKey(ctx, in.Tenant, in.Key, body, m)
-	return tagged(k, k.Revision), err
+	return tagged(k, k.Revision, err)
 }
 
 type rotateBody struct {
-	// Overlap is how long the old secret is accepted, such as 24h (default);
-	// 0s is not at all.
-	Overlap *gatehouse.Duration `json:"overlap,omitempty"`
+	// Overlap is how long the old secret is accepted.
+	Overlap *string `json:"overlap,omitempty" doc:"How long the old secret is accepted, such as 24h (default); 0s is not at all."`
 }
 
 func (s *rest) rotateKey(ctx context.Context, in *keyChange) (*keyAnswer, error) {
@@ -86,142 +80,121 @@ func (s *rest) rotateKey(ctx context.Context, in *keyChange) (*keyAnswer, error)
 		return nil, err
 	}
 	var body rotateBody
-	if len(in.RawBody) > 0 {
-		if err := decode(in.RawBody, &body); err != nil {
+	if len(bytes.TrimSpace(in.RawBody)) > 0 {
+		if err := decode(in.media, in.RawBody, &body); err != nil {
 			return nil, err
 		}
 	}
 	overlap := control.DefaultOverlap
 	if body.Overlap != nil {
-		overlap = time.Duration(*body.Overlap)
+		if overlap, err = time.ParseDuration(*body.Overlap); err != nil {
+			return nil, &gatehouse.Error{Code: gatehouse.CodeInvalid, Message: "overlap is no duration such as 24h"}
+		}
 	}
 	k, err := s.Plane.RotateKey(ctx, in.Tenant, in.Key, overlap, m)
-	return tagged(k, k.Revision), err
+	return tagged(k, k.Revision, err)
+}
+
+func (s *rest) rollBackKey(ctx context.Context, in *keyChange) (*keyAnswer, error) {
+	var body rollbackBody
+	m, err := in.read(ctx, in.RawBody, &body)
+	if err != nil {
+		return nil, err
+	}
+	k, err := s.Plane.RollBackKey(ctx, in.Tenant, in.Key, body.Revision, m)
+	return tagged(k, k.Revision, err)
 }
 
 func (s *rest) revokeKey(ctx context.Context, in *struct {
-	keyPath
-	change
+	KeyPath
+	Change
 },
-) (*struct{}, error) {
+) (*gone, error) {
 	m, err := in.mutation(ctx, nil)
 	if err != nil {
 		return nil, err
 	}
-	return nil, s.Plane.RevokeKey(ctx, in.Tenant, in.Key, m)
+	return goneOf(s.Plane.RevokeKey(ctx, in.Tenant, in.Key, m))
 }
 
 type (
-	planPath struct {
-		Plan gatehouse.PlanID `path:"plan"`
+	PlanPath struct {
+		Plan gatehouse.PlanID `path:"plan" maxLength:"63"`
 	}
-	planAnswer = answer[control.Plan]
+	planChange struct {
+		PlanPath
+		Change
+		RawBody []byte
+	}
+	planAnswer = one[control.Plan]
 )
 
 const plansPath = "/api/v1/plans"
 
 func (s *rest) plans() {
-	add(s, "listPlans", http.MethodGet, plansPath, "List plans", nil, func(ctx context.Context, in *paging) (*listing[control.Plan], error) {
-		page, err := s.Plane.Plans(ctx, in.Cursor, in.Limit)
-		return linked(plansPath, page), err
-	})
-	add(s, "createPlan", http.MethodPost, plansPath, "Create a plan", gatehouse.Plan{}, func(ctx context.Context, in *struct {
-		change
-		RawBody []byte
-	},
-	) (*planAnswer, error) {
-		m, err := in.mutation(ctx, in.RawBody)
-		if err != nil {
-			return nil, err
-		}
-		var body gatehouse.Plan
-		if err := decode(in.RawBody, &body); err != nil {
-			return nil, err
-		}
-		p, err := s.Plane.CreatePlan(ctx, body, m)
-		return tagged(p, p.Revision), err
-	}, created)
-	add(s, "getPlan", http.MethodGet, plansPath+"/{plan}", "Read a plan", nil, func(ctx context.Context, in *planPath) (*planAnswer, error) {
-		p, err := s.Plane.Plan(ctx, in.Plan)
-		return tagged(p, p.Revision), err
-	})
-	add(s, "replacePlan", http.MethodPut, plansPath+"/{plan}", "Replace a plan; its tenants are held to it at once", gatehouse.Plan{}, func(ctx context.Context, in *struct {
-		planPath
-		change
-		RawBody []byte
-	},
-	) (*planAnswer, error) {
-		if err := in.required(); err != nil {
-			return nil, err
-		}
-		m, err := in.mutation(ctx, in.RawBody)
-		if err != nil {
-			return nil, err
-		}
-		var body gatehouse.Plan
-		if err := decode(in.RawBody, &body); err != nil {
-			return nil, err
-		}
-		p, err := s.Plane.ReplacePlan(ctx, in.Plan, body, m)
-		return tagged(p, p.Revision), err
-	})
-	add(s, "deletePlan", http.MethodDelete, plansPath+"/{plan}", "Delete a plan that no tenant has", nil, func(ctx context.Context, in *struct {
-		planPath
-		change
-	},
-	) (*struct{}, error) {
-		m, err := in.mutation(ctx, nil)
-		if err != nil {
-			return nil, err
-		}
-		return nil, s.Plane.DeletePlan(ctx, in.Plan, m)
-	}, noContent)
+	add(s, "listPlans", http.MethodGet, plansPath, "List plans", s.listPlans)
+	add(s, "createPlan", http.MethodPost, plansPath, "Create a plan", s.createPlan, body[gatehouse.Plan](), created)
+	add(s, "getPlan", http.MethodGet, plansPath+"/{plan}", "Read a plan", s.getPlan)
+	add(s, "replacePlan", http.MethodPut, plansPath+"/{plan}", "Replace a plan, to which its tenants are held at once; If-Match is required", s.replacePlan, body[gatehouse.Plan]())
+	add(s, "rollBackPlan", http.MethodPost, plansPath+"/{plan}/rollback", "Give a plan back its form of an earlier revision", s.rollBackPlan, body[rollbackBody]())
+	add(s, "deletePlan", http.MethodDelete, plansPath+"/{plan}", "Delete a plan that no tenant has", s.deletePlan, noContent)
 }
 
-type tokenPath struct {
-	ID string `path:"token"`
+func (s *rest) listPlans(ctx context.Context, in *Paging) (*listing[control.Plan], error) {
+	page, err := s.Plane.Plans(ctx, in.Cursor, in.Limit)
+	return paged(in, page, err)
 }
 
-const tokensPath = "/api/v1/tokens"
+func (s *rest) createPlan(ctx context.Context, in *struct {
+	Change
+	RawBody []byte
+},
+) (*made[control.Plan], error) {
+	var body gatehouse.Plan
+	m, err := in.read(ctx, in.RawBody, &body)
+	if err != nil {
+		return nil, err
+	}
+	p, err := s.Plane.CreatePlan(ctx, body, m)
+	return madeOf(p, &p.Meta, err)
+}
 
-func (s *rest) tokens() {
-	add(s, "listTokens", http.MethodGet, tokensPath, "List operator tokens", nil, func(ctx context.Context, in *paging) (*listing[control.Token], error) {
-		page, err := s.Plane.Tokens(ctx, in.Cursor, in.Limit)
-		for i := range page.Items {
-			page.Items[i].LastUsed = s.Operators.LastUsed(page.Items[i].ID)
-		}
-		return linked(tokensPath, page), err
-	})
-	add(s, "createToken", http.MethodPost, tokensPath, "Make an operator token; its secret is in this answer only", control.NewToken{}, func(ctx context.Context, in *struct {
-		change
-		RawBody []byte
-	},
-	) (*answer[control.Token], error) {
-		m, err := in.mutation(ctx, in.RawBody)
-		if err != nil {
-			return nil, err
-		}
-		var body control.NewToken
-		if err := decode(in.RawBody, &body); err != nil {
-			return nil, err
-		}
-		t, err := s.Plane.CreateToken(ctx, body, m)
-		return tagged(t, t.Revision), err
-	}, created)
-	add(s, "getToken", http.MethodGet, tokensPath+"/{token}", "Read an operator token", nil, func(ctx context.Context, in *tokenPath) (*answer[control.Token], error) {
-		t, err := s.Plane.Token(ctx, in.ID)
-		t.LastUsed = s.Operators.LastUsed(in.ID)
-		return tagged(t, t.Revision), err
-	})
-	add(s, "revokeToken", http.MethodDelete, tokensPath+"/{token}", "Revoke an operator token", nil, func(ctx context.Context, in *struct {
-		tokenPath
-		change
-	},
-	) (*struct{}, error) {
-		m, err := in.mutation(ctx, nil)
-		if err != nil {
-			return nil, err
-		}
-		return nil, s.Plane.RevokeToken(ctx, in.ID, m)
-	}, noContent)
+func (s *rest) getPlan(ctx context.Context, in *PlanPath) (*planAnswer, error) {
+	p, err := s.Plane.Plan(ctx, in.Plan)
+	return tagged(p, p.Revision, err)
+}
+
+func (s *rest) replacePlan(ctx context.Context, in *planChange) (*planAnswer, error) {
+	if err := in.required(); err != nil {
+		return nil, err
+	}
+	var body gatehouse.Plan
+	m, err := in.read(ctx, in.RawBody, &body)
+	if err != nil {
+		return nil, err
+	}
+	p, err := s.Plane.ReplacePlan(ctx, in.Plan, body, m)
+	return tagged(p, p.Revision, err)
+}
+
+func (s *rest) rollBackPlan(ctx context.Context, in *planChange) (*planAnswer, error) {
+	var body rollbackBody
+	m, err := in.read(ctx, in.RawBody, &body)
+	if err != nil {
+		return nil, err
+	}
+	p, err := s.Plane.RollBackPlan(ctx, in.Plan, body.Revision, m)
+	return tagged(p, p.Revision, err)
+}
+
+func (s *rest) deletePlan(ctx context.Context, in *struct {
+	PlanPath
+	Change
+},
+) (*gone, error) {
+	m, err := in.mutation(ctx, nil)
+	if err != nil {
+		return nil, err
+	}
+	return goneOf(s.Plane.DeletePlan(ctx, in.Plan, m))
 }

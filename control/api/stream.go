@@ -5,157 +5,243 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"net"
 	"net/http"
-	"strconv"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
 	"github.com/gatehouse-gateway/gatehouse"
 	"github.com/gatehouse-gateway/gatehouse/control"
 )
 
-const (
-	gatewaysPath = "/api/v1/gateways"
-	streamPath   = "/api/v1/stream"
-	// gatewayHeader names a data plane on its stream.
-	gatewayHeader = "X-Gatehouse-Gateway"
-)
-
-// record is one line of a stream. Exactly one field is set. A full update is
-// told in parts, which Last ends.
+// record is one line of a stream: an update or a heartbeat. A full update is
+// told in parts, each of them full, which Last ends.
 type record struct {
-	Update *gatehouse.Update `json:"update,omitempty"`
+	Update json.RawMessage `json:"update,omitempty"`
 	// Last says that the update is whole with this part.
 	Last bool `json:"last,omitempty"`
-	// Heartbeat is the journal's revision, while there is nothing to tell.
+	// Heartbeat is the last revision told, while there is nothing to tell.
 	Heartbeat uint64 `json:"heartbeat,omitempty"`
 }
 
-// part bounds the tenants, and the keys, of one line.
-const part = 200
-
-// parts cuts a full update into lines.
-func parts(u gatehouse.Update) []record {
-	if !u.Full {
-		return []record{{Update: &u, Last: true}}
-	}
-	var out []record
-	for i := 0; ; i++ {
-		p := gatehouse.Update{Revision: u.Revision, Full: true, Hash: u.Hash}
-		if i == 0 {
-			p.Plans = u.Plans
-		}
-		p.Tenants = u.Tenants[min(i*part, len(u.Tenants)):min((i+1)*part, len(u.Tenants))]
-		p.Keys = u.Keys[min(i*10*part, len(u.Keys)):min((i+1)*10*part, len(u.Keys))]
-		last := (i+1)*part >= len(u.Tenants) && (i+1)*10*part >= len(u.Keys)
-		out = append(out, record{Update: &p, Last: last})
-		if last {
-			return out
-		}
-	}
-}
+const (
+	gatewaysPath = "/api/v1/gateways"
+	streamPath   = "/api/v1/stream"
+)
 
 func (s *rest) gateways() {
-	add(s, "listGateways", http.MethodGet, gatewaysPath, "List the data planes that follow this control plane", nil, func(context.Context, *struct{}) (*answer[control.Page[control.GatewayStatus]], error) {
-		return tagged(control.Page[control.GatewayStatus]{Items: s.Gateways.List()}, 0), nil
-	})
-	add(s, "reportOutcome", http.MethodPost, gatewaysPath+"/{gateway}/outcomes", "A data plane's answer to an update", gatehouse.Outcome{}, func(_ context.Context, in *struct {
-		Gateway string `path:"gateway" maxLength:"200"`
-		RawBody []byte
-	},
-	) (*struct{}, error) {
-		var o gatehouse.Outcome
-		if err := json.Unmarshal(in.RawBody, &o); err != nil {
-			return nil, &gatehouse.Error{Code: gatehouse.CodeInvalid, Message: "an outcome is expected", Err: err}
-		}
-		s.Gateways.Report(in.Gateway, o)
-		return nil, nil
-	}, noContent, large)
-	add(s, "followUpdates", http.MethodGet, streamPath, "Updates for a data plane as NDJSON: a snapshot where it is needed, then each change", nil, s.follow)
+	add(s, "listGateways", http.MethodGet, gatewaysPath, "List the data planes that follow this control plane", s.listGateways)
+	add(s, "getGateway", http.MethodGet, gatewaysPath+"/{gateway}", "Read the status of a data plane", s.getGateway)
+	add(s, "reportOutcome", http.MethodPost, gatewaysPath+"/{gateway}/outcomes", "A data plane's answer to an update", s.reportOutcome, body[gatehouse.Outcome](), noContent, large)
+	add(s, "followUpdates", http.MethodGet, streamPath, "Updates for a data plane as NDJSON: a snapshot where it is needed, then each change", s.follow, lines[record])
+}
+
+func (s *rest) listGateways(context.Context, *struct{}) (*one[control.Page[control.GatewayStatus]], error) {
+	return tagged(control.Page[control.GatewayStatus]{Items: s.Gateways.List()}, 0, nil)
+}
+
+type GatewayPath struct {
+	Gateway string `path:"gateway" maxLength:"200"`
+}
+
+func (s *rest) getGateway(_ context.Context, in *GatewayPath) (*one[control.GatewayStatus], error) {
+	g, err := s.Gateways.Gateway(in.Gateway)
+	return tagged(g, 0, err)
+}
+
+func (s *rest) reportOutcome(_ context.Context, in *struct {
+	GatewayPath
+	RawBody []byte
+},
+) (*struct{}, error) {
+	var o gatehouse.Outcome
+	if err := json.Unmarshal(in.RawBody, &o); err != nil {
+		return nil, &gatehouse.Error{Code: gatehouse.CodeInvalid, Message: "an outcome is expected"}
+	}
+	return nil, s.Gateways.Report(in.Gateway, o)
 }
 
 type followQuery struct {
 	After   uint64 `query:"after" doc:"The revision that the data plane has; 0: none."`
-	Hash    string `query:"hash" doc:"The journal's hash at that revision."`
+	Hash    string `query:"hash" maxLength:"64" doc:"The journal's hash at that revision."`
 	Gateway string `header:"X-Gatehouse-Gateway" required:"true" maxLength:"200" doc:"The data plane's name."`
-	Version string `header:"User-Agent"`
+	Version string `header:"User-Agent" maxLength:"1000"`
 }
 
-func (s *rest) follow(_ context.Context, in *followQuery) (*huma.StreamResponse, error) {
-	if in.Gateway == "" {
-		return nil, &gatehouse.Error{Code: gatehouse.CodeInvalid, Message: "a data plane names itself in " + gatewayHeader}
+func (s *rest) follow(ctx context.Context, in *followQuery) (*huma.StreamResponse, error) {
+	known, err := s.Plane.Knows(ctx, control.Position{Revision: in.After, Hash: in.Hash})
+	if err != nil {
+		return nil, err
 	}
 	return &huma.StreamResponse{Body: func(ctx huma.Context) {
-		ctx.SetHeader("Content-Type", "application/x-ndjson")
-		err := s.stream(ctx, in)
-		if err != nil && !errors.Is(err, context.Canceled) {
-			s.Log.Warn("stream of updates ended", "gateway", in.Gateway, "error", err)
+		ctx.SetHeader("Content-Type", ndjsonType)
+		if ctx.Method() == http.MethodHead {
+			return
+		}
+		if err := s.stream(ctx, in, known); err != nil && ctx.Context().Err() == nil {
+			level := s.Log.Warn
+			if broken := net.Error(nil); errors.As(err, &broken) {
+				level = s.Log.Info // it went away, or did not read
+			}
+			level("stream of updates ended", "gateway", in.Gateway, "error", err)
 		}
 	}}, nil
 }
 
 // stream writes updates and heartbeats until the follower is gone. A follower
-// that does not read holds up nobody: its connection is given up after a
-// while, and it comes back from where it was.
-func (s *rest) stream(hctx huma.Context, in *followQuery) error {
+// that does not read holds up nobody: what is changed meanwhile becomes one
+// update, and after a while its connection is given up; it comes back from
+// where it was.
+func (s *rest) stream(hctx huma.Context, in *followQuery, known bool) error {
 	ctx, stop := context.WithCancel(hctx.Context())
 	defer stop()
 	end := s.Gateways.Connect(in.Gateway, in.Version, hctx.RemoteAddr())
 	defer end()
+	w := newLineWriter(hctx)
+	from := control.Position{Revision: in.After, Hash: in.Hash}
+	if err := w.flush(); err != nil { // the head: it is connected
+		return err
+	}
+	if !known {
+		var err error
+		if from, err = s.writeSnapshot(ctx, w, in.Gateway); err != nil {
+			return err
+		}
+	}
 	updates := make(chan gatehouse.Update)
 	failed := make(chan error, 1)
-	go func() {
-		for u, err := range s.Plane.Follow(ctx, control.Position{Revision: in.After, Hash: in.Hash}) {
-			if err != nil {
-				failed <- err
-				return
-			}
-			select {
-			case updates <- u:
-			case <-ctx.Done():
-				failed <- ctx.Err()
-				return
-			}
+	go func() { failed <- forward(ctx, s.Plane, from, updates) }()
+	running := true
+	defer func() {
+		stop()
+		if running {
+			<-failed
 		}
-		failed <- nil
 	}()
-	defer func() { stop(); <-failed }()
-	w := &lineWriter{to: bufio.NewWriterSize(hctx.BodyWriter(), 64<<10), flush: flusher(hctx.BodyWriter())}
 	beat := time.NewTicker(s.Heartbeat)
 	defer beat.Stop()
-	var revision uint64
 	for {
 		select {
 		case err := <-failed:
-			failed <- nil
+			running = false
 			return err
 		case u := <-updates:
-			revision = u.Revision
+			from.Revision = u.Revision
+			text, err := json.Marshal(u)
+			if err != nil {
+				return err
+			}
 			s.Gateways.Send(in.Gateway, u.Revision)
-			for _, r := range parts(u) {
-				if err := w.write(r); err != nil {
-					return err
-				}
+			if err := w.write(record{Update: text, Last: true}); err != nil {
+				return err
 			}
 		case <-beat.C:
-			if err := w.write(record{Heartbeat: revision}); err != nil {
+			if err := w.write(record{Heartbeat: from.Revision}); err != nil {
 				return err
 			}
 		}
-		if err := w.done(); err != nil {
+		if err := w.flush(); err != nil {
 			return err
 		}
 	}
 }
 
-// lineWriter writes records, each a line.
-type lineWriter struct {
-	to    *bufio.Writer
-	flush func() error
+// forward hands on updates until ctx ends.
+func forward(ctx context.Context, p *control.Plane, from control.Position, to chan<- gatehouse.Update) error {
+	for u, err := range p.Deltas(ctx, from) {
+		if err != nil {
+			return err
+		}
+		select {
+		case to <- u:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return ctx.Err()
 }
 
-func (w *lineWriter) write(r record) error {
-	b, err := json.Marshal(r)
+// writeSnapshot writes the whole state. While it is made the follower hears
+// nothing but heartbeats.
+func (s *rest) writeSnapshot(ctx context.Context, w *lineWriter, gateway string) (control.Position, error) {
+	type result struct {
+		snapshot *control.Snapshot
+		err      error
+	}
+	made := make(chan result, 1)
+	go func() {
+		snapshot, err := s.Plane.Snapshot(ctx)
+		made <- result{snapshot, err}
+	}()
+	beat := time.NewTicker(s.Heartbeat)
+	defer beat.Stop()
+	for {
+		select {
+		case r := <-made:
+			if r.err != nil {
+				return control.Position{}, r.err
+			}
+			for text, last := range r.snapshot.Parts() {
+				if last {
+					s.Gateways.Send(gateway, r.snapshot.Revision)
+				}
+				if err := w.write(record{Update: text, Last: last}); err != nil {
+					return r.snapshot.Position, err
+				}
+			}
+			return r.snapshot.Position, w.flush()
+		case <-beat.C:
+			err := w.write(record{Heartbeat: 1})
+			if err == nil {
+				err = w.flush()
+			}
+			if err != nil {
+				<-made // it shares the plane's context, which has ended or will
+				return control.Position{}, err
+			}
+		}
+	}
+}
+
+// patience bounds the time that a follower takes to read what was written.
+const patience = 30 * time.Second
+
+// lineWriter writes values, each a line. It gives each write its own time,
+// whatever the server's: a stream has no end.
+type lineWriter struct {
+	to         *bufio.Writer
+	controller *http.ResponseController
+}
+
+func newLineWriter(ctx huma.Context) *lineWriter {
+	_, w := humago.Unwrap(ctx)
+	l := &lineWriter{controller: http.NewResponseController(w)}
+	l.to = bufio.NewWriterSize(timed{w, l.controller}, 64<<10)
+	// The server's bound on reading a request would end the context too.
+	_ = l.controller.SetReadDeadline(time.Time{}) // a recorder of answers has none
+	return l
+}
+
+// timed gives each write its time.
+type timed struct {
+	http.ResponseWriter
+	controller *http.ResponseController
+}
+
+// Write sets the deadline and writes.
+func (t timed) Write(b []byte) (int, error) {
+	if err := t.controller.SetWriteDeadline(time.Now().Add(patience)); err != nil && !errors.Is(err, http.ErrNotSupported) {
+		return 0, err
+	}
+	return t.ResponseWriter.Write(b)
+}
+
+// Write writes raw bytes, which are lines.
+func (w *lineWriter) Write(b []byte) (int, error) { return w.to.Write(b) }
+
+func (w *lineWriter) write(v any) error {
+	b, err := json.Marshal(v)
 	if err != nil {
 		return err
 	}
@@ -163,61 +249,39 @@ func (w *lineWriter) write(r record) error {
 	return err
 }
 
-func (w *lineWriter) done() error {
+func (w *lineWriter) flush() error {
 	if err := w.to.Flush(); err != nil {
 		return err
 	}
-	return w.flush()
+	if err := w.controller.SetWriteDeadline(time.Now().Add(patience)); err != nil && !errors.Is(err, http.ErrNotSupported) {
+		return err
+	}
+	if err := w.controller.Flush(); err != nil && !errors.Is(err, http.ErrNotSupported) {
+		return err
+	}
+	return nil
 }
 
-// patience bounds the time that a follower takes to read what was written.
-const patience = 30 * time.Second
-
-// flusher sends what was written so far, and gives the next write its time.
-func flusher(w any) func() error {
-	rw, ok := w.(http.ResponseWriter)
-	if !ok {
-		return func() error { return nil }
-	}
-	c := http.NewResponseController(rw)
-	return func() error {
-		if err := c.SetWriteDeadline(time.Now().Add(patience)); err != nil {
-			return err
+// streamed answers lines.
+func (s *rest) streamed(f func(*lineWriter) error) *huma.StreamResponse {
+	return &huma.StreamResponse{Body: func(ctx huma.Context) {
+		ctx.SetHeader("Content-Type", ndjsonType)
+		w := newLineWriter(ctx)
+		err := f(w)
+		if err == nil {
+			err = w.flush()
 		}
-		return c.Flush()
-	}
-}
-
-// insight are live figures of tenants.
-func (s *rest) insight() {
-	add(s, "getUsage", http.MethodGet, tenantsPath+"/{tenant}/usage", "A tenant's usage", nil, func(ctx context.Context, in *tenantPath) (*huma.StreamResponse, error) {
-		if _, err := s.Plane.Tenant(ctx, in.Tenant); err != nil {
-			return nil, err
-		}
-		b, err := json.Marshal(s.Meter.Usage(in.Tenant, time.Now()))
 		if err != nil {
-			return nil, err
+			s.broken(ctx, err)
 		}
-		return &huma.StreamResponse{Body: func(ctx huma.Context) {
-			ctx.SetHeader("Content-Type", "application/json")
-			ctx.SetHeader("Content-Length", strconv.Itoa(len(b)))
-			if _, err := ctx.BodyWriter().Write(b); err != nil {
-				s.Log.Debug("write answer", "error", err)
-			}
-		}}, nil
-	})
-	notBuilt := func(id, method, path, summary, what string) {
-		add(s, id, method, path, summary, nil, func(context.Context, *tenantPath) (*struct{}, error) {
-			return nil, &gatehouse.Error{Code: gatehouse.CodeNotBuilt, Message: what}
-		}, func(op *huma.Operation) { op.Errors = append(op.Errors, http.StatusNotImplemented) })
-	}
-	notBuilt("checkCompliance", http.MethodPost, tenantsPath+"/{tenant}/compliance", "Compliance checks; not available yet", "compliance checks are not available yet")
+	}}
 }
 
-// operations are what whoever runs the process asks for; they take no token.
-func (s *rest) operations(mux *http.ServeMux) {
-	o := &server{Parts{Checks: s.Checks, Metrics: s.Metrics, Log: s.Log}}
-	mux.HandleFunc("GET /livez", o.live)
-	mux.HandleFunc("GET /readyz", o.ready)
-	mux.HandleFunc("GET /metrics", o.metrics)
+// broken ends an answer that has begun and cannot be finished, so that the
+// caller does not take it for whole.
+func (s *rest) broken(ctx huma.Context, err error) {
+	if ctx.Context().Err() == nil {
+		s.Log.Warn("an answer ended early", "operation", ctx.Operation().OperationID, "error", err)
+	}
+	panic(http.ErrAbortHandler)
 }

@@ -59,8 +59,17 @@ func (b *batch) want(c *Change) {
 	}
 }
 
-// loaded is called when before and replays are as the store has them.
-func (b *batch) loaded() { maps.Copy(b.now, b.before) }
+// loaded is called when before and replays are as the store has them. index
+// is the definition that the store's fields are built by: a process of another
+// release may have changed it since this one opened the journal.
+func (b *batch) loaded(index string) error {
+	maps.Copy(b.now, b.before)
+	if index == b.index.definition() {
+		return nil
+	}
+	b.index = nil
+	return b.index.read(index)
+}
 
 // add decides c and, when it is taken, makes it the next event. With
 // ErrReplayed only the event's Seq is set.

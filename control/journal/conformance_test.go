@@ -15,6 +15,7 @@ var stores = map[string]journaltest.Address{
 }
 
 func TestJournal(t *testing.T) {
+	t.Parallel()
 	for name, address := range stores {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

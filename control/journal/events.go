@@ -153,8 +153,9 @@ func (r *Reader) chain(ctx context.Context, after int64, f func(*record) error) 
 const poll = time.Second
 
 // Watch yields the events after a number, in order and without gaps, for ever:
-// it waits for those to come and ends when ctx does or the journal is closed,
-// with an error. Events of this process arrive when they are durable, those of
+// it waits for those to come and ends, with an error, when ctx does, the
+// journal is closed or a read fails; after the last event's number it can be
+// taken up again. Events of this process arrive when they are durable, those of
 // others on one PostgreSQL by its notification, others within a second.
 func (j *Journal) Watch(ctx context.Context, after uint64) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {

@@ -1,11 +1,18 @@
 package journal_test
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"io"
+	"net"
+	"net/url"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 
@@ -16,7 +23,7 @@ import (
 
 // TestDiskFull: on a full disk a change is refused as a whole, what there is
 // stays readable, and with room again the journal goes on.
-func TestDiskFull(t *testing.T) {
+func TestDiskFull(t *testing.T) { // not parallel: the quota is the process's
 	dir := t.TempDir()
 	small := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=3m") == nil
 	if small {
@@ -28,6 +35,8 @@ func TestDiskFull(t *testing.T) {
 	}
 	limit := syscall.Rlimit{}
 	if !small { // who may not mount has a quota instead
+		signal.Ignore(syscall.SIGXFSZ)
+		t.Cleanup(func() { signal.Reset(syscall.SIGXFSZ) })
 		if err := syscall.Getrlimit(syscall.RLIMIT_FSIZE, &limit); err != nil {
 			t.Fatal(err)
 		}
@@ -81,6 +90,7 @@ func TestDiskFull(t *testing.T) {
 // TestConnectionsLost: the server may drop every connection; a change is then
 // written or refused, and the next one finds a new connection.
 func TestConnectionsLost(t *testing.T) {
+	t.Parallel()
 	v := open(t, servertest.Postgres(t))
 	v.fill(3)
 	watched := make(chan uint64)
@@ -108,10 +118,20 @@ func TestConnectionsLost(t *testing.T) {
 	}
 }
 
+// TestNotified: a control plane hears at once of what another one commits.
+func TestNotified(t *testing.T) {
+	t.Parallel()
+	at := servertest.Postgres(t)
+	from, to := journaltest.Open(t, journal.Config{Address: at}), journaltest.Open(t, journal.Config{Address: at})
+	journaltest.Prompt(t, from, to)
+}
+
 // TestNewer: tables of a later release are left alone.
 func TestNewer(t *testing.T) {
+	t.Parallel()
 	for name, address := range stores {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			at := address(t)
 			v := open(t, at)
 			v.exec("INSERT INTO gatehouse_migrations (version_id, is_applied) VALUES (99, ?)", true)
@@ -124,8 +144,10 @@ func TestNewer(t *testing.T) {
 
 // TestAtOnce: processes that start together make the tables once.
 func TestAtOnce(t *testing.T) {
+	t.Parallel()
 	for name, address := range stores {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			at := address(t)
 			concurrently(6, 6, func(int) {
 				j, err := journal.Open(t.Context(), journal.Config{Address: at, Index: index})
@@ -145,4 +167,90 @@ func TestAtOnce(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestUnknown loses the connection between the commit and its answer. The
+// caller is told that the outcome is not known, and an idempotency key makes
+// it safe to ask again.
+func TestUnknown(t *testing.T) {
+	t.Parallel()
+	address := servertest.Postgres(t)
+	u, err := url.Parse(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	socket := "/.s.PGSQL.5432"
+	var armed atomic.Bool
+	cut := proxy(t, u.Query().Get("host")+socket, func(b []byte) bool {
+		return bytes.Contains(b, []byte("COMMIT\x00")) && armed.CompareAndSwap(true, false)
+	})
+	u.RawQuery = url.Values{"host": {filepath.Dir(cut)}}.Encode()
+	j := journaltest.Open(t, journal.Config{Address: u.String()})
+	for i := range 3 {
+		c := journal.Change{Actor: "a", Kind: "k", Idempotency: journal.Idempotency{Key: fmt.Sprint(i), Request: "r"}}
+		armed.Store(true)
+		if _, err := j.Commit(t.Context(), c); !errors.Is(err, journal.ErrUnknown) {
+			t.Errorf("commit %d: %v", i, err)
+		}
+		if e, err := j.Commit(t.Context(), c); e.Seq != uint64(i)+1 || err != nil && !errors.Is(err, journal.ErrReplayed) {
+			t.Errorf("asked again: %d %v", e.Seq, err)
+		}
+	}
+	if head := journaltest.Sound(t, j); head.Seq != 3 {
+		t.Errorf("%d events, want 3", head.Seq)
+	}
+}
+
+// proxy listens on a socket, whose path it returns, and passes all on to
+// another until what a client sends makes it cut that connection: it is passed
+// on, its answer is not passed back.
+func proxy(t *testing.T, to string, cut func([]byte) bool) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), ".s.PGSQL.5432")
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var conns sync.WaitGroup
+	serve := func(client net.Conn) {
+		defer client.Close()
+		server, err := net.Dial("unix", to)
+		if err != nil {
+			return
+		}
+		defer server.Close()
+		conns.Go(func() {
+			io.Copy(client, server) //nolint:errcheck // it ends with either side
+			client.Close()
+		})
+		b := make([]byte, 64<<10)
+		for {
+			n, err := client.Read(b)
+			if err != nil {
+				return
+			}
+			over := cut(b[:n])
+			if over {
+				client.Close()
+			}
+			if _, err := server.Write(b[:n]); err != nil || over {
+				// What it was sent it does before it sees the end.
+				return
+			}
+		}
+	}
+	conns.Go(func() {
+		for {
+			client, err := l.Accept()
+			if err != nil {
+				return
+			}
+			conns.Go(func() { serve(client) })
+		}
+	})
+	t.Cleanup(func() { // after the journal's closing, which ends its connections
+		l.Close()
+		conns.Wait()
+	})
+	return path
 }

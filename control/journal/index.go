@@ -2,11 +2,10 @@ package journal
 
 import (
 	"bytes"
-	"crypto/sha256"
-	"encoding/hex"
+	"context"
+	"database/sql"
 	"encoding/json"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 )
@@ -21,7 +20,8 @@ import (
 //	Index{"tenant": {"plan": "/plan", "domain": "/domains/*"}}
 //
 // When a journal is opened with another Index than before, its fields are
-// built anew.
+// built anew, and processes that have it open keep them as the last one to
+// open it wants.
 type Index map[string]map[string]string
 
 // Field is a name with a value.
@@ -95,13 +95,36 @@ func (x Index) check() error {
 	return nil
 }
 
-// id tells one definition from another.
-func (x Index) id() string {
-	h := sha256.New()
-	for _, kind := range slices.Sorted(maps.Keys(x)) {
-		for _, name := range slices.Sorted(maps.Keys(x[kind])) {
-			fmt.Fprintf(h, "%q %q %q\n", kind, name, x[kind][name])
-		}
+// definition is x in the form that the store keeps it.
+func (x Index) definition() string {
+	if x == nil {
+		x = Index{}
 	}
-	return hex.EncodeToString(h.Sum(nil))
+	text, err := json.Marshal(x) // in order of the names
+	if err != nil {
+		panic(err) // maps of text encode
+	}
+	return string(text)
+}
+
+// read makes x what a definition says; an empty one says nothing.
+func (x *Index) read(definition string) error {
+	if definition == "" {
+		return nil
+	}
+	if err := json.Unmarshal([]byte(definition), x); err != nil {
+		return fmt.Errorf("definition of the index: %w", err)
+	}
+	return nil
+}
+
+// storedIndex returns what the store's fields are built by.
+func storedIndex(ctx context.Context, q querier) (Index, error) {
+	definition := ""
+	rows, err := q.query(ctx, selectIndex)
+	if err := scan(rows, err, func(rows *sql.Rows) error { return rows.Scan(&definition) }); err != nil {
+		return nil, err
+	}
+	x := Index{}
+	return x, x.read(definition)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -14,7 +15,8 @@ type Config struct {
 	// Address is a file path for SQLite, or a URL that begins with
 	// postgres:// or postgresql://.
 	Address string
-	// Index is what lists can be filtered by.
+	// Index is what lists can be filtered by; nil for what the journal has
+	// been filtered by so far.
 	Index Index
 	// Guard sees each change before it is written; its error refuses the
 	// change. It is where secrets are kept out. It may be nil, and is called
@@ -86,7 +88,12 @@ func Open(ctx context.Context, c Config) (*Journal, error) {
 	if j.clock == nil {
 		j.clock = time.Now
 	}
-	if err := j.reindex(ctx); err != nil {
+	if j.index == nil {
+		j.index, err = storedIndex(ctx, j.q)
+	} else {
+		err = j.reindex(ctx)
+	}
+	if err != nil {
 		s.close()
 		return nil, fmt.Errorf("index the journal: %w", err)
 	}
@@ -144,11 +151,25 @@ func (j *Journal) Commit(ctx context.Context, c Change) (Event, error) {
 		select {
 		case r := <-p.result:
 			return j.first(ctx, r)
+		case <-ctx.Done():
+			if j.takeBack(p) {
+				return Event{}, ctx.Err()
+			}
+			return j.first(context.WithoutCancel(ctx), <-p.result) // it is being written
 		case j.turn <- struct{}{}:
 			j.write(ctx, j.next())
 			<-j.turn
 		}
 	}
+}
+
+// takeBack takes p off the queue and tells whether it was there.
+func (j *Journal) takeBack(p *pending) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	n := len(j.queue)
+	j.queue = slices.DeleteFunc(slices.Clone(j.queue), func(q *pending) bool { return q == p })
+	return len(j.queue) < n
 }
 
 // first returns r, with the whole event when it is a replay.

@@ -18,6 +18,7 @@ import (
 // TestKill kills a writer at random moments, again and again. What it had
 // acknowledged is there, the chain verifies, and the tables are its fold.
 func TestKill(t *testing.T) {
+	t.Parallel()
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)

@@ -47,8 +47,10 @@ func tenant(i int) journal.Change {
 // TestLarge holds the journal against many tenants and says how long things
 // take; what it checks is that they are right.
 func TestLarge(t *testing.T) {
+	t.Parallel()
 	for name, address := range stores {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			n := *tenantCount
 			j := journaltest.Open(t, journal.Config{Address: address(t), Index: index})
 			start := time.Now()

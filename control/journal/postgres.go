@@ -124,7 +124,11 @@ func (s *postgresStore) listenOnce(ctx context.Context, wake func()) {
 	if err != nil {
 		return
 	}
-	defer conn.Close(context.WithoutCancel(ctx))
+	defer func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		defer cancel()
+		conn.Close(ctx)
+	}()
 	if _, err := conn.Exec(ctx, "LISTEN "+channel); err != nil {
 		return
 	}
@@ -169,6 +173,15 @@ func (t *postgresTx) load(ctx context.Context, b *batch) error {
 		copy(b.hash[:], hash)
 		return err
 	})
+	var index string
+	all.Queue(selectIndex).Query(func(rows pgx.Rows) error {
+		for rows.Next() {
+			if err := rows.Scan(&index); err != nil {
+				return err
+			}
+		}
+		return rows.Err()
+	})
 	if len(kinds) > 0 {
 		all.Queue(`SELECT r.kind, r.tenant, r.id, r.revision, r.created, r.updated, r.body FROM resources r
 			JOIN unnest($1::text[], $2::text[], $3::text[]) AS w (kind, tenant, id) USING (kind, tenant, id)`, kinds, tenants, ids).Query(func(rows pgx.Rows) error {
@@ -200,19 +213,19 @@ func (t *postgresTx) load(ctx context.Context, b *batch) error {
 	if err := t.raw(func(c *pgx.Conn) error { return c.SendBatch(ctx, &all).Close() }); err != nil {
 		return err
 	}
-	b.loaded()
-	return nil
+	return b.loaded(index)
 }
 
 func (t *postgresTx) commit(ctx context.Context) (bool, error) {
-	t.done = true
-	_, err := t.conn.ExecContext(ctx, "COMMIT")
-	// An answer of the server is certain; a lost connection is not.
-	_, answered := errors.AsType[*pgconn.PgError](err)
-	if err != nil {
-		t.done = false
-	}
-	return err == nil || answered, err
+	err := t.raw(func(c *pgx.Conn) error {
+		_, err := c.PgConn().Exec(ctx, "COMMIT").ReadAll()
+		return err
+	})
+	t.done = err == nil
+	// An answer of the server is certain; a lost connection is not, nor is one
+	// that the server ends, which it may do between the commit and the answer.
+	e, answered := errors.AsType[*pgconn.PgError](err)
+	return err == nil || answered && e.Severity == "ERROR", err
 }
 
 func (t *postgresTx) end() {

@@ -3,7 +3,6 @@ package journal
 import (
 	"bytes"
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"strings"
@@ -137,7 +136,7 @@ func (j *Journal) reindex(ctx context.Context) error {
 		}
 	}
 	err = errors.Join(flush(), t.exec(ctx, "DELETE FROM settings WHERE name = 'index'"),
-		t.exec(ctx, "INSERT INTO settings (name, value) VALUES ('index', ?)", j.index.id()))
+		t.exec(ctx, "INSERT INTO settings (name, value) VALUES ('index', ?)", j.index.definition()))
 	if err != nil {
 		return j.named(err)
 	}
@@ -145,8 +144,6 @@ func (j *Journal) reindex(ctx context.Context) error {
 }
 
 func (j *Journal) indexed(ctx context.Context, q querier) (bool, error) {
-	var id string
-	rows, err := q.query(ctx, "SELECT value FROM settings WHERE name = 'index'")
-	err = scan(rows, err, func(rows *sql.Rows) error { return rows.Scan(&id) })
-	return id == j.index.id(), err
+	stored, err := storedIndex(ctx, q)
+	return stored.definition() == j.index.definition(), err
 }

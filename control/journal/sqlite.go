@@ -24,6 +24,7 @@ type sqliteStore struct {
 // The statements of a batch.
 const (
 	selectHead   = `SELECT seq, at, hash FROM head`
+	selectIndex  = `SELECT value FROM settings WHERE name = 'index'`
 	selectRow    = `SELECT revision, created, updated, body FROM resources WHERE kind = ? AND tenant = ? AND id = ?`
 	selectReplay = `SELECT request, seq, at FROM replays WHERE actor = ? AND key = ?`
 	insertEvent  = `INSERT INTO events (seq, at, actor, kind, tenant, subject, body, prev_hash, hash) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`
@@ -47,6 +48,9 @@ func openSQLite(ctx context.Context, path string) (_ *sqliteStore, err error) {
 	}
 	f.Close()
 	if path, err = filepath.Abs(path); err != nil {
+		return nil, err
+	}
+	if err := syncDir(filepath.Dir(path)); err != nil { // a new file's name must last as what is in it
 		return nil, err
 	}
 	open := func(pragmas ...string) (*sql.DB, error) {
@@ -75,7 +79,7 @@ func openSQLite(ctx context.Context, path string) (_ *sqliteStore, err error) {
 		return nil, err
 	}
 	for _, statement := range []string{
-		selectHead, selectRow, selectReplay, insertEvent, updateHead, putRow, deleteRow,
+		selectHead, selectIndex, selectRow, selectReplay, insertEvent, updateHead, putRow, deleteRow,
 		insertTouch, insertField, deleteField, putReplay, pruneReplays,
 	} {
 		if s.prepared[statement], err = s.conn.PrepareContext(ctx, statement); err != nil {
@@ -83,6 +87,15 @@ func openSQLite(ctx context.Context, path string) (_ *sqliteStore, err error) {
 		}
 	}
 	return s, nil
+}
+
+func syncDir(name string) error {
+	d, err := os.Open(name)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
 }
 
 func (s *sqliteStore) begin(ctx context.Context) (tx, error) {
@@ -160,8 +173,11 @@ func (t *sqliteTx) load(ctx context.Context, b *batch) error {
 			return err
 		}
 	}
-	b.loaded()
-	return nil
+	var index string
+	if err := t.prepared[selectIndex].QueryRowContext(ctx).Scan(&index); err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return err
+	}
+	return b.loaded(index)
 }
 
 func (t *sqliteTx) save(ctx context.Context, b *batch) error {

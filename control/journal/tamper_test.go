@@ -117,6 +117,7 @@ var eventColumns = []string{"seq", "at", "actor", "kind", "tenant", "subject", "
 
 // TestFlips changes bits of every column of every event, one at a time.
 func TestFlips(t *testing.T) {
+	t.Parallel()
 	for name, address := range stores {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -178,6 +179,7 @@ func (v *vault) read(to any, statement string, args ...any) {
 
 // TestMoved deletes, swaps and cuts off events, every way there is.
 func TestMoved(t *testing.T) {
+	t.Parallel()
 	for name, address := range stores {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -244,8 +246,10 @@ func TestMoved(t *testing.T) {
 // TestRewritten: an event that was given the fitting hash is found where it
 // is, as long as the next one is as it was.
 func TestRewritten(t *testing.T) {
+	t.Parallel()
 	for name, address := range stores {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			v := open(t, address(t))
 			v.fill(5)
 			for seq := int64(1); seq < 5; seq++ {
@@ -266,6 +270,7 @@ func TestRewritten(t *testing.T) {
 
 // TestTables changes every column of the tables that are the events' fold.
 func TestTables(t *testing.T) {
+	t.Parallel()
 	for name, address := range stores {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -312,8 +317,10 @@ func TestTables(t *testing.T) {
 
 // TestLongFlips flips bits here and there in a long journal.
 func TestLongFlips(t *testing.T) {
+	t.Parallel()
 	for name, address := range stores {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			v := open(t, address(t))
 			n, samples := 2000, 4
 			if *every {

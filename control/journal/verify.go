@@ -68,7 +68,11 @@ func (j *Journal) Verify(ctx context.Context, against ...Checkpoint) (Report, er
 func (j *Journal) VerifyState(ctx context.Context, against ...Checkpoint) (Report, error) {
 	var v verifier
 	err := j.Snapshot(ctx, func(s *Snapshot) error {
-		f := folded{index: j.index, live: map[Hash]Hash{}}
+		index, err := storedIndex(ctx, s.q)
+		if err != nil {
+			return err
+		}
+		f := folded{index: index, live: map[Hash]Hash{}}
 		if err := v.chain(ctx, s, against, f.add); err != nil || v.report.Fault != nil {
 			return err
 		}

@@ -109,3 +109,19 @@ func TestCanonical(t *testing.T) {
 		t.Errorf("hash %s, want %s", got, want)
 	}
 }
+
+// TestCheck: an event whose hash fits is still not taken from elsewhere when
+// it replaces a revision that is not the present one.
+func TestCheck(t *testing.T) {
+	b := newBatch(nil)
+	c := change(1)
+	b.before[c.Puts[0].Ref] = nil
+	e, err := b.add(&c, micros(1e15))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const want = "event 1 replaces revision 0 of tenant/t/1, which is at 1"
+	if err := b.check(&e); err == nil || err.Error() != want {
+		t.Errorf("check: %v, want %s", err, want)
+	}
+}

@@ -120,7 +120,7 @@ func startClickHouse() (*clickhouseServer, error) {
 	}
 	s := &clickhouseServer{url: fmt.Sprintf("http://127.0.0.1:%d/", port), lifeline: lifeline}
 	if err := s.wait(); err != nil {
-		log, _ := os.ReadFile(filepath.Join(dir, "log")) //nolint:errcheck // an absent log adds nothing
+		log, _ := os.ReadFile(filepath.Join(dir, "log"))
 		lifeline.Close()
 		return nil, fmt.Errorf("start ClickHouse: %w\n%s", err, log)
 	}
@@ -159,7 +159,7 @@ func freePort() (int, error) {
 func libraries(root string) string {
 	var dirs []string
 	for _, pattern := range []string{"usr/lib/*-linux-gnu*", "lib/*-linux-gnu*"} {
-		found, _ := filepath.Glob(filepath.Join(root, pattern)) //nolint:errcheck // the pattern is good
+		found, _ := filepath.Glob(filepath.Join(root, pattern))
 		dirs = append(dirs, found...)
 	}
 	return strings.Join(dirs, ":")
@@ -193,7 +193,7 @@ func clickhousePrograms() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	defer os.RemoveAll(temp) //nolint:errcheck // it is a cache
+	defer os.RemoveAll(temp)
 	if err := unpack(temp); err != nil {
 		return "", err
 	}

@@ -44,6 +44,8 @@ type Options struct {
 	Config func(*proxy.Config)
 	// Headers is how limits are told.
 	Headers proxy.HeaderStyle
+	// Parts changes what the gateway is built of.
+	Parts func(*proxy.Parts)
 	// Backends answer for an address, "host:port", in place of the echo. One
 	// that is nil refuses connections.
 	Backends map[string]Script
@@ -128,7 +130,7 @@ func New(tb testing.TB, yaml string, opts ...Options) *Harness {
 		h.scripts[addr] = s
 	}
 	var err error
-	if h.Meter, err = metering.Open("", 0); err != nil {
+	if h.Meter, err = metering.Open(metering.Options{}); err != nil {
 		tb.Fatal(err)
 	}
 	engine, err := Engine()
@@ -147,6 +149,9 @@ func New(tb testing.TB, yaml string, opts ...Options) *Harness {
 	}
 	if !o.TCP {
 		parts.Upstream.Dial = h.dial
+	}
+	if o.Parts != nil {
+		o.Parts(&parts)
 	}
 	h.Gateway, err = proxy.New(cfg, parts)
 	if err != nil {

@@ -22,20 +22,25 @@ func (s *Store) beat(ctx context.Context) {
 	tick := time.NewTicker(beatEvery)
 	defer tick.Stop()
 	script := redis.NewScript(beatSource)
-	say := func(what string) {
+	say := func(what string) error {
 		n, err := script.Run(context.WithoutCancel(ctx), s.client, []string{gatewaysKey}, s.gateway, deadAfter.Microseconds(), what).Int64()
 		if err == nil {
 			s.gateways.Store(max(n, 1))
 		}
+		return err
 	}
-	say("here")
+	if err := say("here"); err != nil && len(s.shards) == 1 {
+		// No request needs to find out. Of a Cluster it is not known which
+		// shards it is true of.
+		s.shards[0].trip(s, 0, gatewaysKey+":probe", err)
+	}
 	for {
 		select {
 		case <-ctx.Done():
-			say("leave")
+			_ = say("leave") // the others find out by themselves
 			return
 		case <-tick.C:
-			say("here")
+			_ = say("here") // the breaker sees it at the next question
 		}
 	}
 }

@@ -59,16 +59,26 @@ func (b *breaker) report(s *Store, c *ratelimit.Call, trip int64, took time.Dura
 		b.batch = trip
 		b.failed++
 	}
-	tripped := b.failed >= failures && !b.open.Load()
+	enough := b.failed >= failures
+	b.mu.Unlock()
+	if enough {
+		b.trip(s, c.Shard, tag(c.Asks[0].Key)+"probe", err)
+	}
+}
+
+// trip opens the breaker of a shard, to be probed with key.
+func (b *breaker) trip(s *Store, shard int, key string, err error) {
+	b.mu.Lock()
+	tripped := !b.open.Load()
 	if tripped {
 		b.open.Store(true)
-		b.key = tag(c.Asks[0].Key) + "probe"
+		b.key = key
 		b.pause = firstProbe
 		b.next = time.Now().Add(jitter(b.pause))
 	}
 	b.mu.Unlock()
 	if tripped && s.opts.OnChange != nil {
-		s.opts.OnChange(c.Shard, true, err)
+		s.opts.OnChange(shard, true, err)
 	}
 }
 

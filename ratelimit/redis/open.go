@@ -70,6 +70,15 @@ const (
 	clusterShards = 16
 )
 
+// ErrCA is what Check and Open wrap where the CA is at fault.
+var ErrCA = errors.New("the CA")
+
+// Check returns what is wrong with the options, without opening anything.
+func (o *Options) Check() error {
+	_, _, err := o.universal()
+	return err
+}
+
 // Open returns a store that is ready once Run runs. It does not wait for
 // Redis. The error is about the options.
 func Open(o Options) (*Store, error) {
@@ -161,11 +170,11 @@ func (o *Options) universal() (_ *redis.UniversalOptions, cluster bool, _ error)
 		if len(o.CA) > 0 {
 			u.TLSConfig.RootCAs = x509.NewCertPool()
 			if !u.TLSConfig.RootCAs.AppendCertsFromPEM(o.CA) {
-				return nil, false, errors.New("the CA has no certificate")
+				return nil, false, fmt.Errorf("%w has no certificate", ErrCA)
 			}
 		}
 	} else if len(o.CA) > 0 {
-		return nil, false, errors.New("a CA is for rediss://")
+		return nil, false, fmt.Errorf("%w is for rediss://", ErrCA)
 	}
 	return u, kind == "cluster", nil
 }

@@ -35,6 +35,10 @@ func Suite(t *testing.T, address Address) {
 		{"Undo", undo},
 		{"Events", events},
 		{"Watch", watch},
+		{"Prompt", func(t *testing.T, address Address) {
+			j := Open(t, journal.Config{Address: address(t)})
+			Prompt(t, j, j)
+		}},
 		{"Snapshot", snapshot},
 		{"Transfer", transfer},
 		{"Verify", verify},
@@ -309,8 +313,10 @@ func cancelled(t *testing.T, address Address) {
 	j := Open(t, journal.Config{Address: address(t)})
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := j.Commit(ctx, change(`k/a/x={}`)); !errors.Is(err, context.Canceled) {
-		t.Errorf("commit: %v", err)
+	for range 20 { // whether its turn has come or not
+		if _, err := j.Commit(ctx, change(`k/a/x={}`)); !errors.Is(err, context.Canceled) {
+			t.Fatalf("commit: %v", err)
+		}
 	}
 	same(t, "state", State(t, j), "")
 	do(t, j, `k/a/x={}`)

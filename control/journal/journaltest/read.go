@@ -82,6 +82,7 @@ func index(t *testing.T, address Address) {
 	for i := range 150 {
 		do(t, j, fmt.Sprintf(`tenant/t%03d/t={"a/b":{"c":[{"n":%d},{"n":true}]},"plan":"p"}`, i, i%100))
 	}
+	old := j
 	j = Open(t, journal.Config{Address: at, Index: journal.Index{"tenant": {"n": "/a~1b/*/*/n", "plan": "/plan"}}})
 	for value, want := range map[string]int{"true": 150, "7": 2, "77": 1, "x": 0} {
 		n, err := j.Count(t.Context(), journal.Query{Kind: "tenant", Where: []journal.Field{{Name: "n", Value: value}}})
@@ -90,6 +91,16 @@ func index(t *testing.T, address Address) {
 		}
 	}
 	Sound(t, j)
+	// One that knows no index, and one that was there before the index was,
+	// keep it.
+	do(t, Open(t, journal.Config{Address: at}), `tenant/new/t={"plan":"p"}`)
+	do(t, old, `tenant/new2/t={"plan":"p"}`)
+	n, err := j.Count(t.Context(), journal.Query{Kind: "tenant", Where: []journal.Field{{Name: "plan", Value: "p"}}})
+	if n != 152 || err != nil {
+		t.Errorf("of plan p: %d, want 152, %v", n, err)
+	}
+	Sound(t, j)
+	Sound(t, old)
 	if _, err := journal.Open(t.Context(), journal.Config{Address: at, Index: journal.Index{"tenant": {"n": "n"}}}); !errors.Is(err, journal.ErrInvalid) {
 		t.Errorf("a path that is no pointer: %v", err)
 	}
@@ -286,5 +297,38 @@ func watch(t *testing.T, address Address) {
 		if !errors.Is(err, context.Canceled) {
 			t.Errorf("watch after the context's end: %v", err)
 		}
+	}
+}
+
+// Prompt fails the test when what from commits reaches a watch of to by its
+// polling only.
+func Prompt(t testing.TB, from, to *journal.Journal) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	arrived := make(chan uint64)
+	go func() {
+		defer close(arrived)
+		for e, err := range to.Watch(ctx, 0) {
+			if err != nil {
+				return
+			}
+			arrived <- e.Seq
+		}
+	}()
+	deadline := time.After(10 * time.Second) // polling would take 30
+	for seq := uint64(1); seq <= 30; seq++ {
+		do(t, from)
+		select {
+		case got := <-arrived:
+			if got != seq {
+				t.Errorf("event %d instead of %d", got, seq)
+			}
+		case <-deadline:
+			t.Errorf("event %d has not come", seq)
+			seq = 30
+		}
+	}
+	cancel()
+	for range arrived {
 	}
 }

@@ -1,0 +1,80 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"time"
+
+	"github.com/gatehouse-gateway/gatehouse/control/api"
+	"golang.org/x/sync/errgroup"
+)
+
+// runControl is a process with the control role alone.
+func runControl(ctx context.Context, s *streams, cfg *config) (err error) {
+	log := slog.New(slog.NewTextHandler(s.errors, &slog.HandlerOptions{Level: cfg.Log.Level}))
+	engine, err := newEngine(nil)
+	if err != nil {
+		return err
+	}
+	lock, err := lockFolder(cfg.Data)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	var sockets sockets
+	listener, err := sockets.listen("control plane", cfg.Control.Listen)
+	if err != nil {
+		return err
+	}
+	defer sockets.close()
+	store, err := openStore(ctx, s, cfg, log, engine)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, store.close()) }()
+	server, err := newControlServer(listener, cfg, log, store.handler(api.REST{
+		Log: log, Loopback: isLoopback(listener.Addr()), Metrics: []func(io.Writer){writeProcessMetrics},
+		Checks: []api.Check{{Name: "store", State: func() error { return store.reachable(ctx) }}},
+	}))
+	if err != nil {
+		return err
+	}
+	background, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	g, failed := errgroup.WithContext(background)
+	g.Go(func() error { return store.run(background) })
+	g.Go(server.serve)
+	log.Info("serving", "version", version(), "data_plane", "off", "control", listener.Addr().String(), "data", cfg.Data, "tls", "off")
+	reload, _ := ctx.Value(reloadKey).(chan struct{})
+	for serving := true; serving; {
+		select {
+		case <-reload:
+			server.reload(log)
+		case <-ctx.Done():
+			serving = false
+		case <-failed.Done():
+			serving = false
+		}
+	}
+	log.Info("draining")
+	server.leave()
+	limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
+	if server.Shutdown(limit) != nil {
+		_ = server.Close() // a client that will not go
+	}
+	stop()
+	err = g.Wait()
+	log.Info("stopped", "error", err)
+	return err
+}
+
+// reachable tells whether the store answers.
+func (s *store) reachable(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	_, err := s.plane.Head(ctx)
+	return err
+}

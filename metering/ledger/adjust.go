@@ -1,0 +1,130 @@
+package ledger
+
+import (
+	"context"
+	"crypto/sha256"
+	"database/sql"
+	"fmt"
+	"time"
+
+	"github.com/gatehouse-gateway/gatehouse"
+	"github.com/gatehouse-gateway/gatehouse/metering"
+)
+
+// Adjustment corrects usage by a signed amount. What it corrects stays in the
+// ledger as it was.
+type Adjustment struct {
+	// ID names it for ever; whoever adjusts chooses it, so that the call can
+	// be repeated.
+	ID       string             `json:"id"`
+	Tenant   gatehouse.TenantID `json:"tenant"`
+	Meter    string             `json:"meter"`
+	Route    gatehouse.RouteID  `json:"route,omitempty"`
+	Consumer string             `json:"consumer,omitempty"`
+	Plan     gatehouse.PlanID   `json:"plan,omitempty"`
+	// Time is the instant whose usage is corrected; it counts in that minute.
+	Time time.Time `json:"time"`
+	// Value is a decimal number of the meter's unit, as that of an Event, but
+	// may be negative. It is not zero.
+	Value string `json:"value"`
+	// Reason and Approver are for the audit: why, and who agreed.
+	Reason   string `json:"reason"`
+	Approver string `json:"approver"`
+	// EventSource and EventID name the event that is corrected, if it is one.
+	EventSource string `json:"event_source,omitempty"`
+	EventID     string `json:"event_id,omitempty"`
+	// Recorded is when it came into the ledger; Adjust does not read it.
+	Recorded time.Time `json:"recorded,omitzero"`
+}
+
+// Adjust puts an adjustment into the ledger. The verdict is Recorded,
+// Duplicate or Conflict. One that makes no sense, or names an event that is
+// not there, is an error with gatehouse.CodeInvalid.
+func (l *Ledger) Adjust(ctx context.Context, a Adjustment) (Verdict, error) {
+	u, reason := usage{
+		meter: a.Meter, at: a.Time, value: a.Value,
+		key: metering.SeriesKey{Tenant: a.Tenant, Route: a.Route, Consumer: a.Consumer, Plan: a.Plan},
+	}.read()
+	if reason == "" {
+		reason = text("id", a.ID, "reason", a.Reason, "approver", a.Approver)
+	}
+	if reason == "" && u.value == 0 {
+		reason = "value is zero"
+	}
+	if reason == "" && (a.EventSource == "") != (a.EventID == "") {
+		reason = "an event is named by its source and its id"
+	}
+	invalid := &gatehouse.Error{Code: gatehouse.CodeInvalid, Message: reason}
+	if reason != "" {
+		return Invalid, invalid
+	}
+	hash := sha256.Sum256([]byte(array([]any{
+		a.Tenant, a.Meter, a.Route, a.Consumer, a.Plan,
+		a.Time.UTC().Format(time.RFC3339Nano), u.value, a.Reason, a.Approver, a.EventSource, a.EventID,
+	})))
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var verdict Verdict
+	var n *naming
+	err := l.change(ctx, func(tx *sql.Tx) error {
+		n = l.naming(ctx, tx)
+		if a.EventID != "" {
+			var found int
+			if err := tx.QueryRowContext(ctx, "SELECT count(*) FROM metering_event WHERE source = $1 AND id = $2",
+				a.EventSource, a.EventID).Scan(&found); err != nil {
+				return err
+			}
+			if found == 0 {
+				invalid.Message = "no such event: " + a.EventSource + " " + a.EventID
+				return invalid
+			}
+		}
+		meter, err := n.meter(a.Meter)
+		if err != nil {
+			return err
+		}
+		series, err := n.one(u.key)
+		if err != nil {
+			return err
+		}
+		verdict, err = insert(n, `INSERT INTO metering_adjustment
+			(id, hash, minute, meter, series, value, reason, approver, event_source, event_id, recorded)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) ON CONFLICT DO NOTHING`,
+			"SELECT hash FROM metering_adjustment WHERE id = $1",
+			[]any{a.ID}, hash[:], u.minute, meter, series, u.value, a.Reason, a.Approver, a.EventSource, a.EventID, l.now().UnixMicro())
+		return err
+	})
+	if err != nil {
+		return "", fmt.Errorf("adjust %s: %w", a.ID, err)
+	}
+	n.keep()
+	return verdict, nil
+}
+
+// Adjustments returns those of a tenant that count in [from, to), by time and
+// then id, at most MaxLimit of them. Time is the minute in which they count.
+func (l *Ledger) Adjustments(ctx context.Context, tenant gatehouse.TenantID, from, to time.Time) ([]Adjustment, error) {
+	adjustments := []Adjustment{}
+	err := l.view(ctx, func(tx *sql.Tx) error {
+		return scan(ctx, tx, fmt.Sprintf(`SELECT a.id, s.tenant, m.name, s.route, s.consumer, s.plan, a.minute, a.value,
+			a.reason, a.approver, a.event_source, a.event_id, a.recorded
+			FROM metering_adjustment a JOIN metering_series s ON s.id = a.series JOIN metering_meter m ON m.id = a.meter
+			WHERE s.tenant = $1 AND a.minute >= $2 AND a.minute < $3 ORDER BY a.minute, a.id LIMIT %d`, MaxLimit),
+			[]any{string(tenant), from.Unix() / 60, to.Unix() / 60}, func(rows *sql.Rows) error {
+				var a Adjustment
+				var minute, value, recorded int64
+				if err := rows.Scan(&a.ID, &a.Tenant, &a.Meter, &a.Route, &a.Consumer, &a.Plan, &minute, &value,
+					&a.Reason, &a.Approver, &a.EventSource, &a.EventID, &recorded); err != nil {
+					return err
+				}
+				q := quantity(a.Meter, 0, value)
+				a.Time, a.Value, a.Recorded = timeOf(minute), q.String(), time.UnixMicro(recorded).UTC()
+				adjustments = append(adjustments, a)
+				return nil
+			})
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read adjustments of %s: %w", tenant, err)
+	}
+	return adjustments, nil
+}
