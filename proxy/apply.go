@@ -29,11 +29,13 @@ func (g *Gateway) Apply(u gatehouse.Update) gatehouse.Outcome {
 
 	plans := g.nextPlans(&u)
 	removed := g.removals(&u)
-	touched := g.changeKeys(&u)
-	candidates := g.candidates(&u, plans, touched)
 	for _, id := range removed {
 		_ = g.directory.Set(id, g.slots[id].table.Load().verifier, nil) // taking away cannot fail
 	}
+	touched := g.keyChanges(&u)
+	retired := g.revoke(touched, append(u.RemovedTenants, removed...))
+	g.admitKeys(touched, &out)
+	candidates := g.candidates(&u, plans, touched)
 	g.settleHosts(candidates, removed)
 	if g.settleKeys(candidates) {
 		g.settleHosts(candidates, removed)
@@ -41,22 +43,25 @@ func (g *Gateway) Apply(u gatehouse.Update) gatehouse.Outcome {
 
 	set, drop := map[string]*slot{}, []string{}
 	live, goneIDs := map[string]*slot{}, []string{}
-	var retired []func()
 	for _, id := range removed {
 		s := g.slots[id]
 		t := s.table.Load()
 		drop = append(drop, t.doc.Hosts()...)
 		delete(g.slots, id)
 		goneIDs = append(goneIDs, string(id))
-		retired = append(retired, func() { s.table.Store(nil); t.retire(nil) })
+		retired = append(retired, func() { s.table.Store(nil); t.retire(nil); g.decisions.Drop(id) })
 		out.Removed = append(out.Removed, id)
 	}
 	for _, c := range candidates {
 		old := c.slot.table.Load()
 		if c.table == nil {
 			out.Refused = append(out.Refused, gatehouse.Refusal{Tenant: c.slot.id, Faults: c.faults})
-			if change := touched[c.slot.id]; change != nil && old != nil && !c.same {
-				retired = append(retired, g.rekey(c.slot, change))
+			if change := touched[c.slot.id]; change != nil && len(change.changed) > 0 && old != nil {
+				if c.same {
+					g.takeBack(c.slot.id, change)
+				} else {
+					retired = append(retired, g.rekey(c.slot, change))
+				}
 			}
 			continue
 		}
@@ -154,7 +159,8 @@ func (g *Gateway) candidates(u *gatehouse.Update, plans map[gatehouse.PlanID]*ga
 		if s == nil || named[id] || u.Full || slices.Contains(u.RemovedTenants, id) {
 			continue
 		}
-		cs = append(cs, &candidate{slot: s, same: true, table: s.table.Load().withKeys(touched[id], u.Revision)})
+		t := s.table.Load()
+		cs = append(cs, &candidate{slot: s, same: true, table: t.withKeys(touched[id].changed, nil, u.Revision)})
 	}
 	return cs
 }

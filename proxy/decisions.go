@@ -17,10 +17,7 @@ func (g *Gateway) watch(t *table, prev *table) gatehouse.Faults {
 	if t.policy == nil {
 		return nil // it has faults of its own
 	}
-	header := gatehouse.DefaultKeyHeader
-	if keys := t.doc.Identity.APIKeys; keys != nil && keys.Header != "" {
-		header = keys.Header
-	}
+	header := keyHeader(t.doc)
 	mask, err := policy.NewMask(doc.Log.Mask, header)
 	if err != nil {
 		return gatehouse.Faults{{Pointer: "/log/mask", Reason: err.Error()}}
@@ -28,7 +25,7 @@ func (g *Gateway) watch(t *table, prev *table) gatehouse.Faults {
 	var faults gatehouse.Faults
 	switch {
 	case len(doc.Shadow) == 0:
-	case prev != nil && reflect.DeepEqual(prev.doc.Policy, *doc):
+	case prev != nil && reflect.DeepEqual(prev.doc.Policy, *doc) && keyHeader(prev.doc) == header:
 		t.shadow = prev.shadow // with what it has counted
 	default:
 		draft, more := g.engine.Compile(doc.Shadow)
@@ -50,6 +47,14 @@ func (g *Gateway) watch(t *table, prev *table) gatehouse.Faults {
 		faults = append(faults, gatehouse.Fault{Pointer: "/log", Reason: err.Error()})
 	}
 	return faults
+}
+
+// keyHeader names the field in which callers of a tenant send API keys.
+func keyHeader(doc *gatehouse.Tenant) string {
+	if keys := doc.Identity.APIKeys; keys != nil && keys.Header != "" {
+		return keys.Header
+	}
+	return gatehouse.DefaultKeyHeader
 }
 
 // decide asks the policy, and lets the shadow and the log look on.

@@ -49,7 +49,7 @@ func (x *Exchange) writeHead() {
 			if x.newTrace && ingress.EqualFold(f.Name, "tracestate") {
 				continue // of the trace that was not gone on with
 			}
-			if keyHeader != "" && ingress.EqualFold(f.Name, keyHeader) {
+			if keyHeader != "" && sameField(f.Name, keyHeader) {
 				if forward.Credentials {
 					break
 				}
@@ -116,22 +116,46 @@ func (x *Exchange) writeHead() {
 // claims reports whether a field says what only the gateway may: the proof of
 // a token that was judged here, or a signature in place of its own.
 func (x *Exchange) claims(name []byte) bool {
-	if x.presented.Scheme == identity.SchemeDPoP && ingress.EqualFold(name, proofField) {
+	if x.presented.Scheme == identity.SchemeDPoP && sameField(name, proofField) {
 		return !x.table.doc.Identity.Forward.Credentials
 	}
 	return x.table.doc.Identity.Forward.Mode == gatehouse.ForwardSigned &&
-		(ingress.EqualFold(name, identity.FieldSignature) || ingress.EqualFold(name, identity.FieldSignatureInput))
+		(sameField(name, identity.FieldSignature) || sameField(name, identity.FieldSignatureInput))
+}
+
+// sameField reports whether two names are of one field to backends that follow
+// CGI, which read "_" as "-".
+func sameField(name []byte, other string) bool {
+	if len(name) != len(other) {
+		return false
+	}
+	for i, c := range name {
+		if fieldByte(c) != fieldByte(other[i]) {
+			return false
+		}
+	}
+	return true
+}
+
+func fieldByte(c byte) byte {
+	switch {
+	case 'A' <= c && c <= 'Z':
+		return c + 'a' - 'A'
+	case c == '_':
+		return '-'
+	}
+	return c
 }
 
 // replaces reports whether policy has the backend not get the client's field.
 func replaces(o *policy.Obligations, name []byte) bool {
 	for _, f := range o.Set {
-		if ingress.EqualFold(name, f.Name) {
+		if sameField(name, f.Name) {
 			return true
 		}
 	}
 	for _, n := range o.Remove {
-		if ingress.EqualFold(name, n) {
+		if sameField(name, n) {
 			return true
 		}
 	}

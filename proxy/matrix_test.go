@@ -107,7 +107,7 @@ func TestKeyDeltas(t *testing.T) {
     routes: [{id: ` + route + `, match: {path: /}, backend: app}]
 `)
 	}
-	h := proxytest.New(t, document("all"))
+	h := proxytest.New(t, document("all")+strings.Replace(strings.ReplaceAll(strings.TrimPrefix(document("all"), "tenants:\n"), "studio", "label"), expand("$HASH1"), expand("$HASH4"), 1))
 	key := func(id, hash string) gatehouse.Key {
 		k := gatehouse.Key{ID: gatehouse.KeyID(id)}
 		if err := k.Hash.UnmarshalText([]byte(expand(hash))); err != nil {
@@ -151,6 +151,29 @@ func TestKeyDeltas(t *testing.T) {
 		t.Error(out)
 	}
 	f("a third", "200 200 401")
+	// A key that cannot be had holds up neither a revocation beside it nor
+	// what follows.
+	out = apply(gatehouse.Update{Keys: []gatehouse.KeyChange{
+		{Tenant: "studio", Key: gatehouse.Key{ID: "three"}, Removed: true}, {Tenant: "studio", Key: key("four", "$HASH4")},
+	}})
+	if len(out.Refused) != 1 || out.Refused[0].Faults[0].Pointer != "/keys/four" {
+		t.Errorf("a key of another tenant: %+v", out)
+	}
+	f("revoked beside a key that is refused", "200 401 401")
+	if out := apply(gatehouse.Update{Tenants: parse(t, document("third"))}); len(out.Refused) > 0 {
+		t.Errorf("a document after a key that was refused: %+v", out)
+	}
+	apply(gatehouse.Update{Keys: []gatehouse.KeyChange{{Tenant: "studio", Key: key("three", "$HASH2")}}})
+	f("the third again", "200 200 401")
+	// A full update takes away what it does not hold, even where the document
+	// is refused.
+	bad = parse(t, document("all"))
+	bad[0].Routes[0].Backend = "nowhere"
+	other := parse(t, strings.Replace(strings.ReplaceAll(document("all"), "studio", "label"), expand("$HASH1"), expand("$HASH4"), 1))
+	apply(gatehouse.Update{Full: true, Tenants: append(bad, other...)})
+	f("a full update without it, of a document that is refused", "200 401 401")
+	apply(gatehouse.Update{Keys: []gatehouse.KeyChange{{Tenant: "studio", Key: key("three", "$HASH2")}}})
+	f("and once more", "200 200 401")
 	apply(gatehouse.Update{RemovedTenants: []gatehouse.TenantID{"studio"}})
 	apply(gatehouse.Update{Tenants: parse(t, document("all"))})
 	f("after the tenant was removed and made anew", "200 401 401")

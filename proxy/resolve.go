@@ -37,6 +37,13 @@ func (g *Gateway) resolve(x *Exchange) error {
 		// Its handshake named another host, or none, or was before the change.
 		return refuse(gatehouse.CodeMisdirected, "this host is served over a later version of TLS")
 	}
+	if c := x.table.doc.Identity.ClientCertificates; c != nil && c.Required {
+		// The handshake asked for one if it named this host; else, and on the
+		// listener without TLS, nobody has.
+		if who, err := x.transport.certificate(x.table.verifier, x.start); err != nil || who == nil {
+			return refuse(gatehouse.CodeMisdirected, "this host is served to callers with a client certificate")
+		}
+	}
 	return nil
 }
 

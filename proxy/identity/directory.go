@@ -196,6 +196,15 @@ func (a *accepted) publish() {
 	}
 }
 
+// Owner returns the tenant that the secret with a hash belongs to.
+func (d *Directory) Owner(hash gatehouse.KeyHash) (gatehouse.TenantID, bool) {
+	s := d.find(d.keys.Load(), &hash)
+	if s == nil {
+		return "", false
+	}
+	return s.key.grant.tenant, true
+}
+
 // TenantOfKey returns the tenant that an API key belongs to. It says nothing
 // of its expiry: the tenant's Verifier decides. It does not allocate.
 func (d *Directory) TenantOfKey(secret []byte) (gatehouse.TenantID, bool) {
