@@ -16,6 +16,7 @@ const (
 	CodeExpectation         Code = "GH-AD-007"
 	CodeMisdirected         Code = "GH-AD-008"
 	CodeTooManyConnections  Code = "GH-AD-009"
+	CodeUncountable         Code = "GH-AD-010"
 	CodeUnknownTenant       Code = "GH-RS-001"
 	CodeTenantSuspended     Code = "GH-RS-002"
 	CodeForeignCredential   Code = "GH-RS-003"
@@ -86,6 +87,7 @@ var Problems = map[Code]Problem{
 	CodeExpectation:         {417, problemDocs + "expectation", "Expectation failed", "http_request_error"},
 	CodeMisdirected:         {421, problemDocs + "misdirected", "Misdirected request", "http_request_error"},
 	CodeTooManyConnections:  {503, problemDocs + "too-many-connections", "Too many connections", "connection_limit_reached"},
+	CodeUncountable:         {503, problemDocs + "uncountable", "Usage cannot be recorded", "http_request_denied"},
 	CodeUnknownTenant:       {404, problemDocs + "unknown-tenant", "Unknown host", "destination_not_found"},
 	CodeTenantSuspended:     {403, problemDocs + "tenant-suspended", "Tenant suspended", "http_request_denied"},
 	CodeForeignCredential:   {403, problemDocs + "foreign-credential", "Credential belongs elsewhere", "http_request_denied"},

@@ -126,4 +126,20 @@ type Meter struct {
 	// units that a request consumed: a decimal number with up to six
 	// fractional digits. It is removed from the answer. Default: none.
 	UnitsHeader string `json:"units_header,omitempty"`
+	// Units are more meters, of the route's own. At most MaxRouteUnits. Default:
+	// none.
+	Units []Unit `json:"units,omitempty"`
 }
+
+// Unit is a meter of what a backend reports.
+type Unit struct {
+	// Name is that of the meter: a-z, 0-9 and _, a letter first, at most 40
+	// long, and none of the gateway's own.
+	Name string `json:"name"`
+	// Header is the response header, in the form of Meter.UnitsHeader. It is
+	// removed from the answer.
+	Header string `json:"header"`
+}
+
+// MaxRouteUnits bounds Meter.Units.
+const MaxRouteUnits = 8

@@ -9,6 +9,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"net/netip"
 	"net/url"
 	"slices"
 	"strconv"
@@ -322,13 +323,31 @@ func (v *validation) issuer(at string, s *Issuer) {
 		v.fault(at, "exactly one of jwks_file, jwks_url and secret_file is expected", "")
 	}
 	if s.JWKSURL != "" {
-		if u, err := url.Parse(s.JWKSURL); err != nil || u.Host == "" || (u.Scheme != "https" && u.Scheme != "http") {
-			v.fault(at+"/jwks_url", "an http or https URL is expected", "")
+		at := at + "/jwks_url"
+		switch u, err := url.Parse(s.JWKSURL); {
+		case err != nil || u.Host == "" || (u.Scheme != "https" && u.Scheme != "http"):
+			v.fault(at, "an http or https URL is expected", "")
+		case u.User != nil || u.Fragment != "":
+			v.fault(at, "the URL has user information or a fragment", "a key set is public: it is fetched without credentials")
+		case u.Scheme == "http" && !loopback(u.Hostname()):
+			v.faults = append(v.faults, Fault{
+				Pointer: at, Warning: true, Reason: "the key set is fetched in the clear",
+				Hint: "use https: who changes the keys on the way makes tokens that are accepted",
+			})
 		}
 	}
 	if need := minSecret(s.Algorithms); s.Secret != nil && len(s.Secret) < need {
 		v.fault(at+"/secret_file", fmt.Sprintf("the secret has %d bytes; at least %d are needed", len(s.Secret), need), "RFC 7518, section 3.2: a key as long as the hash")
 	}
+}
+
+// loopback reports whether a host name or address is of this machine.
+func loopback(host string) bool {
+	if addr, err := netip.ParseAddr(host); err == nil {
+		return addr.Unmap().IsLoopback()
+	}
+	host = strings.ToLower(strings.TrimSuffix(host, "."))
+	return host == "localhost" || strings.HasSuffix(host, ".localhost")
 }
 
 // minSecret is the longest hash among algs, in bytes.

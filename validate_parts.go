@@ -194,6 +194,7 @@ func (v *validation) route(at string, r *Route, backends map[BackendID]bool, mat
 	if h := r.Meter.UnitsHeader; h != "" && !isToken(h) {
 		v.fault(at+"/meter/units_header", fmt.Sprintf("header name %q is not a token", clip(h)), "")
 	}
+	v.units(at+"/meter", &r.Meter)
 	oneOf(v, at+"/path_mode", "path_mode", r.PathMode, PathReject, PathNormalize, PathRaw)
 	if r.MaxBody < 0 {
 		v.fault(at+"/max_body", "max_body is negative", "")
@@ -224,6 +225,39 @@ func (v *validation) route(at string, r *Route, backends map[BackendID]bool, mat
 	}
 	if r.Upgrade.Off && len(r.Upgrade.Protocols) > 0 {
 		v.fault(at+"/upgrade/protocols", "protocols have no effect with off: true", "")
+	}
+}
+
+// ownMeters are the gateway's: a route has no meter of such a name.
+var ownMeters = []string{
+	"requests", "requests_billable", "requests_interrupted", "bytes_in", "bytes_out", "compute_us", "units", "overage",
+}
+
+var meterName = regexp.MustCompile(`^[a-z][a-z0-9_]{0,39}$`)
+
+// units checks the meters that a backend reports in headers, each in one.
+func (v *validation) units(at string, m *Meter) {
+	if len(m.Units) > MaxRouteUnits {
+		v.fault(at+"/units", fmt.Sprintf("more than %d meters", MaxRouteUnits), "")
+	}
+	headers := map[string]string{}
+	if m.UnitsHeader != "" {
+		headers[strings.ToLower(m.UnitsHeader)] = at + "/units_header"
+	}
+	names := map[string]string{}
+	for i := range m.Units {
+		u, at := &m.Units[i], at+Pointer("units", i)
+		switch {
+		case !meterName.MatchString(u.Name):
+			v.fault(at+"/name", fmt.Sprintf("meter %q is not of a-z, 0-9 and _, with a letter first and at most 40 long", clip(u.Name)), "")
+		case slices.Contains(ownMeters, u.Name):
+			v.fault(at+"/name", fmt.Sprintf("meter %q is one of the gateway's own", u.Name), "choose another name")
+		}
+		unique(v, names, u.Name, at+"/name", "meter")
+		if !isToken(u.Header) {
+			v.fault(at+"/header", fmt.Sprintf("header name %q is not a token", clip(u.Header)), "")
+		}
+		unique(v, headers, strings.ToLower(u.Header), at+"/header", "header")
 	}
 }
 

@@ -182,13 +182,21 @@ func (d *decoder) enter(delim json.Delim, what, at string) bool {
 		return false
 	}
 	d.fault(at, what+" is expected", "")
-	if open, ok := t.(json.Delim); ok && (open == '{' || open == '[') {
-		for d.in.More() {
-			d.raw()
-		}
-		d.token()
+	for depth := nesting(t); depth > 0; { // the rest of it
+		depth += nesting(d.token())
 	}
 	return false
+}
+
+// nesting is by how much a token changes the depth.
+func nesting(t json.Token) int {
+	switch t {
+	case json.Delim('{'), json.Delim('['):
+		return 1
+	case json.Delim('}'), json.Delim(']'):
+		return -1
+	}
+	return 0
 }
 
 func (d *decoder) list(v reflect.Value, at string) {

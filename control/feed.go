@@ -182,7 +182,9 @@ func (p *Plane) add(u *gatehouse.Update, ref journal.Ref, body json.RawMessage) 
 			return nil
 		}
 		if err := p.attach(&r); err != nil {
-			return err
+			// A tenant whose secrets cannot be had is told to nobody: others are.
+			p.log.Error("leave a tenant out of an update", "tenant", ref.ID, "error", err)
+			return nil
 		}
 		u.Tenants = append(u.Tenants, r.Document)
 	case kindKey:

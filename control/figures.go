@@ -53,10 +53,29 @@ type TenantMetrics struct {
 	// Window is what rates and quantiles look back on, in seconds.
 	Window int `json:"window_s"`
 	Load
-	// InFlight are requests under way.
+	// Classes counts requests by status, as "2xx"; "gone" for clients that left.
+	Classes map[string]int64 `json:"classes"`
+	// InFlight are requests under way; Queued wait for a place of the tenant,
+	// Waiting for one of a limit; Tunnels are upgraded connections.
 	InFlight int `json:"in_flight"`
+	Queued   int `json:"queued"`
+	Waiting  int `json:"waiting"`
+	Tunnels  int `json:"tunnels"`
+	// Limits are where the limits stand, as explain has them.
+	Limits []json.RawMessage `json:"limits"`
+	// Backends are the connections to each.
+	Backends []BackendConnections `json:"backends"`
 	// Routes are the same by route.
 	Routes []RouteMetrics `json:"routes,omitempty"`
+}
+
+// BackendConnections are the connections to a backend, and the requests that
+// are under way on them.
+type BackendConnections struct {
+	Backend  gatehouse.BackendID `json:"backend"`
+	Open     int                 `json:"open"`
+	Idle     int                 `json:"idle"`
+	InFlight int                 `json:"in_flight"`
 }
 
 // Load is what requests came to within a window.
@@ -70,7 +89,8 @@ type Load struct {
 	// BytesIn and BytesOut are of bodies.
 	BytesIn  int64 `json:"bytes_in"`
 	BytesOut int64 `json:"bytes_out"`
-	// P50, P90 and P99 are of the time to the answer's head, in milliseconds.
+	// P50, P90 and P99 are of the time to the answer, in milliseconds: to its
+	// head where it is streamed, else to its end.
 	P50 float64 `json:"p50_ms"`
 	P90 float64 `json:"p90_ms"`
 	P99 float64 `json:"p99_ms"`
@@ -90,6 +110,18 @@ type TenantHealth struct {
 	Status   string          `json:"status"`
 	Backends []BackendHealth `json:"backends"`
 	Domains  []DomainHealth  `json:"domains"`
+	// KeySets are those that are fetched for the tenant's issuers.
+	KeySets []KeySetHealth `json:"key_sets,omitempty"`
+}
+
+// KeySetHealth is the state of the keys of an issuer.
+type KeySetHealth struct {
+	Issuer string `json:"issuer"`
+	URL    string `json:"url"`
+	// Status is fetched, failing (the keys at hand stay in force) or missing.
+	Status string `json:"status"`
+	// Failures counts the fetches that failed in a row.
+	Failures int `json:"failures,omitempty"`
 }
 
 // BackendHealth is the state of a backend.
@@ -114,7 +146,8 @@ type EndpointHealth struct {
 // DomainHealth is the state of one of a tenant's hosts.
 type DomainHealth struct {
 	Host string `json:"host"`
-	// Status is serving, suspended or unprovisioned.
+	// Status is serving, suspended, unprovisioned (there is no route yet), or
+	// unreachable: requests for the host do not find the tenant.
 	Status string `json:"status"`
 	// Certificate is when the certificate for it expires; absent for none.
 	Certificate time.Time `json:"certificate_expires,omitzero"`

@@ -18,9 +18,15 @@ import (
 )
 
 // plane opens a control plane on a journal of its own.
-func plane(t *testing.T) (*control.Plane, *journal.Journal) {
+func plane(t testing.TB) (*control.Plane, *journal.Journal) {
 	t.Helper()
-	j, err := journal.Open(t.Context(), journal.Config{Address: filepath.Join(t.TempDir(), "gatehouse.db"), Index: control.Index})
+	return planeAt(t, filepath.Join(t.TempDir(), "gatehouse.db"), time.Now)
+}
+
+// planeAt opens a control plane on a journal.
+func planeAt(t testing.TB, address string, now func() time.Time) (*control.Plane, *journal.Journal) {
+	t.Helper()
+	j, err := journal.Open(t.Context(), journal.Config{Address: address, Index: control.Index})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -46,7 +52,7 @@ func plane(t *testing.T) (*control.Plane, *journal.Journal) {
 		return faults
 	}
 	p, err := control.New(t.Context(), control.Parts{
-		Journal: j, Engine: engine, Check: check, SecretKey: make([]byte, 32), Random: rand.Reader, Now: time.Now,
+		Journal: j, Engine: engine, Check: check, SecretKey: make([]byte, 32), Random: rand.Reader, Now: now,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -54,7 +60,7 @@ func plane(t *testing.T) (*control.Plane, *journal.Journal) {
 	return p, j
 }
 
-func tenant(t *testing.T, text string) gatehouse.Tenant {
+func tenant(t testing.TB, text string) gatehouse.Tenant {
 	t.Helper()
 	var doc gatehouse.Tenant
 	if faults := control.Decode([]byte(text), &doc); len(faults) > 0 {
@@ -250,12 +256,12 @@ func TestFollow(t *testing.T) {
 	if _, err := p.PatchTenant(ctx, "a", json.RawMessage(`{"name": "A"}`), nil, by); err != nil {
 		t.Fatal(err)
 	}
-	if u := again(t); u.Full || u.Revision != live.revision+1 {
+	if u := must(again()); u.Full || u.Revision != live.revision+1 {
 		t.Errorf("resumed with full %v, revision %d", u.Full, u.Revision)
 	}
 	foreign, stopForeign := pull(p.Follow(ctx, control.Position{Revision: live.revision, Hash: strings.Repeat("0", 64)}))
 	defer stopForeign()
-	if u := foreign(t); !u.Full {
+	if u := must(foreign()); !u.Full {
 		t.Error("a position of another journal was gone on with")
 	}
 }

@@ -129,6 +129,9 @@ func (p *Plane) PushPolicy(ctx context.Context, tenant gatehouse.TenantID, in Ne
 		if err != nil {
 			return Policy{}, err
 		}
+		if m.Match != nil && int64(*m.Match) != alive {
+			return Policy{}, coded(&journal.StaleError{Ref: tenantRef(tenant), Current: uint64(alive)})
+		}
 		last, err := p.lastPolicy(ctx, tenant)
 		if err != nil {
 			return Policy{}, err

@@ -263,7 +263,7 @@ func (p *Plane) TenantAt(ctx context.Context, id gatehouse.TenantID, revision ui
 
 // attempts bounds how often a change without Match is made anew for a
 // revision that has passed.
-const attempts = 8
+const attempts = 16
 
 // step makes a tenant's next form. It may add to the change that puts it.
 type step func(now *tenantRecord, c *journal.Change) (tenantRecord, error)

@@ -141,6 +141,10 @@ func (fl *flusher) keep(old []*oldEpoch, recoveries []Recovery) {
 	m.mu.Lock()
 	m.old = append(m.old, old...)
 	m.recoveries = append(m.recoveries, recoveries...)
+	for i := range recoveries {
+		m.recovered += recoveries[i].Recovered
+		m.cut += int64(len(recoveries[i].Interrupted))
+	}
 	if n := len(m.recoveries) - maxRecoveries; n > 0 {
 		m.recoveries = slices.Delete(m.recoveries, 0, n)
 	}
@@ -174,6 +178,7 @@ func (fl *flusher) upkeep(at stamp) error {
 		return nil
 	}
 	fl.turned = minute(at.wall)
+	m.alarm()
 	m.mu.Lock()
 	known := slices.Clone(m.old)
 	m.mu.Unlock()

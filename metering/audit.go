@@ -63,7 +63,8 @@ func Read(dir string) (*Audit, error) {
 			s := &t.Tenants[i].Series[j]
 			for at, n := range s.Values {
 				if n != 0 && shipped[at] != "" {
-					a.Dropped = append(a.Dropped, Dropped{SeriesKey{t.Tenants[i].ID, s.Route, s.Consumer, s.Plan}, shipped[at], n})
+					k, meter := s.key(t.Tenants[i].ID).meter(at)
+					a.Dropped = append(a.Dropped, Dropped{k, meter, n})
 				}
 			}
 		}
@@ -121,12 +122,22 @@ func (a *Audit) epoch(f *folder, e Epoch, through uint32) error {
 	return nil
 }
 
+// meter returns how a cell names the series, and its meter at an index.
+func (k SeriesKey) meter(at int) (SeriesKey, string) {
+	name := shipped[at]
+	if k.unit != "" {
+		name, k.unit = k.unit, ""
+	}
+	return k, name
+}
+
 // appendCells appends the cells of one series and window.
 func appendCells(list []Cell, id identity, at cellID, k SeriesKey, v *values) []Cell {
 	for i, n := range v {
 		if n != 0 && shipped[i] != "" {
+			series, meter := k.meter(i)
 			list = append(list, Cell{
-				Gateway: id.Gateway, Epoch: id.Epoch, Window: windowTime(at.window), Series: k, Meter: shipped[i], Value: n,
+				Gateway: id.Gateway, Epoch: id.Epoch, Window: windowTime(at.window), Series: series, Meter: meter, Value: n,
 			})
 		}
 	}

@@ -28,6 +28,10 @@ type SeriesKey struct {
 	Consumer string
 	// Plan is the tenant's plan when the usage was counted.
 	Plan gatehouse.PlanID
+
+	// unit is the meter that a series of Series.Unit counts, and nothing else;
+	// empty for any other, and in every Cell.
+	unit string
 }
 
 // Cell is one count: what one epoch of one gateway has counted of one meter
@@ -60,8 +64,12 @@ const (
 	// MeterCompute counts microseconds that backends took.
 	MeterCompute = "compute_us"
 	// MeterUnits counts what backends report in Meter.UnitsHeader, in
-	// millionths.
+	// millionths. What they report in headers of Meter.Units counts in meters
+	// of those names.
 	MeterUnits = "units"
+	// MeterOverage counts the units of requests that were served beyond a quota
+	// of mode overage, in millionths.
+	MeterOverage = "overage"
 	// MeterInterrupted counts requests among MeterBillable whose answer was cut
 	// by the end of the process; they are waived or billed by the plan. They
 	// are in the last minute of the epoch, not in that of their count.

@@ -3,6 +3,7 @@ package metering
 import (
 	"encoding/binary"
 	"math/bits"
+	"strings"
 
 	"github.com/gatehouse-gateway/gatehouse"
 )
@@ -62,7 +63,8 @@ func (d *decoder) byte() byte {
 }
 
 func (d *decoder) key() (k SeriesKey) {
-	k.Tenant, k.Route = gatehouse.TenantID(d.string()), gatehouse.RouteID(d.string())
+	tenant, unit, _ := strings.Cut(d.string(), "\x00")
+	k.Tenant, k.unit, k.Route = gatehouse.TenantID(tenant), unit, gatehouse.RouteID(d.string())
 	k.Consumer, k.Plan = d.string(), gatehouse.PlanID(d.string())
 	return k
 }
@@ -85,7 +87,12 @@ func appendString[S ~string](b []byte, s S) []byte {
 	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
 }
 
+// appendKey appends the names of a series. That of a unit follows the tenant's
+// behind a zero byte, which no id has.
 func appendKey(b []byte, k SeriesKey) []byte {
+	if k.unit != "" {
+		k.Tenant += gatehouse.TenantID("\x00" + k.unit)
+	}
 	return appendString(appendString(appendString(appendString(b, k.Tenant), k.Route), k.Consumer), k.Plan)
 }
 

@@ -96,6 +96,8 @@ type Meter struct {
 	fault   error       // of the last flush or Adopt
 
 	recoveries []Recovery // the last of them
+	// recovered and cut are what all of them say.
+	recovered, cut int64
 }
 
 // Open returns the meter whose counts are kept in o.Dir, with those of every

@@ -3,6 +3,8 @@ package metering
 import (
 	"math/rand/v2"
 	"runtime"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -21,6 +23,8 @@ type Series struct {
 	more      atomic.Pointer[[]stripe] // used instead of first once threads have met there
 	contended atomic.Uint32            // how often they have
 	dirty     atomic.Bool              // it is in Meter.dirty
+
+	units atomic.Pointer[[]*Series] // of Unit; nil: none. Added to under the TenantMeter's mu
 
 	records []*record // that count for it; guarded by live.mu
 
@@ -113,6 +117,44 @@ func (d *dirty) swap(spare []*Series) []*Series {
 	list := d.list
 	d.list = spare[:0]
 	return list
+}
+
+// Unit returns the series that counts one more custom unit for the same
+// consumer, route and plan: what AddUnits adds to it is of the meter of that
+// name, and in no Usage. It does not count among a tenant's series, whose
+// bound it follows: who counts for all does so here too. Its other methods
+// must not be called. Unit does not allocate for a name seen before.
+func (s *Series) Unit(name string) *Series {
+	if list := s.units.Load(); list != nil {
+		if u := unitOf(*list, name); u != nil {
+			return u
+		}
+	}
+	t := s.meter.Tenant(s.key.Tenant)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var known []*Series
+	if list := s.units.Load(); list != nil {
+		known = *list
+	}
+	if u := unitOf(known, name); u != nil {
+		return u
+	}
+	k := s.key
+	k.unit = strings.Clone(name)
+	u := t.add(k)
+	known = append(slices.Clone(known), u)
+	s.units.Store(&known)
+	return u
+}
+
+func unitOf(list []*Series, name string) *Series {
+	for _, u := range list {
+		if u.key.unit == name {
+			return u
+		}
+	}
+	return nil
 }
 
 // Count adds one request that a backend answered with status, and what is

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"math/rand/v2"
@@ -71,6 +72,7 @@ type shipper struct {
 	mu      sync.Mutex
 	cursors map[Epoch]cursor
 	status  SinkStatus
+	missed  bool // it was told that usage is missing
 }
 
 // cursor is how far a sink has the log of an epoch. It is a hint: what comes
@@ -438,6 +440,23 @@ func (s *shipper) state(logs []epochLog) SinkStatus {
 	wall, _ := s.m.system.clock()
 	st.Missing = !st.Since.IsZero() && wall.Sub(st.Since) > missingAfter
 	return st
+}
+
+// alarm tells when usage begins to be missing from a sink, and when it is there.
+func (m *Meter) alarm() {
+	logs := m.logs()
+	for _, s := range m.ships {
+		st := s.state(logs)
+		s.mu.Lock()
+		was := s.missed
+		s.missed = st.Missing
+		s.mu.Unlock()
+		if st.Missing && !was {
+			m.tell("usage is missing from a sink", fmt.Sprintf("%s: since %s, %d bytes of log", st.Name, st.Since.UTC().Format(time.RFC3339), st.Behind))
+		} else if was && !st.Missing {
+			m.tell("a usage sink has caught up", st.Name)
+		}
+	}
 }
 
 // behind returns the bytes of a log from a place on.

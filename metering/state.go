@@ -13,8 +13,13 @@ type State struct {
 	// counts; Held is set while that is an earlier one than the clock's.
 	Sealed, Window time.Time
 	Held           bool
-	// Series of all tenants, and Records of the live file that count.
-	Series, Records int
+	// Series of all tenants, those of Overflow among them, and Records of the
+	// live file that count.
+	Series, Overflow, Records int
+	// Recovered requests were taken over from the live files of processes that
+	// were killed, and Interrupted ones had not ended then; since this process
+	// began.
+	Recovered, Interrupted int64
 	// LogBytes are those of the logs of all epochs, LogLimit their bound.
 	LogBytes, LogLimit int64
 	// Epochs are those before that have not been dropped.
@@ -25,13 +30,20 @@ type State struct {
 // State returns how metering stands.
 func (m *Meter) State() State {
 	fl := &m.flush
-	s := State{LogLimit: m.o.Log, Window: windowTime(m.window.Load()), Series: len(m.all()), Sinks: m.Sinks()}
+	s := State{LogLimit: m.o.Log, Window: windowTime(m.window.Load()), Sinks: m.Sinks()}
+	for _, series := range m.all() {
+		s.Series++
+		if series.key.Consumer == Overflow {
+			s.Overflow++
+		}
+	}
 	m.live.mu.Lock()
 	s.Records = len(m.live.taken)
 	lost := m.live.told
 	m.live.mu.Unlock()
 	m.mu.Lock()
 	s.Epochs = len(m.old)
+	s.Recovered, s.Interrupted = m.recovered, m.cut
 	m.mu.Unlock()
 	fl.mu.Lock()
 	defer fl.mu.Unlock()

@@ -86,7 +86,7 @@ func (t *TenantMeter) open(k key, plan gatehouse.PlanID, route gatehouse.RouteID
 	if s := find(*t.slots.Load(), k); s != nil {
 		return s
 	}
-	s := t.named(byName, SeriesKey{t.id, route, string(name), plan})
+	s := t.named(byName, SeriesKey{Tenant: t.id, Route: route, Consumer: string(name), Plan: plan})
 	if byName != k && s.key.Consumer != Overflow {
 		t.insert(&entry{k, s})
 	}
@@ -206,6 +206,10 @@ func hashed(principal []byte) []byte {
 
 // restored returns the series that stored counts belong to.
 func (t *TenantMeter) restored(k SeriesKey) *Series {
+	if unit := k.unit; unit != "" {
+		k.unit = ""
+		return t.restored(k).Unit(unit)
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if k.Consumer == Overflow {

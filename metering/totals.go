@@ -37,7 +37,12 @@ type seriesTotals struct {
 	Route    gatehouse.RouteID `json:"route,omitempty"`
 	Consumer string            `json:"consumer,omitempty"`
 	Plan     gatehouse.PlanID  `json:"plan,omitempty"`
+	Unit     string            `json:"unit,omitempty"`
 	Values   values            `json:"values"`
+}
+
+func (s *seriesTotals) key(tenant gatehouse.TenantID) SeriesKey {
+	return SeriesKey{Tenant: tenant, Route: s.Route, Consumer: s.Consumer, Plan: s.Plan, unit: s.Unit}
 }
 
 const totalsVersion = 1
@@ -125,7 +130,7 @@ func (t *totals) add(h *history) {
 		h.begin(tt.ID, tt.Since)
 		for j := range tt.Series {
 			s := &tt.Series[j]
-			h.add(SeriesKey{tt.ID, s.Route, s.Consumer, s.Plan}, &s.Values)
+			h.add(s.key(tt.ID), &s.Values)
 		}
 	}
 }
@@ -134,7 +139,7 @@ func (t *totals) add(h *history) {
 func (t *totals) set(h *history) {
 	byTenant := map[gatehouse.TenantID][]seriesTotals{}
 	for k, v := range h.sums {
-		byTenant[k.Tenant] = append(byTenant[k.Tenant], seriesTotals{k.Route, k.Consumer, k.Plan, *v})
+		byTenant[k.Tenant] = append(byTenant[k.Tenant], seriesTotals{k.Route, k.Consumer, k.Plan, k.unit, *v})
 	}
 	t.Tenants = t.Tenants[:0]
 	for _, id := range slices.Sorted(maps.Keys(byTenant)) {
@@ -146,7 +151,10 @@ func (t *totals) set(h *history) {
 			if c := strings.Compare(string(a.Plan), string(b.Plan)); c != 0 {
 				return c
 			}
-			return strings.Compare(a.Consumer, b.Consumer)
+			if c := strings.Compare(a.Consumer, b.Consumer); c != 0 {
+				return c
+			}
+			return strings.Compare(a.Unit, b.Unit)
 		})
 		t.Tenants = append(t.Tenants, tenantTotals{id, h.since[id], list})
 	}

@@ -99,8 +99,8 @@ func (m *Meter) Usage(id gatehouse.TenantID, now time.Time) Usage {
 	m.past.RLock()
 	for _, s := range t.all() {
 		c := s.counts()
-		if c == (Counts{}) {
-			continue // seen, not counted
+		if c == (Counts{}) || s.key.unit != "" {
+			continue // seen, not counted; or a meter of its own
 		}
 		u.Total.add(&c)
 		sum(routes, s.key.Route, &c)

@@ -20,6 +20,7 @@ class := {
 	"getTenantHealth": "reading",
 	"getTenantMetrics": "reading",
 	"getUsage": "reading",
+	"listAdjustments": "reading",
 	"listKeys": "reading",
 	"listPolicies": "reading",
 	"listTenants": "reading",
@@ -67,6 +68,52 @@ class := {
 	"replacePlan": "pricing",
 	"rollBackPlan": "pricing",
 	"setBilling": "pricing",
+	"adjustUsage": "pricing",
+	"recordEvents": "pricing",
+	# Money of a tenant.
+	"checkEntitlement": "reading",
+	"getCreditNote": "reading",
+	"getCustomer": "reading",
+	"getInvoice": "reading",
+	"getSubscription": "reading",
+	"listAlerts": "reading",
+	"listCreditNotes": "reading",
+	"listDrafts": "reading",
+	"listEntitlements": "reading",
+	"listTenantInvoices": "reading",
+	"previewInvoice": "reading",
+	"deleteAlert": "alerting",
+	"setAlert": "alerting",
+	"cancelSubscription": "pricing",
+	"changeSubscription": "pricing",
+	"createCreditNote": "pricing",
+	"discountSubscription": "pricing",
+	"finalizeInvoice": "pricing",
+	"grantCredit": "pricing",
+	"markInvoice": "pricing",
+	"pauseSubscription": "pricing",
+	"resumeSubscription": "pricing",
+	"setCustomer": "pricing",
+	# Money of the platform.
+	"getPriceVersion": "earnings",
+	"listPriceVersions": "earnings",
+	"getCostSheet": "earnings",
+	"getCosts": "earnings",
+	"getRevenue": "earnings",
+	"listInvoices": "earnings",
+	"listSellers": "earnings",
+	"replayPrices": "earnings",
+	"verifyInvoices": "earnings",
+	"createPriceVersion": "pricing",
+	"replacePriceVersion": "pricing",
+	"setCostSheet": "pricing",
+	"setSeller": "pricing",
+	"createWebhook": "hooks",
+	"deleteWebhook": "hooks",
+	"enableWebhook": "hooks",
+	"listDeliveries": "hooks",
+	"listWebhooks": "hooks",
+	"rotateWebhook": "hooks",
 	"purgeTenant": "purging",
 	"createToken": "tokens",
 	"getToken": "tokens",
@@ -79,14 +126,15 @@ class := {
 granted := {
 	"owner": {
 		"own_token", "reading", "surveying", "catalogue", "auditing", "watching", "tenants", "patching", "keys", "policies", "applying", "pricing",
-		"purging", "tokens",
+		"purging", "tokens", "alerting", "earnings", "hooks",
 	},
 	"operator": {
 		"own_token", "reading", "surveying", "catalogue", "auditing", "watching", "tenants", "patching", "keys", "policies", "applying", "pricing",
+		"alerting", "earnings", "hooks",
 	},
 	"policy-editor": {"own_token", "reading", "surveying", "catalogue", "watching", "policies"},
-	"billing": {"own_token", "reading", "catalogue", "pricing", "patching"},
-	"auditor": {"own_token", "reading", "surveying", "catalogue", "auditing"},
+	"billing": {"own_token", "reading", "catalogue", "pricing", "patching", "alerting", "earnings", "hooks"},
+	"auditor": {"own_token", "reading", "surveying", "catalogue", "auditing", "earnings"},
 	"viewer": {"own_token", "reading", "surveying", "catalogue"},
 	"gateway": {"own_token", "following"},
 }
@@ -98,7 +146,10 @@ of_the_role if class[input.operation] in granted[input.caller.role]
 unbound := {"explain", "getCaller", "getPlan", "listPlans", "listTenants"}
 
 # Of a tenant: what its own administrators leave to the platform.
-reserved := {"purgeTenant", "restoreTenant", "setBilling"}
+reserved := {
+	"adjustUsage", "cancelSubscription", "changeSubscription", "createCreditNote", "discountSubscription", "finalizeInvoice", "grantCredit", "markInvoice",
+	"pauseSubscription", "purgeTenant", "restoreTenant", "resumeSubscription", "setBilling", "setCustomer",
+}
 
 platform if count(input.caller.tenants) == 0
 

@@ -9,9 +9,10 @@ import (
 // aside keeps a policy whose evaluations are cut from taking more than its
 // share of the processors. Cuts within cutWindow of one another count
 // together, whatever succeeds between them. From cutsAside on each sets the
-// policy aside for asideFactor times what it took, twice that at the next one,
-// and so on, on top of what is left: so evaluations that are cut take no more
-// than a tenth of one core, however many of them run at once.
+// policy aside for asideFactor times what it took, on top of what is left: so
+// evaluations that are cut take no more than a tenth of one core, however many
+// of them run at once. It never grows beyond that: a policy that one caller can
+// make costly denies the others no longer than for ten times what he spent.
 type aside struct {
 	// until is the instant, since Engine.start, before which nothing is tried.
 	until atomic.Int64
@@ -25,9 +26,6 @@ const (
 	cutWindow   = time.Minute
 	cutsAside   = 3
 	asideFactor = 9
-	// maxDoublings bounds the growth of asideFactor, maxAside what one cut adds.
-	maxDoublings = 6
-	maxAside     = 10 * time.Second
 	// minCut is what a cut counts for at least.
 	minCut = 100 * time.Microsecond
 )
@@ -51,8 +49,7 @@ func (a *aside) cut(e *Engine, took time.Duration) Cut {
 	if a.cuts < cutsAside {
 		return Cut{Took: took}
 	}
-	grown := asideFactor << min(a.cuts-cutsAside, maxDoublings)
-	until := max(now, time.Duration(a.until.Load())) + min(time.Duration(grown)*took, max(maxAside, asideFactor*took))
+	until := max(now, time.Duration(a.until.Load())) + asideFactor*took
 	a.until.Store(int64(until))
 	return Cut{Took: took, Aside: until - now}
 }

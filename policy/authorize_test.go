@@ -98,4 +98,3 @@ func BenchmarkAuthorizer(b *testing.B) {
 		}
 	}
 }
-

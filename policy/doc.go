@@ -24,6 +24,7 @@
 //	request.body_size              number of bytes; -1 when not known
 //	request.protocol               string, HTTP/1.1
 //	principal.kind, .id, .tenant   strings; kind is anonymous without a credential
+//	principal.issuer               string, of the token; absent without one
 //	principal.roles, .scopes,
 //	principal.groups               arrays of strings
 //	principal.claims               object

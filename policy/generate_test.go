@@ -65,8 +65,8 @@ func randomInput(r *rand.Rand) *Input {
 	if r.IntN(3) > 0 {
 		client = netip.MustParseAddr(pick(r, "192.0.2.1", "::ffff:192.0.2.1", "2001:db8::1", "fe80::1%a"))
 	}
-	principal := pick(r, Anonymous(), nil, NewPrincipal(
-		pick(r, "jwt", "key"), pick(r, "a", "b"), pick(r, "acme", "a"),
+	principal := pick(r, Anonymous(), nil, NewIssued(
+		pick(r, "", "a", "GET"), pick(r, "jwt", "key"), pick(r, "a", "b"), pick(r, "acme", "a"),
 		some(r, "a", "b", "editor"), some(r, "a"), some(r, "b", "GET"), claims))
 	return &Input{
 		Tenant: pick(r, "acme", "a"), Plan: pick(r, "a", "b", ""), Route: pick(r, "a", "public"),
@@ -146,7 +146,7 @@ var paths = []string{
 	"input.request.query", "input.request.query.q", "input.request.query.q[0]", "input.request.query[input.plan]",
 	`input.request.headers["x-a"]`, `input.request.headers["x-b"]`, "input.request.headers.cookie", "input.request.body_size",
 	"input.principal.kind", "input.principal.id", "input.principal.tenant", "input.principal.roles", "input.principal.roles[0]",
-	"input.principal.roles[_]", "input.principal.scopes", "input.principal.groups", "input.principal.groups[_]",
+	"input.principal.issuer", "input.principal.issuer.a", "input.principal.roles[_]", "input.principal.scopes", "input.principal.groups", "input.principal.groups[_]",
 	"input.principal.claims", "input.principal.claims.a", "input.principal.claims.a.b", "input.principal.claims.b",
 	"input.principal.claims.a[0]", "input.principal.claims.b[_]", "input.principal.claims[input.plan]",
 	"input.principal.claims.a[input.request.method]", "input.principal[input.plan]", "input.client.ip", "input.client.tls",

@@ -2,6 +2,7 @@ package policy
 
 import (
 	"cmp"
+	"encoding/binary"
 	"fmt"
 	"iter"
 	"math/rand/v2"
@@ -16,10 +17,11 @@ import (
 // LogConfig bounds the decisions that are kept. A reload does not change it.
 type LogConfig struct {
 	// TenantBytes bounds the log of one tenant. Default 8 MiB: some fifteen
-	// thousand decisions.
+	// thousand decisions. Half of it is for denials, so that neither they nor
+	// the allowed requests drive the others out.
 	TenantBytes int
-	// TotalBytes bounds the logs of all. Where they are more than fit, each gets
-	// an equal share. Default 256 MiB.
+	// TotalBytes bounds the logs of all. Where they are more than fit, each that
+	// holds something gets an equal share. Default 256 MiB.
 	TotalBytes int
 }
 
@@ -35,6 +37,7 @@ const (
 type Logs struct {
 	tenantBytes, totalBytes int64
 	used                    atomic.Int64 // bytes of all chunks
+	holding                 atomic.Int64 // logs that have any
 
 	mu   sync.Mutex // guards logs
 	logs map[gatehouse.TenantID]*Log
@@ -73,11 +76,9 @@ func (ls *Logs) Drop(tenant gatehouse.TenantID) {
 	}
 }
 
-// share is what one log may hold.
+// share is what each half of a log may hold.
 func (ls *Logs) share() int64 {
-	ls.mu.Lock()
-	defer ls.mu.Unlock()
-	return min(ls.tenantBytes, ls.totalBytes/int64(max(1, len(ls.logs))))
+	return min(ls.tenantBytes, ls.totalBytes/max(1, ls.holding.Load())) / 2
 }
 
 // trim cuts every log to its share.
@@ -91,7 +92,8 @@ func (ls *Logs) trim() {
 	ls.mu.Unlock()
 	for _, l := range logs {
 		l.mu.Lock()
-		l.cut(share)
+		l.denied.cut(l, share)
+		l.allowed.cut(l, share)
 		l.mu.Unlock()
 	}
 }
@@ -107,17 +109,32 @@ type Log struct {
 	// the denials in it.
 	denials atomic.Uint64
 
-	mu     sync.Mutex // guards what follows
-	chunks []chunk    // the oldest first; the last is written
-	bytes  int64      // capacity of chunks
-	closed bool
+	mu              sync.Mutex // guards what follows
+	denied, allowed half
+	bytes           int64 // capacity of the chunks of both
+	last            uint64
+	closed          bool
 }
 
-// chunk holds records, each after its size. Bytes once written do not change:
-// readers take no lock.
-type chunk struct {
-	data []byte
-	n    int // records
+// half holds the denials of a log, or its other decisions. Its log's mu guards
+// it.
+type half struct {
+	chunks []chunk // the oldest first; the last is written
+	bytes  int64   // capacity of chunks
+}
+
+// chunk holds records, each after its size and its number. Bytes once written
+// do not change: readers take no lock.
+type chunk []byte
+
+// chunkHead is the bytes before a record: its size, and its number among all of
+// the log.
+const chunkHead = 4 + 8
+
+// next splits the first record off.
+func (c chunk) next() (number uint64, record, rest []byte) {
+	end := chunkHead + int(binary.LittleEndian.Uint32(c))
+	return binary.LittleEndian.Uint64(c[4:]), c[chunkHead:end], c[end:]
 }
 
 // Sizes of chunks: the first is small, since most tenants log little.
@@ -156,45 +173,50 @@ func (l *Log) add(record []byte) {
 
 // append reports whether it took more memory.
 func (l *Log) append(record []byte) (grew bool) {
-	var head [4]byte
-	size := appendUint32(head[:0], len(record))
-	need := len(size) + len(record)
+	need := chunkHead + len(record)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.closed {
 		return false
 	}
-	last := len(l.chunks) - 1
-	if last < 0 || cap(l.chunks[last].data)-len(l.chunks[last].data) < need {
+	h := &l.denied
+	if record[recordHead-1]&recordAllow != 0 {
+		h = &l.allowed
+	}
+	last := len(h.chunks) - 1
+	if last < 0 || cap(h.chunks[last])-len(h.chunks[last]) < need {
+		if l.bytes == 0 {
+			l.logs.holding.Add(1) // so that it has its own share
+		}
 		share := l.logs.share()
 		// A quarter of what there is, so that little goes at once when one goes.
-		c := int(min(max(minChunk, l.bytes/4), maxChunk, share/4))
+		c := int(min(max(minChunk, h.bytes/4), maxChunk, share/4))
 		c = max(c, need)
-		l.cut(share - int64(c))
-		l.chunks = append(l.chunks, chunk{data: make([]byte, 0, c)})
-		l.account(int64(c))
-		last, grew = len(l.chunks)-1, true
+		h.chunks = append(h.chunks, make(chunk, 0, c))
+		h.account(l, int64(c))
+		h.cut(l, max(share, int64(c)))
+		last, grew = len(h.chunks)-1, true
 	}
-	to := &l.chunks[last]
-	to.data = append(append(to.data, size...), record...)
-	to.n++
+	l.last++
+	to := binary.LittleEndian.AppendUint32(h.chunks[last], uint32(len(record)))
+	h.chunks[last] = append(binary.LittleEndian.AppendUint64(to, l.last), record...)
 	return grew
 }
 
-func appendUint32(dst []byte, n int) []byte {
-	return append(dst, byte(n), byte(n>>8), byte(n>>16), byte(n>>24))
-}
-
-// cut lets the oldest chunks go until limit holds. The caller holds mu.
-func (l *Log) cut(limit int64) {
-	gone := 0
-	for ; gone < len(l.chunks) && l.bytes > limit; gone++ {
-		l.account(-int64(cap(l.chunks[gone].data)))
+// cut lets the oldest chunks go until limit holds.
+func (h *half) cut(l *Log, limit int64) {
+	gone, had := 0, l.bytes
+	for ; gone < len(h.chunks) && h.bytes > limit; gone++ {
+		h.account(l, -int64(cap(h.chunks[gone])))
 	}
-	l.chunks = slices.Delete(l.chunks, 0, gone)
+	h.chunks = slices.Delete(h.chunks, 0, gone)
+	if had > 0 && l.bytes == 0 {
+		l.logs.holding.Add(-1)
+	}
 }
 
-func (l *Log) account(n int64) {
+func (h *half) account(l *Log, n int64) {
+	h.bytes += n
 	l.bytes += n
 	l.logs.used.Add(n)
 }
@@ -203,7 +225,8 @@ func (l *Log) close() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.closed = true
-	l.cut(-1)
+	l.denied.cut(l, -1)
+	l.allowed.cut(l, -1)
 }
 
 // Filter says which entries are wanted.
@@ -231,49 +254,57 @@ func (f *Filter) keeps(record []byte) bool {
 func (l *Log) Entries(f Filter) iter.Seq[*Entry] {
 	return func(yield func(*Entry) bool) {
 		l.mu.Lock()
-		chunks := slices.Clone(l.chunks)
+		denied, allowed := slices.Clone(l.denied.chunks), slices.Clone(l.allowed.chunks)
 		l.mu.Unlock()
-		var records [][]byte // the newest chunk's first
-		var starts []int
-		n := 0
-		for _, c := range slices.Backward(chunks) {
-			starts = append(starts, len(records))
-			for data := c.data; len(data) > 0; {
-				size := int(data[0]) | int(data[1])<<8 | int(data[2])<<16 | int(data[3])<<24
-				if record := data[4 : 4+size]; f.keeps(record) {
-					records = append(records, record)
-					n++
-				}
-				data = data[4+size:]
-			}
-			if f.Last > 0 && n >= f.Last {
-				break
-			}
-		}
-		skip := 0
-		if f.Last > 0 {
-			skip = max(0, n-f.Last)
+		if f.Denied {
+			allowed = nil
 		}
 		known := map[string]*Principal{}
-		end := len(records)
-		for _, start := range slices.Backward(starts) {
-			for _, record := range records[start:end] {
-				if skip > 0 {
-					skip--
-					continue
-				}
-				e := (&reader{record}).entry(known)
-				e.Tenant = string(l.tenant)
-				if len(known) > maxKnown {
-					clear(known)
-				}
-				if !yield(e) {
-					return
-				}
+		for _, k := range merge(f.kept(denied), f.kept(allowed), f.Last) {
+			e := (&reader{k.record}).entry(known)
+			e.Tenant = string(l.tenant)
+			if len(known) > maxKnown {
+				clear(known)
 			}
-			end = start
+			if !yield(e) {
+				return
+			}
 		}
 	}
+}
+
+// kept is a record and its number in its log.
+type kept struct {
+	number uint64
+	record []byte
+}
+
+// kept returns the wanted records, oldest first: at least the last Last.
+func (f *Filter) kept(chunks []chunk) []kept {
+	var newest [][]kept
+	for n := 0; len(chunks) > 0 && (f.Last <= 0 || n < f.Last); chunks = chunks[:len(chunks)-1] {
+		var ks []kept
+		for data := chunks[len(chunks)-1]; len(data) > 0; {
+			number, record, rest := data.next()
+			if data = rest; f.keeps(record) {
+				ks = append(ks, kept{number, record})
+			}
+		}
+		n += len(ks)
+		newest = append(newest, ks)
+	}
+	slices.Reverse(newest)
+	return slices.Concat(newest...)
+}
+
+// merge returns the last of both, all if last is 0, by number.
+func merge(a, b []kept, last int) []kept {
+	all := append(a, b...)
+	slices.SortFunc(all, func(x, y kept) int { return cmp.Compare(x.number, y.number) })
+	if last > 0 && len(all) > last {
+		all = all[len(all)-last:]
+	}
+	return all
 }
 
 // maxKnown bounds the principals that a reader of a log remembers.

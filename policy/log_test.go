@@ -54,7 +54,7 @@ func richInput() *Input {
 	return &Input{
 		Tenant: "acme", Plan: "gold", Route: "r", Auth: "required", Features: []string{"a", "b"},
 		Method: []byte("GET"), Host: []byte("h.example"), Path: []byte("/x%2Fy/z"), Protocol: []byte("HTTP/1.1"), BodySize: -1,
-		Query: []byte("q=secret1&q=secret2&bare&" + strings.Repeat("t", 65)),
+		Query: []byte("q=secret1&q=secret2&bare&" + strings.Repeat("t", 33) + "=x"),
 		Headers: header{
 			"X-A", "1", "x-a", "2", "Authorization", "secret3", "Cookie", "secret4", "Proxy-Authorization", "secret5", "X-Api-Key", "secret6",
 			"DPoP", "secret7", "x-team-pass", "secret8", "Referer", "https://a.example/?t=secret9", "X-Csrf-Token", "secret10", "X-Raw", "\xff",
@@ -117,9 +117,6 @@ obligations := {"log": {"who": input.principal.id}, "headers": {"set": {"x-a": "
    "path": "/x%2Fy/z",
    "protocol": "HTTP/1.1",
    "query": {
-    "bare": [
-     "**"
-    ],
     "q": [
      "**",
      "**"
@@ -170,7 +167,6 @@ obligations := {"log": {"who": input.principal.id}, "headers": {"set": {"x-a": "
  ],
  "masked": [
   "/input/request/query/q",
-  "/input/request/query/bare",
   "/input/request/query"
  ],
  "requested_by": "192.0.2.1",
@@ -382,6 +378,162 @@ func TestHugeInput(t *testing.T) {
 	in.Principal = &Principal{}
 	if e := logged(t, p, in); e.present != fieldsAll&^largeFields || string(e.Input().Host) != "h.example" {
 		t.Errorf("%b %v", e.present, e.Erased)
+	}
+}
+
+// TestLogSecrets: credentials are not kept, however they come.
+func TestLogSecrets(t *testing.T) {
+	secret, err := gatehouse.NewAPIKey(strings.NewReader(strings.Repeat("k", 32)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := secret.Reveal()
+	p := compiledFrom(t, testEngine(t, patient), `allow := false`)
+	f := func(change func(in *Input), want ...string) {
+		t.Helper()
+		in := richInput()
+		in.Query, in.Headers = []byte("a=1"), nil
+		change(in)
+		text, err := json.Marshal(logged(t, p, in))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, bad := range []string{key, strings.ToLower(key), "s3cret"} {
+			if strings.Contains(string(text), bad) {
+				t.Errorf("kept %s: %s", bad, text)
+			}
+		}
+		for _, w := range want {
+			if !strings.Contains(string(text), w) {
+				t.Errorf("no %s in %s", w, text)
+			}
+		}
+	}
+	query := func(q string) func(*Input) { return func(in *Input) { in.Query = []byte(q) } }
+	f(query(key), `"masked":["/input/request/query"]`, `"query":{}`)
+	f(query("a=1&s3cret-token&b=2"), `"query":{"a":["**"],"b":["**"]}`)
+	f(query(key+"=1"), `"query":{}`)
+	f(query("%67"+key[1:]+"=1"), `"query":{}`)
+	f(query("s3cret-of-more-than-32-bytes-in-all=1"), `"query":{}`)
+	f(query("=s3cret"), `"query":{"":["**"]}`)
+	f(func(in *Input) { in.Path = []byte("/reset/" + key + "x") }, `"erased":["/input/request/path","/input/request/segments"]`)
+	field := func(name, value string) func(*Input) {
+		return func(in *Input) { in.Headers = header{name, value, "x-plain", "kept"} }
+	}
+	f(field("X-Note", "see "+key+"."), `"/input/request/headers/x-note"`, `"x-plain":"kept"`)
+	f(field("X-"+key, "v"), `"masked":["/input/request/query/a","/input/request/headers"]`, `"x-plain":"kept"`)
+	for _, name := range []string{
+		"Ocp-Apim-Subscription-Key", "X-Functions-Key", "X-Access-Key", "X-Key", "Key", "X_Key", "X-Api-Key", "X-Api-Keys", "X-TOTP", "Otp", "X-Pin",
+		"X-Code", "X-Passcode", "X-Client-Secret", "X-Amz-Security-Token", "X-Sid", "X-Csrf", "X-Signature-256", "X-Hmac.Sha256", "X-Vault-Passphrase",
+	} {
+		f(field(name, "s3cret"), `"/input/request/headers/`+strings.ToLower(name)+`"`, `"x-plain":"kept"`)
+	}
+	for _, name := range []string{"x-shipping", "x-decoded", "x-keyboard", "x-codec", "accept-encoding", "x-passenger"} {
+		f(field(name, "kept"), `"`+name+`":"kept"`)
+	}
+}
+
+// TestMaskRemembersNames: what a mask makes of a name does not depend on those it
+// met before.
+func TestMaskRemembersNames(t *testing.T) {
+	m, err := NewMask(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		for i := range 500 {
+			plain, secret := fmt.Sprint("X-A", i), fmt.Sprint("X-Token-", i)
+			if n := m.classify([]byte(plain)); n.secret || n.name != strings.ToLower(plain) {
+				t.Fatalf("%+v", n)
+			}
+			if n := m.classify([]byte(secret)); !n.secret || n.pointer != "/input/request/headers/"+strings.ToLower(secret) {
+				t.Fatalf("%+v", n)
+			}
+		}
+	}
+	name := []byte("X-Something")
+	m.classify(name)
+	if n := testing.AllocsPerRun(100, func() { m.classify(name) }); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+	long := []byte(strings.Repeat("x", maxMaskName+1))
+	m.classify(long)
+	for i := range m.names {
+		if n := m.names[i].Load(); n != nil && len(n.raw) > maxMaskName {
+			t.Error("a long name is remembered")
+		}
+	}
+}
+
+// TestLogShares: tenants that keep nothing have no share.
+func TestLogShares(t *testing.T) {
+	record := make([]byte, 500)
+	logs := NewLogs(LogConfig{TenantBytes: 1 << 20, TotalBytes: 1 << 20})
+	for i := range 10_000 {
+		logs.Log(gatehouse.TenantID(fmt.Sprint(i)))
+	}
+	fill := func(tenant gatehouse.TenantID) *Log {
+		l := logs.Log(tenant)
+		for range 3000 {
+			l.add(record)
+		}
+		return l
+	}
+	if l := fill("0"); l.bytes < 400<<10 || l.bytes > 512<<10 {
+		t.Errorf("alone a tenant has %d bytes of denials", l.bytes)
+	}
+	for i := range 3 {
+		fill(gatehouse.TenantID(fmt.Sprint(i)))
+	}
+	if l := fill("3"); l.bytes < 100<<10 || l.bytes > 128<<10 || logs.holding.Load() != 4 {
+		t.Errorf("a fourth has %d bytes of denials; %d hold any", l.bytes, logs.holding.Load())
+	}
+	for i := range 4 {
+		logs.Drop(gatehouse.TenantID(fmt.Sprint(i)))
+	}
+	if logs.holding.Load() != 0 || logs.used.Load() != 0 {
+		t.Errorf("%d hold %d bytes after all", logs.holding.Load(), logs.used.Load())
+	}
+}
+
+// TestLogHalves: a flood of one outcome leaves what is kept of the other.
+func TestLogHalves(t *testing.T) {
+	p := compiledFrom(t, testEngine(t, patient), `allow := true`)
+	l := NewLogs(LogConfig{TenantBytes: 40 << 10}).Log("acme")
+	r := recorder(t, l, p, everything)
+	in := richInput()
+	no, yes := Decision{Status: 403, By: ByTenant}, Decision{Allow: true, By: ByTenant}
+	at := 0
+	record := func(d Decision, n int) {
+		for range n {
+			in.Time = time.Unix(int64(at), 0)
+			r.Record(fmt.Append(nil, at), in, &d, 0)
+			at++
+		}
+	}
+	record(no, 5)
+	record(yes, 5)
+	record(no, 1)
+	ids := func(f Filter) (ids []string) {
+		for e := range l.Entries(f) {
+			ids = append(ids, e.ID)
+		}
+		return ids
+	}
+	if got := fmt.Sprint(ids(Filter{})); got != "[0 1 2 3 4 5 6 7 8 9 10]" {
+		t.Error(got)
+	}
+	if got := fmt.Sprint(ids(Filter{Last: 3})); got != "[8 9 10]" {
+		t.Error(got)
+	}
+	record(yes, 2000)
+	if got := fmt.Sprint(ids(Filter{Denied: true})); got != "[0 1 2 3 4 10]" {
+		t.Errorf("of the denials %s are left", got)
+	}
+	before := len(ids(Filter{}))
+	record(no, 2000)
+	if allowed := before - 6; len(ids(Filter{}))-len(ids(Filter{Denied: true})) != allowed || allowed < 10 || l.bytes > 40<<10 {
+		t.Errorf("of %d allowed ones %d are left, in %d bytes", allowed, len(ids(Filter{}))-len(ids(Filter{Denied: true})), l.bytes)
 	}
 }
 

@@ -3,18 +3,55 @@ package policy
 import (
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"slices"
 	"strings"
+	"sync/atomic"
+	"unicode/utf8"
 
 	"github.com/gatehouse-gateway/gatehouse"
 )
 
 // Mask says what of an input is removed before a decision is kept. It is
-// read-only.
+// read-only but for what it remembers of header names, and safe for concurrent
+// use.
 type Mask struct {
 	fields                        fields
 	features, headers, parameters []string
 	principal, cert               [][]string // paths within
+	seed                          maphash.Seed
+	names                         [maskNames]atomic.Pointer[maskName]
+}
+
+// maskNames is the number of header names that a Mask remembers. A name has one
+// place, and takes it from another.
+const maskNames = 64
+
+// maxMaskName bounds the names remembered, in bytes.
+const maxMaskName = 64
+
+// maskName is what a Mask makes of a header name.
+type maskName struct {
+	raw     string // as it was sent
+	name    string // in lower case
+	pointer string // to the field in an event
+	secret  bool   // the field is removed
+	unnamed bool   // nobody may learn of the name either
+}
+
+// classify looks a header name up, or judges it.
+func (m *Mask) classify(raw []byte) *maskName {
+	slot := &m.names[maphash.Bytes(m.seed, raw)%maskNames]
+	if n := slot.Load(); n != nil && n.raw == string(raw) {
+		return n
+	}
+	n := &maskName{raw: string(raw), name: lower(raw)}
+	n.pointer = pointerTo("/input/request/headers", n.name)
+	n.secret, n.unnamed = m.secret(n.name) || !utf8.ValidString(n.name), holdsKey(raw)
+	if len(raw) <= maxMaskName {
+		slot.Store(n)
+	}
+	return n
 }
 
 // fieldPointer names a part of the document by its JSON Pointer within input.
@@ -51,12 +88,13 @@ var errMask = errors.New("does not name a part of input")
 // /principal/claims/email. A pointer below an array removes the whole array;
 // /request/path and /request/segments remove each other.
 //
-// Whatever the pointers, these are removed: the values of the query, and
-// header fields that hold credentials or addresses with a query. Such are
-// those in secretHeaders, those whose names contain one of secretWords, and
+// Whatever the pointers, these are removed: the values of the query, header
+// fields that hold credentials or addresses with a query, and what holds an API
+// key of ours, wherever. Such fields are those in secretHeaders, those whose
+// names contain one of secretWords or have one of secretEnds or secretParts, and
 // credentials, the names that the tenant has for its own.
 func NewMask(pointers []string, credentials ...string) (*Mask, error) {
-	m := &Mask{}
+	m := &Mask{seed: maphash.MakeSeed()}
 	for _, name := range credentials {
 		m.headers = append(m.headers, strings.ToLower(name))
 	}
@@ -126,13 +164,39 @@ var secretHeaders = []string{
 
 // secretWords are in the names of further fields that hold credentials.
 var secretWords = []string{
-	"api-key", "apikey", "assertion", "auth", "cookie", "credential", "jwt", "passw", "secret", "session", "signature", "token",
+	"apikey", "assertion", "auth", "cookie", "credential", "jwt", "passphrase", "passw", "secret", "session", "signature", "token",
 }
+
+// secretEnds end the parts of such names, as in x-functions-key and x-totp, and
+// secretParts are such parts. As parts of other words they mean nothing:
+// x-shipping, x-decoded.
+var (
+	secretEnds  = []string{"code", "key", "keys", "otp"}
+	secretParts = []string{"csrf", "hmac", "mfa", "pass", "pin", "pwd", "sid", "sig", "xsrf"}
+)
 
 // secret reports whether the header field, in lower case, is removed.
 func (m *Mask) secret(name string) bool {
-	return slices.Contains(secretHeaders, name) || slices.Contains(m.headers, name) ||
-		slices.ContainsFunc(secretWords, func(w string) bool { return strings.Contains(name, w) })
+	if slices.Contains(secretHeaders, name) || slices.Contains(m.headers, name) ||
+		slices.ContainsFunc(secretWords, func(w string) bool { return strings.Contains(name, w) }) {
+		return true
+	}
+	for part := range strings.FieldsFuncSeq(name, func(c rune) bool { return c == '-' || c == '_' || c == '.' }) {
+		if slices.Contains(secretParts, part) || slices.ContainsFunc(secretEnds, func(w string) bool { return strings.HasSuffix(part, w) }) {
+			return true
+		}
+	}
+	return false
+}
+
+// holdsKey reports whether an API key of ours lies anywhere in s.
+func holdsKey[S string | []byte](s S) bool {
+	for i := 0; i+gatehouse.KeyLength <= len(s); i++ {
+		if s[i] == gatehouse.KeyPrefix[0] && gatehouse.WellFormedKey(s[i:i+gatehouse.KeyLength]) {
+			return true
+		}
+	}
+	return false
 }
 
 // erase removes path from a decoded document, and returns what was removed:

@@ -15,7 +15,10 @@ import (
 // Principal is who asks. It is made by NewPrincipal once per credential and
 // is read-only from then on: safe for concurrent use and for keeping.
 type Principal struct {
-	Kind, ID, Tenant      string
+	Kind, ID, Tenant string
+	// Issuer says whose token named the caller; "": no token did. One ID of two
+	// issuers is two callers.
+	Issuer                string
 	Roles, Scopes, Groups []string
 	Claims                map[string]any
 
@@ -100,11 +103,11 @@ func principalFrom(members map[string]any) *Principal {
 		return out
 	}
 	claims, _ := members["claims"].(map[string]any)
-	return NewPrincipal(text("kind"), text("id"), text("tenant"), list("roles"), list("scopes"), list("groups"), claims)
+	return NewIssued(text("issuer"), text("kind"), text("id"), text("tenant"), list("roles"), list("scopes"), list("groups"), claims)
 }
 
 // principalFields are the members of input.principal.
-var principalFields = [...]string{"kind", "id", "tenant", "roles", "scopes", "groups", "claims"}
+var principalFields = [...]string{"kind", "id", "tenant", "roles", "scopes", "groups", "claims", "issuer"}
 
 // kindAnonymous is the kind of a caller without a credential.
 const kindAnonymous = "anonymous"
@@ -120,18 +123,77 @@ func Anonymous() *Principal { return anonymous }
 // writes (over 64 characters, or an exponent over three digits) read as
 // strings, and values of other Go types by their JSON form, else as null.
 func NewPrincipal(kind, id, tenant string, roles, scopes, groups []string, claims map[string]any) *Principal {
-	p := &Principal{Kind: kind, ID: id, Tenant: tenant, Roles: roles, Scopes: scopes, Groups: groups, Claims: claims}
+	return NewIssued("", kind, id, tenant, roles, scopes, groups, claims)
+}
+
+// NewIssued is NewPrincipal for the bearer of an issuer's token.
+func NewIssued(issuer, kind, id, tenant string, roles, scopes, groups []string, claims map[string]any) *Principal {
+	p := &Principal{Kind: kind, ID: id, Tenant: tenant, Issuer: issuer, Roles: roles, Scopes: scopes, Groups: groups, Claims: claims}
 	if claims == nil {
 		claims = map[string]any{}
 	}
-	p.term, p.node = convert(map[string]any{
+	members := map[string]any{
 		"kind": kind, "id": id, "tenant": tenant,
 		"roles": roles, "scopes": scopes, "groups": groups, "claims": claims,
-	})
+	}
+	if issuer != "" {
+		members["issuer"] = issuer
+	}
+	p.term, p.node = convert(members)
 	for i, name := range principalFields {
 		p.fields[i] = p.node.kids[name]
 	}
 	return p
+}
+
+// Size is what a principal takes of memory in bytes, about and at most: with
+// what is remembered beside it once policies have asked and decisions were
+// kept. What makes it out is the number of values in the claims.
+func (p *Principal) Size() int {
+	const beside = 4 // the text, and in keyed and left again
+	bytes, text := weight(p.Claims)
+	for _, list := range [...][]string{p.Roles, p.Scopes, p.Groups} {
+		b, t := weight(list)
+		bytes, text = bytes+b, text+t
+	}
+	return 2<<10 + len(p.Kind) + len(p.ID) + len(p.Tenant) + len(p.Issuer) + bytes + beside*text
+}
+
+// What convert and the decoded claims take for a value, for a place in an
+// array and for a member of an object, in bytes. Measured.
+const (
+	valueWeight  = 72
+	placeWeight  = 32
+	memberWeight = 272
+)
+
+// weight returns what a value takes in bytes, and the length of its node's
+// text.
+func weight(v any) (bytes, text int) {
+	switch v := v.(type) {
+	case string:
+		return valueWeight + len(v), 4 + len(v)
+	case json.Number:
+		return valueWeight + len(v), 4 + len(v)
+	case []string:
+		for _, e := range v {
+			bytes, text = bytes+placeWeight+valueWeight+len(e), text+4+len(e)
+		}
+		return bytes + 2*valueWeight, text + 4
+	case []any:
+		for _, e := range v {
+			b, t := weight(e)
+			bytes, text = bytes+placeWeight+b, text+t
+		}
+		return bytes + 2*valueWeight, text + 4
+	case map[string]any:
+		for k, e := range v {
+			b, t := weight(e)
+			bytes, text = bytes+memberWeight+2*len(k)+b+t+t/4, text+4+len(k)+t // the kid keeps its text
+		}
+		return bytes + memberWeight, text + 4
+	}
+	return valueWeight, 24
 }
 
 // node is a value of a principal as cache keys see it. Different values have
@@ -144,9 +206,10 @@ type node struct {
 // at returns the node at path, nil where there is none.
 func (n *node) at(path []string) *node {
 	for _, k := range path {
-		if n = n.kids[k]; n == nil {
+		if n == nil {
 			return nil
 		}
+		n = n.kids[k]
 	}
 	return n
 }

@@ -150,7 +150,7 @@ var errTainted = errors.New("policy: evaluation failed")
 
 // input writes the parts of in that are wanted and not gone.
 func (r *recording) input(in *Input, m *Mask, only *readSet, wanted, gone fields) {
-	if !utf8.Valid(in.Path) { // the JSON form could not say it
+	if !utf8.Valid(in.Path) || holdsKey(in.Path) { // the JSON form could not say the first
 		gone |= fieldPath | fieldSegments
 	}
 	if !utf8.Valid(in.Query) || bytes.Count(in.Query, []byte("&")) > maxParts {
@@ -241,6 +241,13 @@ func (r *recording) erase(at string) {
 	}
 }
 
+// mask names what comes more than once.
+func (r *recording) mask(at string) {
+	if !slices.Contains(r.masked, at) {
+		r.masked = append(r.masked, at)
+	}
+}
+
 func (r *recording) features(list []string, m *Mask) {
 	left := list
 	if len(m.features) > 0 {
@@ -260,8 +267,8 @@ func (r *recording) features(list []string, m *Mask) {
 const maskedValue = "**"
 
 // maxParameterName bounds names of the query: a longer one is a value without
-// a name.
-const maxParameterName = 64
+// a name, as one without "=" is.
+const maxParameterName = 32
 
 // query writes names with maskedValue for their values.
 func (r *recording) query(query []byte, m *Mask) {
@@ -270,22 +277,18 @@ func (r *recording) query(query []byte, m *Mask) {
 		if len(pair) == 0 {
 			continue
 		}
-		rawName, _, _ := bytes.Cut(pair, []byte("="))
+		rawName, _, named := bytes.Cut(pair, []byte("="))
 		name := unescape(rawName)
 		switch {
-		case len(rawName) > maxParameterName, !utf8.ValidString(name):
+		case !named, len(rawName) > maxParameterName, !utf8.ValidString(name), holdsKey(name):
 			// Nobody may learn of the name, so it is all of the query.
-			if !slices.Contains(r.masked, "/input/request/query") {
-				r.masked = append(r.masked, "/input/request/query")
-			}
+			r.mask("/input/request/query")
 			continue
 		case slices.Contains(m.parameters, name):
 			r.erase(pointerTo("/input/request/query", name))
 			continue
 		}
-		if at := pointerTo("/input/request/query", name); !slices.Contains(r.masked, at) {
-			r.masked = append(r.masked, at)
-		}
+		r.mask(pointerTo("/input/request/query", name))
 		r.scratch = append(r.scratch, url.QueryEscape(name)+"="+maskedValue+"&"...)
 	}
 	r.buf = appendSized(r.buf, r.scratch)
@@ -299,13 +302,15 @@ func (r *recording) headers(headers Fields, m *Mask, only *readSet) {
 	}
 	for i := range n {
 		rawName, value := headers.At(i)
-		name := lower(rawName)
+		known := m.classify(rawName)
 		switch {
-		case only != nil && only.headers != nil && !slices.Contains(only.headers, name):
-		case m.secret(name), !utf8.ValidString(name), !utf8.Valid(value):
-			r.erase(pointerTo("/input/request/headers", name))
+		case only != nil && only.headers != nil && !slices.Contains(only.headers, known.name):
+		case known.unnamed:
+			r.mask("/input/request/headers")
+		case known.secret, !utf8.Valid(value), holdsKey(value):
+			r.erase(known.pointer)
 		default:
-			r.buf = appendSized(appendSized(append(r.buf, 1), name), value)
+			r.buf = appendSized(appendSized(append(r.buf, 1), known.name), value)
 		}
 	}
 	r.buf = append(r.buf, 0)

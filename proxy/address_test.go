@@ -122,3 +122,30 @@ func TestProxyProtocol(t *testing.T) {
 	f("none", "127.0.0.0/8", get, "")
 	f("not listed", "10.0.0.0/8", proxyHeader("1.2.3.4", 5)+get, "HTTP/1.1 400 ")
 }
+
+// Addresses of one IPv6 subscriber are counted as one, those of IPv4 each.
+func TestAddressesCountAsNetworks(t *testing.T) {
+	h := proxytest.New(t, `tenants:
+  - id: a
+    domain: a.test
+    limits: {rules: [{name: one, quota: 1, window: hour, by: [address]}]}
+    backends: [{id: app, endpoints: [{url: "http://a.app"}]}]
+    routes: [{id: all, match: {path: /}, auth: none, backend: app}]
+`, proxytest.Options{Config: func(c *proxy.Config) {
+		c.TrustedHeader = proxy.TrustXForwardedFor
+		c.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0")}
+	}})
+	f := func(address, want string) {
+		t.Helper()
+		status, _, _ := strings.Cut(identified(h.Do("GET / HTTP/1.1\nHost: a.test\nX-Forwarded-For: "+address+"\n\n")), "\n")
+		if status != want {
+			t.Errorf("%s: %s, want %s", address, status, want)
+		}
+	}
+	f("2001:db8::1", "200")
+	f("2001:db8::2", "429")
+	f("2001:db8:0:1::1", "200")
+	f("192.0.2.1", "200")
+	f("192.0.2.2", "200")
+	f("192.0.2.1", "429")
+}

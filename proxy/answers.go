@@ -69,7 +69,8 @@ func (x *Exchange) answer(err error) {
 	}
 	x.resp.Release()
 	clear(x.Fields)
-	x.Fields, x.Stream, x.units = x.Fields[:0], nil, 0
+	x.Fields, x.Stream = x.Fields[:0], nil
+	clear(x.units[:])
 	x.Status = p.Status
 	token := p.ProxyStatus
 	if x.failure != "" {

@@ -142,7 +142,7 @@ func (g *Gateway) candidates(u *gatehouse.Update, plans map[gatehouse.PlanID]*ga
 		doc := &u.Tenants[i]
 		s := g.slots[doc.ID]
 		if s == nil {
-			s = &slot{id: doc.ID, limits: g.newLimits(doc.ID), meter: g.meter.Tenant(doc.ID), gate: newGate(&g.cfg.Limits.PerTenant)}
+			s = &slot{id: doc.ID, limits: g.newLimits(doc.ID), meter: g.counters(doc.ID), gate: newGate(&g.cfg.Limits.PerTenant)}
 		}
 		compile(s, doc)
 	}

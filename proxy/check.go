@@ -27,10 +27,10 @@ func Check(engine *policy.Engine, doc *gatehouse.Document) gatehouse.Faults {
 			faults = append(faults, f)
 		}
 		faults = append(faults, policy.MaskFault(t.Policy.Log.Mask).Under(at+"/policy/log/mask")...)
-		v, more := identity.Compile(t.ID, t.Identity, nil, nil)
+		v, more := identity.Compile(t.ID, t.Identity, nil, nil, nil)
 		v.Close()
 		faults = append(faults, more.Under(at+"/identity")...)
-		if _, err := identity.NewSigner(t.ID, t.Identity.Forward); err != nil {
+		if _, err := identity.NewSigner(t.ID, t.Identity); err != nil {
 			faults = append(faults, gatehouse.Fault{Pointer: at + "/identity/forward/key_file", Reason: err.Error()})
 		}
 		for j := range t.Backends {

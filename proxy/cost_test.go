@@ -1,11 +1,14 @@
 package proxy_test
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"strings"
 	"testing"
 
+	"github.com/gatehouse-gateway/gatehouse/metering"
+	"github.com/gatehouse-gateway/gatehouse/proxy"
 	"github.com/gatehouse-gateway/gatehouse/proxy/proxytest"
 )
 
@@ -124,10 +127,14 @@ func (c *client) do() error {
 	return nil
 }
 
-func costGateway(tb testing.TB, noAccess bool) (addr string) {
+func costGateway(tb testing.TB, noAccess bool, parts ...func(*proxy.Parts)) (addr string) {
 	tb.Helper()
 	expand := credentials(tb)
-	h := proxytest.New(tb, expand(fmt.Sprintf(costDocument, staticBackend(tb))), proxytest.Options{TCP: true, NoAccess: noAccess})
+	o := proxytest.Options{TCP: true, NoAccess: noAccess}
+	for _, f := range parts {
+		o.Parts = f
+	}
+	h := proxytest.New(tb, expand(fmt.Sprintf(costDocument, staticBackend(tb))), o)
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		tb.Fatal(err)
@@ -192,4 +199,33 @@ func BenchmarkLine(b *testing.B) {
 			run(fmt.Sprintf("%s/access=%v", c.name, access), addr, expand(c.request))
 		}
 	}
+	// With counters in a mapped file and their log, and with none. The rows
+	// take turns: the machine is not the same from one moment to the next.
+	on := costGateway(b, true, func(p *proxy.Parts) { p.Meter = running(b) })
+	off := costGateway(b, true, func(p *proxy.Parts) { p.Meter = nil })
+	for turn := range 3 {
+		for _, c := range costs[:2] {
+			run(fmt.Sprintf("%s/metering=off/%d", c.name, turn), off, expand(c.request))
+			run(fmt.Sprintf("%s/metering=on/%d", c.name, turn), on, expand(c.request))
+		}
+	}
+}
+
+// running is a meter that keeps its counts in a folder.
+func running(tb testing.TB) *metering.Meter {
+	tb.Helper()
+	m, err := metering.Open(metering.Options{Dir: tb.TempDir()})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	ctx, end := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- m.Run(ctx) }()
+	tb.Cleanup(func() {
+		end()
+		if err := <-ended; err != nil {
+			tb.Error(err)
+		}
+	})
+	return m
 }

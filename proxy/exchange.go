@@ -114,12 +114,12 @@ type Exchange struct {
 	up        upstream.Request
 	resp      upstream.Response
 	series    *metering.Series
-	flight    *metering.Flight // from the count to Finish
-	units     int64
-	code      gatehouse.Code // of the error answered; "" when the backend's answer was
-	failure   string         // RFC 9209 token of what went wrong
-	cause     error          // for the operator
-	closing   bool           // the gateway is draining
+	flight    *metering.Flight                   // from the count to Finish
+	units     [1 + gatehouse.MaxRouteUnits]int64 // of the route's meters, in millionths
+	code      gatehouse.Code                     // of the error answered; "" when the backend's answer was
+	failure   string                             // RFC 9209 token of what went wrong
+	cause     error                              // for the operator
+	closing   bool                               // the gateway is draining
 
 	bodyIn                atomic.Int64 // bytes of request body read; by the goroutine that reads it
 	bodyOut               int64        // bytes of body answered
@@ -138,6 +138,7 @@ type Exchange struct {
 	tunneled              bool   // it counts among the tenant's tunnels
 	admitted              *gate  // where the request holds a place; nil: none
 	hooks                 hooks
+	dry                   bool // it is only described: nothing is noted of it
 }
 
 // hooks are the exchange's methods as the client of the backends takes them,
@@ -197,9 +198,10 @@ func (x *Exchange) enter(p phase) {
 	}
 }
 
-// mark notes that the line is over: what follows is writing the answer.
+// mark notes that the line is over: what follows is writing the answer, which
+// may take long where it is not at hand.
 func (x *Exchange) mark() {
-	if x.sampled {
+	if x.sampled || x.Stream != nil || x.Tunnel != nil {
 		x.lined = time.Since(x.start)
 	}
 }
@@ -263,7 +265,7 @@ func (x *Exchange) limitRequest() *ratelimit.Request {
 	if x.who != nil {
 		x.take.Principal = x.text(x.who.Principal.ID)
 	} else {
-		x.take.Principal = x.address()
+		x.take.Principal = x.counted()
 	}
 	return &x.take
 }
@@ -272,6 +274,18 @@ func (x *Exchange) limitRequest() *ratelimit.Request {
 func (x *Exchange) text(s string) []byte {
 	start := len(x.scratch)
 	x.scratch = append(x.scratch, s...)
+	return x.scratch[start:len(x.scratch):len(x.scratch)]
+}
+
+// counted returns what the client's address is counted as: one of IPv6 stands
+// for its /64, which is one subscriber's.
+func (x *Exchange) counted() []byte {
+	if !x.client.Is6() {
+		return x.address()
+	}
+	p, _ := x.client.WithZone("").Prefix(64) // 64 bits are there
+	start := len(x.scratch)
+	x.scratch = p.AppendTo(x.scratch)
 	return x.scratch[start:len(x.scratch):len(x.scratch)]
 }
 

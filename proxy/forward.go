@@ -10,7 +10,6 @@ import (
 	"strings"
 
 	"github.com/gatehouse-gateway/gatehouse"
-	"github.com/gatehouse-gateway/gatehouse/metering"
 	"github.com/gatehouse-gateway/gatehouse/policy"
 	"github.com/gatehouse-gateway/gatehouse/proxy/identity"
 	"github.com/gatehouse-gateway/gatehouse/proxy/ingress"
@@ -432,7 +431,6 @@ const wholeBody = 16 << 10
 func (x *Exchange) takeAnswer() error {
 	r := &x.resp
 	x.Status, x.Length = r.Status, r.ContentLength
-	units := x.route.doc.Meter.UnitsHeader
 	x.declared = -1
 	for i := range r.Fields {
 		f := &r.Fields[i]
@@ -443,8 +441,7 @@ func (x *Exchange) takeAnswer() error {
 		case ingress.TransferEncoding, ingress.Connection, ingress.HopByHop, ingress.Own, ingress.RequestID:
 			continue
 		}
-		if units != "" && ingress.EqualFold(f.Name, units) {
-			x.takeUnits(f.Value)
+		if x.takeUnits(f) {
 			continue
 		}
 		if namedByConnection(r.Fields, f.Name) || forgesStatus(f) {
@@ -492,9 +489,7 @@ func (x *Exchange) passInterim(status int, fields []upstream.Field) {
 
 // passesInterim reports whether a field of an interim answer may pass.
 func (x *Exchange) passesInterim(fields []upstream.Field, f *upstream.Field) bool {
-	units := x.route.doc.Meter.UnitsHeader
-	return ingress.KindOf(f.Name) == ingress.Other && !namedByConnection(fields, f.Name) && !forgesStatus(f) &&
-		(units == "" || !ingress.EqualFold(f.Name, units))
+	return ingress.KindOf(f.Name) == ingress.Other && !namedByConnection(fields, f.Name) && !forgesStatus(f) && x.route.meterOf(f.Name) < 0
 }
 
 // namedByConnection reports whether a Connection field makes name hop-by-hop.
@@ -521,18 +516,6 @@ var (
 	nameRequestID = []byte("X-Request-Id")
 )
 
-// takeUnits reads the units that the backend reports; what cannot be read is
-// counted and logged, and never billed.
-func (x *Exchange) takeUnits(value []byte) {
-	n, err := metering.ParseUnits(value)
-	if err != nil {
-		x.gateway.metrics.badUnits.Inc()
-		x.gateway.log.Warn("backend reports unreadable units", "tenant", x.table.id, "route", string(x.route.doc.ID), "error", err)
-		return
-	}
-	x.units += n
-}
-
 // answerStream is the body of a long answer on its way to the client.
 type answerStream Exchange
 
@@ -543,7 +526,9 @@ func (s *answerStream) Read(p []byte) (int, error) {
 	if n > 0 {
 		x.bodyOut += int64(n)
 		x.countedOut += int64(n)
-		x.flight.Sent(int64(n))
+		if x.flight != nil {
+			x.flight.Sent(int64(n))
+		}
 	}
 	if e, ok := errors.AsType[*upstream.Error](err); ok {
 		x.failure = e.Token

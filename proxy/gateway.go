@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/gatehouse-gateway/gatehouse"
-	"github.com/gatehouse-gateway/gatehouse/metering"
 	"github.com/gatehouse-gateway/gatehouse/policy"
 )
 
@@ -43,6 +42,9 @@ func (g *Gateway) clear(x *Exchange) error {
 
 	x.enter(phaseMatch)
 	if err := x.match(); err != nil {
+		return err
+	}
+	if err := x.countable(); err != nil {
 		return err
 	}
 	if x.In.BodyLength > x.route.maxBody {
@@ -166,6 +168,7 @@ func (g *Gateway) Finish(x *Exchange, err error) {
 	}
 	g.access.write(x, now)
 	g.metrics.finish(x, now)
+	x.tally(now)
 }
 
 // policyInput fills what policy may read. The slices hold until the request
@@ -179,24 +182,4 @@ func (x *Exchange) policyInput() *policy.Input {
 		Cert: x.clientCertificate(),
 	}
 	return &x.input
-}
-
-// count meters the request with what is known before the first byte leaves.
-func (x *Exchange) count() {
-	if x.table == nil || x.route == nil || x.series != nil {
-		return
-	}
-	x.series = x.table.meter.Series(x.table.doc.Plan, x.route.doc.ID, x.principalID())
-	if string(x.In.Method) != "HEAD" {
-		x.bodyOut = int64(len(x.Body))
-	}
-	x.countedIn, x.countedOut = x.bodyIn.Load(), x.bodyOut
-	by := metering.Backend
-	if x.code != "" {
-		by = metering.Refusal
-	} else if x.endsHere() {
-		by = metering.Gateway
-	}
-	x.flight = x.series.Begin(x.start)
-	x.flight.Answer(&metering.Answer{Status: x.Status, BytesIn: x.countedIn, BytesOut: x.countedOut, Units: x.units, By: by})
 }

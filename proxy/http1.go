@@ -106,6 +106,9 @@ func (s *session) serve() (again bool) {
 		return false
 	}
 	keep, err := s.write(x)
+	if err == nil {
+		x.written()
+	}
 	g.Finish(x, err)
 	switch {
 	case err != nil:
@@ -277,7 +280,7 @@ func (s *session) tunnel(x *Exchange) {
 	r := g.tunnels.Join(s.edge.Stripped(), x.Tunnel, tunnel.Options{
 		Idle: u.Idle.Or(gatehouse.DefaultUpgradeIdle), MaxAge: u.MaxAge.Or(gatehouse.DefaultUpgradeMaxAge),
 		WebSocket: string(x.upgrade) == gatehouse.DefaultUpgrade, ClientEarly: early,
-		Bytes: func(in, out int64) { x.series.AddBytes(in, out) },
+		Bytes: x.passed,
 	})
 	x.bodyIn.Store(r.FromClient)
 	x.bodyOut = r.FromBackend

@@ -81,7 +81,11 @@ func (s *session2) serve(st *http2.Stream) {
 		}
 		g.Carry(x)
 	}
-	g.Finish(x, t.write(x))
+	err := t.write(x)
+	if err == nil {
+		x.written()
+	}
+	g.Finish(x, err)
 }
 
 func (s *stream) parse(in *ingress.Request) error {

@@ -137,6 +137,9 @@ func (g *Gateway) identifyAll(x *Exchange, v *identity.Verifier, c *credentials)
 
 // prove judges the request's credential of one kind, if it has one.
 func (g *Gateway) prove(x *Exchange, v *identity.Verifier, c *credentials, kind gatehouse.Credential) (who *identity.Verified, has bool, err error) {
+	if x.dry {
+		return g.judge(x, v, c, kind)
+	}
 	switch kind {
 	case gatehouse.CredentialKey:
 		if c.key == nil {
@@ -178,7 +181,7 @@ func opaque(v *identity.Verifier, token []byte) bool {
 
 // present notes what the request shows beside its token.
 func (x *Exchange) present(c *credentials) {
-	x.presented = identity.Presented{Scheme: c.scheme, Certificate: x.transport.thumbprint()}
+	x.presented = identity.Presented{Scheme: c.scheme, Client: x.client, Certificate: x.transport.thumbprint()}
 	if c.scheme == identity.SchemeDPoP {
 		p := &x.presented
 		p.Proof, p.Proofs = x.In.Sole(proofField)
@@ -201,27 +204,32 @@ func (x *Exchange) clientCertificate() *policy.Certificate {
 	return nil
 }
 
-// foreignKey reports whether a refused key is one of another tenant.
+// foreignKey reports whether a refused key is good at another tenant, from
+// where the caller is and now. Of a key that is not, nobody learns whose it was.
 func (g *Gateway) foreignKey(x *Exchange, key []byte) bool {
 	id, ok := g.directory.TenantOfKey(key)
-	return ok && string(id) != x.table.id
+	t := g.other(x, id, ok)
+	return t != nil && t.verifier.GenuineKey(key, x.client, x.start)
 }
 
 // foreignToken reports whether a refused token is good at another tenant. It
-// is verified there, so that a forged token learns nothing.
+// is verified there, so that a forged token learns nothing, and nothing of that
+// tenant is changed.
 func (g *Gateway) foreignToken(x *Exchange, token []byte) bool {
 	id, ok := g.directory.TenantOfToken(token)
-	if !ok || string(id) == x.table.id {
-		return false
+	t := g.other(x, id, ok)
+	return t != nil && t.verifier.GenuineToken(token, &x.presented, x.start, x.table.verifier)
+}
+
+// other returns the table of a tenant that was found, nil where it is the
+// request's own or not served.
+func (g *Gateway) other(x *Exchange, id gatehouse.TenantID, found bool) *table {
+	if !found || string(id) == x.table.id {
+		return nil
 	}
 	s := g.tenants.Find([]byte(id))
 	if s == nil {
-		return false
+		return nil
 	}
-	t := s.table.Load()
-	if t == nil {
-		return false
-	}
-	_, err := t.verifier.Token(token, &x.presented, x.start)
-	return err == nil
+	return s.table.Load()
 }

@@ -184,8 +184,8 @@ func appendRecord(b []byte, x *Exchange, now time.Time) []byte {
 		}
 		b = append(b, '}')
 	}
-	if x.units != 0 {
-		b = strconv.AppendInt(append(b, `,"units_millionths":`...), x.units, 10)
+	if n := x.reported(); n != 0 {
+		b = strconv.AppendInt(append(b, `,"units_millionths":`...), n, 10)
 	}
 	return append(b, "}\n"...)
 }

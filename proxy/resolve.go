@@ -106,7 +106,7 @@ func (v *limitValues) Value(s gatehouse.Selector) ([]byte, bool) {
 			return x.text(string(x.who.KeyID)), true
 		}
 	case "address":
-		return x.address(), true
+		return x.counted(), true
 	case "header":
 		return x.In.First(s.Name)
 	case "cookie":

@@ -32,7 +32,8 @@ import (
 type Parts struct {
 	// Engine decides.
 	Engine *policy.Engine
-	// Meter counts. It stays the caller's to run and close.
+	// Meter counts. It stays the caller's to run and close. nil: nothing is
+	// counted.
 	Meter *metering.Meter
 	// Log takes what an operator should know; requests go to Access.
 	Log *slog.Logger
@@ -85,6 +86,7 @@ type Gateway struct {
 	keys      map[gatehouse.TenantID]map[gatehouse.KeyID]gatehouse.Key
 	plans     map[gatehouse.PlanID]*gatehouse.Plan
 	listeners []*listener
+	takings   []time.Time // the start, or the last of TakeTallies; guarded by mu
 }
 
 // New returns a gateway that serves no tenant yet.
@@ -97,7 +99,8 @@ func New(cfg Config, p Parts) (*Gateway, error) {
 		hosts: route.NewHosts[slot](), tenants: route.NewHosts[slot](),
 		trusted: cfg.TrustedProxies, tunnels: tunnel.NewSet(),
 		shadows: policy.NewShadows(policy.ShadowConfig{}), decisions: policy.NewLogs(policy.LogConfig{}),
-		slots: map[gatehouse.TenantID]*slot{}, keys: map[gatehouse.TenantID]map[gatehouse.KeyID]gatehouse.Key{}, plans: map[gatehouse.PlanID]*gatehouse.Plan{},
+		takings: []time.Time{time.Now()},
+		slots:   map[gatehouse.TenantID]*slot{}, keys: map[gatehouse.TenantID]map[gatehouse.KeyID]gatehouse.Key{}, plans: map[gatehouse.PlanID]*gatehouse.Plan{},
 	}
 	if g.headers == "" {
 		g.headers = HeadersIETF

@@ -26,6 +26,7 @@ type slot struct {
 	gate   *gate
 	// tunnels counts the tenant's upgraded connections.
 	tunnels atomic.Int64
+	tallies tallies
 
 	// platform is set in the slots of platform domains, which have no table.
 	platform *PlatformDomain
@@ -64,6 +65,8 @@ type routeTable struct {
 	stack   *ratelimit.Stack
 	fields  limitFields
 
+	meters   []unitMeter // the units that the backend reports
+	tally    *tally
 	maxBody  int64
 	upgrades []string // protocols, in lower case
 	via      []byte   // of answers: what the backend is spoken to in
@@ -97,16 +100,12 @@ func (g *Gateway) compile(s *slot, doc *gatehouse.Tenant, plan *gatehouse.Plan, 
 	if prev != nil {
 		prevVerifier = prev.verifier
 	}
-	t.verifier, more = identity.Compile(doc.ID, doc.Identity, g.keySets, prevVerifier)
+	t.verifier, more = identity.Compile(doc.ID, doc.Identity, g.standing(doc.ID), g.keySets, prevVerifier)
 	faults = append(faults, more.Under("/identity")...)
-	if keys := g.standing(doc.ID); len(keys) > 0 && t.verifier != nil {
-		bare := t.verifier
-		t.verifier = bare.WithKeys(keys, nil)
-		bare.Close()
-	}
-	if prev != nil && reflect.DeepEqual(prev.doc.Identity.Forward, doc.Identity.Forward) {
+	if prev != nil && reflect.DeepEqual(prev.doc.Identity.Forward, doc.Identity.Forward) &&
+		identity.SeveralIssuers(&prev.doc.Identity) == identity.SeveralIssuers(&doc.Identity) {
 		t.signer = prev.signer // with the tokens that it has made
-	} else if signer, err := identity.NewSigner(doc.ID, doc.Identity.Forward); err != nil {
+	} else if signer, err := identity.NewSigner(doc.ID, doc.Identity); err != nil {
 		faults = append(faults, gatehouse.Fault{Pointer: "/identity/forward/key_file", Reason: err.Error()})
 	} else {
 		t.signer = signer
@@ -156,7 +155,7 @@ func (g *Gateway) compileRoute(t *table, doc *gatehouse.Route, zone *time.Locati
 	r := routeTable{
 		doc: doc, auth: cmp.Or(doc.Auth, gatehouse.AuthRequired), cost: max(1, doc.Cost),
 		backend: t.backends[doc.Backend], maxBody: int64(cmp.Or(doc.MaxBody, g.cfg.Limits.Body)), upgrades: upgradesOf(doc),
-		via: viaHTTP1,
+		via: viaHTTP1, meters: unitMeters(&doc.Meter), tally: t.slot.tallies.of(doc.ID),
 	}
 	if r.any, r.all = doc.AnyOf, doc.AllOf; len(r.any) == 0 {
 		r.any = anyCredential

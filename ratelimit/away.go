@@ -30,18 +30,30 @@ func (lim *limit) part(now time.Time, n int64) *limit {
 }
 
 // inherit sets a new count of a part to what the store was last heard to have
-// taken of a quota, divided like the quota itself.
+// taken of a quota, divided like the quota itself, and to what this gateway
+// has spent since then and not told.
 func (lim *limit) inherit(c *cell) {
 	real := lim.whole.one
 	if len(lim.spec.facts.By) > 0 {
 		real = lim.whole.cells[c.key]
 	}
-	if lim.spec.facts.Kind != Quota || real == nil || real.shared.left <= 0 {
+	if lim.spec.facts.Kind != Quota || real == nil {
 		return
 	}
-	s, n := real.shared, lim.local.shared.store.Gateways()
-	c.used = (s.left + n - 1) / n
-	c.start, c.end = s.at.UnixNano(), s.end.UnixNano()
+	s, now := real.shared, lim.local.now
+	if s.left > 0 && now.Before(s.end) {
+		n := lim.local.shared.store.Gateways()
+		c.used = (s.left + n - 1) / n
+		c.start, c.end = s.at.UnixNano(), s.end.UnixNano()
+	}
+	for _, o := range []*owed{&s.sent, &s.debt} {
+		if o.units <= 0 || !now.Before(o.until) {
+			continue
+		}
+		if c.used += o.units; c.end == 0 {
+			c.start, c.end = now.UnixNano(), o.until.UnixNano()
+		}
+	}
 }
 
 // portion is never 0: a gateway that lets nothing through would not be a part
@@ -55,10 +67,7 @@ func (lim *limit) checkAway(d *decision, now time.Time, cost int64, key, user di
 	case gatehouse.AwayOpen:
 		return nil
 	case gatehouse.AwayClosed:
-		d.hard = true
-		if d.note(lim.spec, 0, busyRetry, busyRetry); d.refusedBy == lim.spec {
-			d.shut = lim.spec
-		}
+		d.close(lim.spec)
 		return nil
 	}
 	switch lim.spec.facts.Kind {
@@ -71,15 +80,34 @@ func (lim *limit) checkAway(d *decision, now time.Time, cost int64, key, user di
 		return nil
 	case Quota:
 		pc := part.cell(now, key, v)
+		if lim.spec.soft() {
+			// What lies beyond the whole quota is known when the store is
+			// told: none of it is billed by a part.
+			d.admit(part.spec, pc, float64(max(part.spec.facts.Quota-pc.used-cost, 0)))
+			return pc
+		}
 		d.quota(part.spec, pc, pc.used, pc.untilEnd(now), cost)
 		return pc
 	}
 	return part.check(d, now, cost, key, user, v)
 }
 
-// back forgets the parts of quotas: the store has been told what was spent.
-func (lim *limit) back() {
-	if p := lim.away; p != nil && p.spec.facts.Kind == Quota {
-		p.one, p.cells, p.overflow = nil, nil, nil
+// back forgets this gateway's part of a quota's count: the store is counting
+// again.
+func (lim *limit) back(c *cell) {
+	p := lim.away
+	if p == nil || p.spec.facts.Kind != Quota {
+		return
+	}
+	if len(p.spec.facts.By) == 0 {
+		p.one = nil
+		return
+	}
+	if c == lim.overflow {
+		p.overflow = nil
+	}
+	if pc := p.cells[c.key]; pc != nil && c == lim.cells[c.key] {
+		delete(p.cells, c.key)
+		lim.local.table.remove(pc)
 	}
 }

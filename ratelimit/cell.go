@@ -15,6 +15,7 @@ type cell struct {
 	sum   string // the same as a by-value-digest; of a quota `by` value, or in the store
 	full  string // the whole key, once it was asked for
 	seen  uint64 // the last turn of the table that used it
+	place int    // in table.ring, where it is there
 
 	bucket *rate.Limiter // of a rate
 
@@ -22,6 +23,7 @@ type cell struct {
 	// since 1970. Both are 0 for a window that begins with its first use.
 	// Used is below 0 after a top-up of more than was taken.
 	used, start, end int64
+	topUps           []string // ids of those in the window
 
 	shared *share // of a limit in the shared store; the fields above are then idle
 }
@@ -69,12 +71,12 @@ func (c *cell) settle(now time.Time) {
 		return
 	}
 	if at >= c.end {
-		c.used, c.start, c.end = 0, 0, 0 // it is over, whatever the windows are now
+		c.used, c.start, c.end, c.topUps = 0, 0, 0, nil // it is over, whatever the windows are now
 	}
 	if sp.window.Unit != "" {
 		start, end := calendar(sp.window.Unit, sp.anchor, now.In(sp.loc))
 		if c.start < start.UnixNano() {
-			c.used = 0
+			c.used, c.topUps = 0, nil
 		}
 		c.start, c.end = start.UnixNano(), end.UnixNano()
 		return

@@ -9,6 +9,8 @@ import (
 // decision gathers what the limits of one stack say.
 type decision struct {
 	refusedBy *spec
+	refusedAt int // its place in the stack
+	at        int // the place of the limit that speaks
 	remaining int64
 	reset     time.Duration
 	retry     time.Duration
@@ -25,8 +27,18 @@ type decision struct {
 	// Limits of concurrency without room: a request may wait for the first of
 	// them while nothing else refuses it.
 	fullBy *limit
-	hard   bool  // something else than a place is missing
-	shut   *spec // refusedBy, where it is closed while the store is away
+	hard   bool // something else than a place is missing
+	// remembered: a limit refuses because the store has a moment ago.
+	remembered bool
+	shut       *spec // refusedBy, where it is closed while the store is away
+}
+
+// close notes a limit that cannot be counted and so refuses.
+func (d *decision) close(sp *spec) {
+	d.hard = true
+	if d.note(sp, 0, busyRetry, busyRetry); d.refusedBy == sp {
+		d.shut = sp
+	}
 }
 
 // full notes that lim has no place.
@@ -45,10 +57,11 @@ func (d *decision) refuse(sp *spec, remaining int64, reset, retry time.Duration)
 func (d *decision) note(sp *spec, remaining int64, reset, retry time.Duration) {
 	if o := d.refusedBy; o != nil {
 		a, b := o.facts.Kind.Capacity(), sp.facts.Kind.Capacity()
-		if b && !a || a == b && retry <= d.retry {
+		if b && !a || a == b && (retry < d.retry || retry == d.retry && d.at >= d.refusedAt) {
 			return
 		}
 	}
+	d.refusedAt = d.at
 	d.refusedBy, d.remaining, d.reset, d.retry = sp, remaining, reset, retry
 }
 

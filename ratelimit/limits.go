@@ -59,8 +59,11 @@ type limit struct {
 	one      *cell            // the count of a rate or quota without By, or of shared capacity
 	cells    map[digest]*cell // the counts of a rate or quota with By
 	overflow *cell            // shared by the values that cells had no room for
+	kept     int              // how many of the table's places it has
+	over     int64            // units spent beyond it while the store was away, to be billed
 	inFlight int64            // of Concurrency
 	waiting  int              // requests that wait for a place of Concurrency
+	queue    []*waiter        // those of them that wait for this one first, in their order
 	users    *users           // of Users
 
 	away  *limit // what this gateway has while the store is away; nil before

@@ -34,8 +34,12 @@ type Local struct {
 	limits   map[limitKey]*limit
 	table    table
 	restored restored
-	queue    []*waiter // those longest ago first
-	holding  []*cell   // of the store, with something held ahead
+	waiting  int      // requests that wait for a place
+	came     uint64   // the number of the last one that came to wait
+	queues   []*limit // those that requests wait for
+	holding  []*cell  // of the store, with something held ahead
+	// overflowed counts requests that found no place for a count of their own.
+	overflowed int64
 	// lastPlace is the newest name of a place in the store.
 	lastPlace uint64
 }
@@ -132,6 +136,11 @@ func (l *Local) define(sp *spec) *limit {
 	}
 	if lim != nil {
 		lim.spec = sp
+		for _, c := range l.holding {
+			if c.limit == lim && !f.Kind.Capacity() {
+				c.shared.settle(sp)
+			}
+		}
 		return lim
 	}
 	lim = &limit{local: l, name: l.nameOf(f), spec: sp, remote: f.Store != gatehouse.StoreLocal}
@@ -142,6 +151,9 @@ func (l *Local) define(sp *spec) *limit {
 		lim.one = newCell(lim, digest{})
 	}
 	l.limits[k] = lim
+	if k.by != "" {
+		l.table.by++
+	}
 	return lim
 }
 
@@ -174,7 +186,8 @@ func (s *Stack) add(lim *limit) {
 
 // Retain drops every limit, and its count, that stands in none of the stacks.
 // It is called with the stacks of a tenant's table once that is in use. Older
-// stacks keep working, without the dropped limits.
+// stacks keep working, without the dropped limits. A table without stacks says
+// nothing of the plan's and the tenant's limits: those stay.
 func (l *Local) Retain(stacks ...*Stack) {
 	live := map[*limit]bool{}
 	for _, s := range stacks {
@@ -185,9 +198,16 @@ func (l *Local) Retain(stacks ...*Stack) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for k, lim := range l.limits {
-		if !live[lim] {
-			lim.dropped, lim.cells = true, nil
-			delete(l.limits, k)
+		if live[lim] || len(stacks) == 0 && k.scope != RouteScope {
+			continue
+		}
+		lim.dropped, lim.cells, lim.overflow = true, nil, nil
+		if lim.away != nil {
+			lim.away.dropped, lim.away.cells, lim.away.overflow = true, nil, nil
+		}
+		delete(l.limits, k)
+		if k.by != "" {
+			l.table.by--
 		}
 	}
 	l.table.sweep()

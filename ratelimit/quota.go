@@ -1,6 +1,11 @@
 package ratelimit
 
 import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"time"
@@ -17,6 +22,8 @@ type QuotaState struct {
 	End   time.Time `json:"end"`
 	// Used is in units.
 	Used int64 `json:"used"`
+	// TopUps are the ids of the top-ups in it.
+	TopUps []string `json:"top_ups,omitempty"`
 }
 
 // restored holds counts that Restore brought back and no request has asked
@@ -38,6 +45,7 @@ func (r *restored) into(c *cell) bool {
 	}
 	r.drop(key)
 	c.used, c.start, c.end = q.Used, q.Start.UnixNano(), q.End.UnixNano()
+	c.topUps = slices.Clone(q.TopUps)
 	return true
 }
 
@@ -73,7 +81,7 @@ func (l *Local) Quotas(now time.Time) []QuotaState {
 		if c == nil || c.bucket != nil || c.shared != nil || c.limit.whole != nil || c.idle(now) {
 			return
 		}
-		out = append(out, QuotaState{c.name(), time.Unix(0, c.start).UTC(), time.Unix(0, c.end).UTC(), c.used})
+		out = append(out, QuotaState{c.name(), time.Unix(0, c.start).UTC(), time.Unix(0, c.end).UTC(), c.used, slices.Clone(c.topUps)})
 	}
 	for _, lim := range l.limits {
 		add(lim.one)
@@ -113,4 +121,42 @@ func (l *Local) Restore(now time.Time, states []QuotaState) {
 		}
 		l.restored.byKey[q.Key] = q
 	}
+}
+
+// maxStateLine bounds a line of what Save writes: the ids of top-ups are most
+// of it.
+const maxStateLine = 256 << 10
+
+// Save writes what Quotas returns, one JSON document a line. The lines of
+// several tenants may follow each other.
+func (l *Local) Save(w io.Writer, now time.Time) error {
+	out := json.NewEncoder(w)
+	for _, q := range l.Quotas(now) {
+		if err := out.Encode(q); err != nil {
+			return fmt.Errorf("write quota %s: %w", q.Key, err)
+		}
+	}
+	return nil
+}
+
+// Load reads what Save wrote, to its end, and restores this tenant's part of
+// it. Lines that cannot be read are left out; the error is about the first of
+// them, and what was read is in force all the same.
+func (l *Local) Load(r io.Reader, now time.Time) error {
+	lines := bufio.NewScanner(r)
+	lines.Buffer(make([]byte, 0, 4<<10), maxStateLine)
+	var states []QuotaState
+	var bad error
+	for n := 1; lines.Scan(); n++ {
+		var q QuotaState
+		if err := json.Unmarshal(lines.Bytes(), &q); err != nil {
+			if bad == nil {
+				bad = fmt.Errorf("line %d of the quotas: %w", n, err)
+			}
+			continue
+		}
+		states = append(states, q)
+	}
+	l.Restore(now, states)
+	return errors.Join(bad, lines.Err())
 }

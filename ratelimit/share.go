@@ -38,32 +38,70 @@ type share struct {
 	left  int64
 	begin int64
 	end   time.Time
+	// lag is how long the answer took. The store looked at its clock within
+	// it, so that what is said to callers counts from its end.
+	lag time.Duration
 
 	// A request of refusedCost is not worth a question before refusedUntil.
 	refusedCost  int64
 	refusedUntil time.Time
 
-	debt int64 // units of a quota spent while the store was away
+	// sent was told to the store, which has not said that it heard; debt was
+	// not told yet.
+	sent, debt owed
 
 	ids     []uint64 // places held in the store, those in use first; users to be kept
+	gone    []uint64 // places that go back
 	renewed time.Time
+	tenure  time.Time // when places came last
+	out     int       // questions of requests on their way
 
 	async  *Call // about this count alone; made once
 	busy   bool  // async is out
 	listed bool  // in Local.holding
 }
 
-// settle makes the share forget answers about a limit that has changed.
+// settle makes the share forget answers about a limit that has changed. What
+// is in hand is not spent by the new one: of a quota it goes back; of a rate it
+// is lost, for it may be of a larger bucket than there is now.
 func (s *share) settle(sp *spec) {
 	if s.spec == sp {
 		return
 	}
-	s.spec, s.refusedCost, s.want = sp, 0, 0
+	s.spec, s.refusedCost, s.want, s.until = sp, 0, 0, time.Time{}
+	if sp.facts.Kind == Rate {
+		s.hand, s.sent, s.debt = 0, owed{}, owed{}
+		s.at = time.Time{} // it was told in other parts
+	}
 }
 
-// idle reports whether nothing is lost by forgetting the share.
+// idle reports whether nothing is lost by forgetting the share: the store has
+// no count for it any more, as far as is known.
 func (s *share) idle(now time.Time) bool {
-	return s.hand == 0 && s.debt == 0 && !s.busy && len(s.ids) == 0 && !now.Before(s.refusedUntil)
+	if s.hand != 0 || s.owes() || s.busy || s.out > 0 || len(s.ids)+len(s.gone) > 0 || now.Before(s.refusedUntil) {
+		return false
+	}
+	if s.at.IsZero() {
+		return true
+	}
+	if s.spec.facts.Kind == Rate {
+		return s.parts(now) >= s.spec.terms.Burst*s.spec.terms.Per
+	}
+	return s.left <= 0 || !now.Before(s.end.Add(s.lag))
+}
+
+// parts returns what a bucket in the store holds by now, at least, by the last
+// answer.
+func (s *share) parts(now time.Time) int64 { return s.partsAfter(now.Sub(s.at) - s.lag) }
+
+// partsAfter returns what the bucket holds a while after the last answer.
+func (s *share) partsAfter(while time.Duration) int64 {
+	t := &s.spec.terms
+	us := max(while.Microseconds(), 0)
+	if full := t.Burst * t.Per; us > (full-s.left)/t.Count {
+		return full
+	}
+	return s.left + t.Count*us
 }
 
 // lease reports whether units may be taken ahead of requests.
@@ -112,11 +150,10 @@ func (s *share) aim(now time.Time, most int64) int64 {
 func (s *share) tell(d *decision, now time.Time, cost int64) {
 	sp := s.spec
 	if sp.facts.Kind == Quota {
-		d.quota(sp, nil, s.left-s.hand, s.end.Sub(now), cost)
+		d.quota(sp, nil, s.left-s.hand, s.end.Add(s.lag).Sub(now), cost)
 		return
 	}
-	left := sp.terms.tokens(s.left) + float64(now.Sub(s.at))/float64(time.Second)*sp.perSecond
-	left = min(left+float64(s.hand), float64(sp.facts.Burst)) - float64(cost)
+	left := min(sp.terms.tokens(s.parts(now))+float64(s.hand), float64(sp.facts.Burst)) - float64(cost)
 	next := 1 - (left - float64(int64(left)))
 	d.admitUntil(sp, max(left, 0), time.Duration(next/sp.perSecond*float64(time.Second)))
 }
@@ -125,12 +162,32 @@ func (s *share) tell(d *decision, now time.Time, cost int64) {
 func (s *share) tellRefused(d *decision, now time.Time, cost int64) {
 	sp := s.spec
 	if sp.facts.Kind == Quota {
-		d.quota(sp, nil, max(s.left, sp.facts.Quota-cost+1), s.end.Sub(now), cost)
+		d.quota(sp, nil, max(s.left, sp.facts.Quota-cost+1), s.end.Add(s.lag).Sub(now), cost)
 		return
 	}
-	a := Ask{Cost: cost, spec: sp, Left: s.left + sp.terms.Count*now.Sub(s.at).Microseconds()}
-	a.Left = min(a.Left, min(cost, sp.terms.Burst)*sp.terms.Per-1)
+	a := Ask{Cost: cost, spec: sp, Left: s.partsAfter(now.Sub(s.at)), lag: s.lag}
+	if cost <= sp.terms.Burst {
+		a.Left = min(a.Left, cost*sp.terms.Per-1)
+	}
 	a.judge(d, nil)
+}
+
+// remind tells d of a limit that is not asked because others refuse already:
+// by the last answer it may refuse for longer.
+func (s *share) remind(d *decision, now time.Time, cost int64) {
+	sp := s.spec
+	if s.at.IsZero() || sp.facts.Kind.Capacity() || sp.soft() {
+		return
+	}
+	if sp.facts.Kind == Quota {
+		if now.Before(s.end) && sp.facts.Quota-s.left < cost {
+			s.tellRefused(d, now, cost)
+		}
+		return
+	}
+	if cost > sp.terms.Burst || s.parts(now) < cost*sp.terms.Per {
+		s.tellRefused(d, now, cost)
+	}
 }
 
 // judge tells d what the answer to a says.
@@ -139,7 +196,7 @@ func (a *Ask) judge(d *decision, call *Call) {
 	switch sp.facts.Kind {
 	case Rate:
 		t := &sp.terms
-		whole := a.Left / t.Per
+		whole := max(a.Left, 0) / t.Per // a clock that was set back makes it less than nothing
 		next := t.untilParts(a.Left, min(whole+1, t.Burst)*t.Per)
 		if a.OK {
 			d.admitUntil(sp, t.tokens(a.Left), next)
@@ -147,11 +204,11 @@ func (a *Ask) judge(d *decision, call *Call) {
 		}
 		retry := Never
 		if a.Cost <= t.Burst {
-			retry = t.untilParts(a.Left, a.Cost*t.Per)
+			retry = min(t.untilParts(a.Left, a.Cost*t.Per), Never-a.lag) + a.lag
 		}
 		d.refuse(sp, whole, next, retry)
 	case Quota:
-		used := a.Left
+		used := a.Left + a.unsent
 		if a.OK && call.Allowed {
 			used -= a.Cost + a.Got
 		}
@@ -179,16 +236,24 @@ func (a *Ask) until(call *Call) time.Duration {
 func (s *share) absorb(a *Ask, call *Call, now time.Time) {
 	s.pending -= a.Ahead
 	s.asked = now
+	s.paid(a)
+	a.Got = min(max(a.Got, 0), a.Ahead) // whatever the store says
+	if a.spec.facts.Mode == gatehouse.Overage {
+		a.cell.limit.over += max(a.Over, 0)
+	}
 	if a.spec != s.spec {
 		// The limit has changed on the way. What was taken ahead goes back
-		// with the next sweep.
-		s.hand += a.Got
+		// with the next sweep, as settle has it.
+		if a.Kind == Quota {
+			s.hand += a.Got
+		}
 		return
 	}
 	if s.begin != a.Begin {
 		s.hand = 0 // of a window that is over
 	}
 	s.at, s.left, s.begin, s.end = call.now, a.Left, a.Begin, call.now.Add(a.until(call))
+	s.lag = max(now.Sub(call.now), 0)
 	s.hand += a.Got
 	if a.Got > 0 {
 		s.low = a.Got / 2
@@ -197,11 +262,15 @@ func (s *share) absorb(a *Ask, call *Call, now time.Time) {
 			s.until = s.end
 		}
 	}
-	if a.OK || !s.spec.lease() || a.Kind == Concurrency || a.Kind == Users {
+	if a.OK || a.Kind == Concurrency || a.Kind == Users {
 		s.refusedCost = 0
 		return
 	}
 	var d decision
 	a.judge(&d, call)
-	s.refusedCost, s.refusedUntil = a.Cost, now.Add(min(d.retry, refusedFor))
+	// Asked again too early is no harm, refused too long would be.
+	s.refusedCost, s.refusedUntil = a.Cost, call.now.Add(min(d.retry, refusedFor))
+	if a.Kind == Quota && a.End != 0 && s.end.Before(s.refusedUntil) {
+		s.refusedUntil = s.end // what is too much for the next window too is to be told of that one
+	}
 }

@@ -2,6 +2,7 @@ package ratelimit
 
 import (
 	"context"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -20,6 +21,12 @@ const (
 	touched = 10 * time.Second
 	// partingTime bounds the giving back at the end.
 	partingTime = time.Second
+	// settled is how many counts of a tenant tell the store what is owed in
+	// one sweep.
+	settled = 64
+	// turn is how long places are handed on within this gateway while requests
+	// wait for them, here and maybe elsewhere.
+	turn = 100 * time.Millisecond
 )
 
 // Shared is this process' part in a store of limits: what it holds ahead of
@@ -29,6 +36,8 @@ type Shared struct {
 	mode  gatehouse.LimitStore
 	calls calls
 	count struct{ asked, ahead, returned, away atomic.Int64 }
+	// serials names what is owed to the store, in this process.
+	serials atomic.Uint64
 
 	mu      sync.Mutex
 	holders map[*Local]struct{} // guarded by mu: the tenants with something held ahead
@@ -146,19 +155,25 @@ func (l *Local) sweep(now time.Time, parting bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	due := now.Add(renewEvery / 4)
+	settles := settled
 	for _, c := range l.holding {
 		s := c.shared
 		if parting {
 			s.until = now
 		}
-		l.tend(c, now, true, parting)
-		if s.hand > 0 || s.busy || c.limit.waiting > 0 || int64(len(s.ids)) > c.limit.inFlight {
+		if !s.owes() || settles > 0 {
+			if s.owes() {
+				settles-- // a store that comes back is not stormed
+			}
+			l.tend(c, now, true, parting)
+		}
+		if s.hand > 0 || s.busy || s.owes() || len(s.gone) > 0 || c.limit.waiting > 0 || int64(len(s.ids)) > c.limit.inFlight {
 			due = now
 		}
 	}
 	l.due.Store(due.UnixNano())
 	l.holding = slices.DeleteFunc(l.holding, func(c *cell) bool {
-		if s := c.shared; s.hand > 0 || s.busy || len(s.ids) > 0 && !parting || c.limit.waiting > 0 || c.limit.userCount() > 0 && !parting {
+		if s := c.shared; s.hand > 0 || s.busy || s.owes() || len(s.gone) > 0 || len(s.ids) > 0 && !parting || c.limit.waiting > 0 || c.limit.userCount() > 0 && !parting {
 			return false
 		}
 		c.shared.listed = false
@@ -189,8 +204,11 @@ func (l *Local) tend(c *cell, now time.Time, swept, parting bool) {
 		s.spec = lim.spec
 	}
 	kind := lim.spec.facts.Kind
-	over := s.hand > 0 && (!now.Before(s.until) || lim.dropped)
-	if !kind.Capacity() && !over && (swept || lim.dropped || s.hand > s.low || !lim.spec.lease()) {
+	if s.hand > 0 && !kind.Capacity() && (!now.Before(s.until) || lim.dropped) {
+		l.handBack(s, now)
+	}
+	s.lapse(now)
+	if !kind.Capacity() && !s.owes() && (swept || lim.dropped || s.hand > s.low || !lim.spec.lease()) {
 		return
 	}
 	a := c.question(Take, s.spec, now)
@@ -203,20 +221,23 @@ func (l *Local) tend(c *cell, now time.Time, swept, parting bool) {
 		if !l.tendUsers(&a, now, swept) {
 			return
 		}
-	case over:
-		a.Action, a.Cost, a.Start = Return, s.hand, s.begin
-		s.hand = 0
-		if kind == Quota && !now.Before(s.end) {
-			return // it was of a window that is over
-		}
-		l.shared.count.returned.Add(a.Cost)
+	case s.owes():
+		l.bill(s, &a, now)
 	default:
-		if a.Ahead = s.aim(now, lim.spec.most(l.shared.store.Gateways())); a.Ahead == 0 {
+		if a.Ahead = s.aim(now, lim.spec.most(l.shared.gateways())); a.Ahead == 0 {
 			return
 		}
 		s.pending += a.Ahead
 	}
 	l.send(c, &a, now)
+}
+
+// gateways returns among how many what is taken ahead is divided.
+func (s *Shared) gateways() int64 {
+	if t, ok := s.store.(Settler); ok && !t.Settled() {
+		return math.MaxInt64 // nothing is
+	}
+	return s.store.Gateways()
 }
 
 // tendPlaces fills a with what is due about places. They are kept in use
@@ -227,21 +248,23 @@ func (l *Local) tendPlaces(a *Ask, now time.Time, swept, parting bool) bool {
 	free := int64(len(s.ids)) - lim.inFlight
 	keep := int64(0)
 	if !parting && !lim.dropped && now.Before(s.until) {
-		keep = lim.spec.most(l.shared.store.Gateways())
+		keep = lim.spec.most(l.shared.gateways())
+	}
+	if free > keep && lim.waiting == 0 {
+		s.cede(free - keep)
 	}
 	switch {
-	case free > keep && lim.waiting == 0:
-		n := int64(len(s.ids)) - (free - keep)
+	case len(s.gone) > 0:
 		a.Action = Return
-		a.IDs = slices.Clone(s.ids[n:])
-		s.ids = s.ids[:n]
+		a.IDs = slices.Clone(s.gone)
 	case swept && len(s.ids) > 0 && now.Sub(s.renewed) >= renewEvery:
 		a.Action = Renew
 		a.IDs = slices.Clone(s.ids)
 		s.renewed = now
-	case swept && lim.waiting > 0 && free == 0:
-		a.Ahead, a.ID = 1, l.places(1)
-		s.pending++
+	case swept && lim.waiting > 0 && free <= 0:
+		a.Ahead = min(int64(lim.waiting), lim.spec.facts.Quota)
+		a.ID = l.places(uint64(a.Ahead))
+		s.pending += a.Ahead
 	default:
 		return false
 	}
@@ -287,55 +310,93 @@ func (l *Local) send(c *cell, a *Ask, now time.Time) {
 	l.shared.store.Submit(s.async)
 }
 
-// answered takes in the answer to a call that nobody waited for.
+// cede makes n free places go back.
+func (s *share) cede(n int64) {
+	at := int64(len(s.ids)) - n
+	s.gone = append(s.gone, s.ids[at:]...)
+	s.ids = s.ids[:at]
+}
+
+// answered takes in the answer to a call that nobody waited for. Without one,
+// what was owed and places that went back are sent again, and places that were
+// asked for go back: the store may have given them.
 func (l *Local) answered(call *Call, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	a := &call.Asks[0]
 	c := a.cell
-	if c == nil {
-		return
-	}
 	s := c.shared
 	s.busy = false
 	if err != nil {
 		s.pending -= a.Ahead
+		if a.Action == Take && a.Kind == Concurrency {
+			s.reject(a.ID, a.Ahead)
+		}
 		return
 	}
 	now := l.advance(time.Now())
-	if a.Action != Take {
-		if a.Action == Return && !a.Kind.Capacity() && a.spec == s.spec && a.Begin == s.begin {
-			s.at, s.left = call.now, a.Left
-		}
+	switch {
+	case a.Action == Return:
+		s.gone = slices.DeleteFunc(s.gone, func(id uint64) bool { return slices.Contains(a.IDs, id) })
+	case a.Action != Take:
 		return
-	}
-	if a.Kind == Concurrency {
+	case a.Kind == Concurrency:
 		s.pending -= a.Ahead
-		for i := range uint64(a.Got) {
+		for i := range uint64(min(max(a.Got, 0), a.Ahead)) {
 			s.ids = append(s.ids, a.ID+i)
+			s.tenure = now
 		}
 		s.until = now.Add(hold)
 		l.serve()
+	default:
+		s.absorb(a, call, now)
+		l.shared.count.ahead.Add(a.Got)
 		return
 	}
-	l.shared.count.ahead.Add(a.Got)
-	s.absorb(a, call, now)
+	if c.limit.waiting > 0 && (a.Action == Return || a.Got > 0) {
+		l.tend(c, now, true, false) // those that wait have waited for it
+	}
 }
 
-// giveBack returns what a call was charged for that nobody waits for any more.
-func (l *Local) giveBack(call *Call) {
+// reject makes n places from id on go back.
+func (s *share) reject(id uint64, n int64) {
+	for i := range uint64(n) {
+		s.gone = append(s.gone, id+i)
+	}
+}
+
+// late takes in the answer to a call that its request has given up: what it
+// was charged for goes back.
+func (l *Local) late(call *Call) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := l.advance(time.Now())
 	for i := range call.Asks {
 		a := &call.Asks[i]
-		back := Ask{Action: Return, Kind: a.Kind, Key: a.Key, Cost: a.Cost + a.Got, Terms: a.Terms, Quota: a.Quota, Age: a.Age, Forced: a.Forced, Start: a.Begin, spec: a.spec}
-		switch a.Kind {
-		case Users:
-			continue // the user did come
-		case Concurrency:
-			for id := range uint64(back.Cost) {
-				back.IDs = append(back.IDs, a.ID+id)
-			}
+		s := a.cell.shared
+		if a.Action != Take {
+			continue // a top-up that was late is one
 		}
-		l.shared.store.Submit(&Call{local: l, Shard: l.shard, async: true, Asks: []Ask{back}, Made: call.Made})
+		s.paid(a)
+		if a.spec.facts.Mode == gatehouse.Overage {
+			a.cell.limit.over += max(a.Over, 0)
+		}
+		if !call.Allowed || s.spec == nil || a.Kind == Rate && a.spec != s.spec {
+			continue
+		}
+		switch a.Kind {
+		case Users: // the user did come
+		case Concurrency:
+			s.reject(a.ID, a.Cost)
+		default:
+			until := call.now.Add(a.until(call)).Add(now.Sub(call.now))
+			if a.Kind == Rate {
+				until = s.counts(now)
+			}
+			s.owe(-(a.Cost + min(max(a.Got, 0), a.Ahead)), a.Begin, until)
+		}
+		if s.owes() || len(s.gone) > 0 {
+			l.hold(a.cell)
+		}
 	}
-	l.shared.free(call)
 }

@@ -1,6 +1,7 @@
 package ratelimit
 
 import (
+	"errors"
 	"math"
 	"slices"
 	"sync/atomic"
@@ -66,7 +67,8 @@ type Verdict struct {
 	// although it is allowed; nil: none.
 	Beyond *Limit
 	// Over is how many units of the request lie beyond a quota of mode
-	// overage, to be billed.
+	// overage, to be billed; and of requests before it that were served while
+	// the store was away.
 	Over int64
 	// Away: the store could not be asked, and its limits were held to as
 	// their Away says. Unasked: the refusal comes of that alone.
@@ -124,8 +126,9 @@ type Ticket struct {
 	// swaps it to nil gives back, so that it happens once.
 	held atomic.Pointer[Stack]
 	user digest
-	// alone are the limits, by bit, that the store does not know of.
-	alone uint64
+	// alone are the limits, by bit, that the store does not know of. Three
+	// scopes of twenty rules and their bounds are more than 64.
+	alone [2]uint64
 }
 
 // Take charges every limit, or none. It fills t, which must be empty or done,
@@ -168,6 +171,20 @@ func (s *Stack) Take(r *Request, t *Ticket) Verdict {
 // of the store, or a place waited for. l.mu is held, and let go of in between.
 func (p *pass) insist(d *decision, t *Ticket, keys []digest, asks int, now time.Time) Verdict {
 	l := p.s.local
+	ended := false
+	defer func() {
+		if p.held && !ended { // what the request brought along has panicked
+			p.s.quit(l.now)
+		}
+	}()
+	v := p.decide(d, t, keys, asks, now)
+	ended = true
+	return v
+}
+
+// decide is insist, but for what panics.
+func (p *pass) decide(d *decision, t *Ticket, keys []digest, asks int, now time.Time) Verdict {
+	l := p.s.local
 	for {
 		if d.refusedBy == nil && asks > 0 {
 			p.charge(now)
@@ -181,7 +198,7 @@ func (p *pass) insist(d *decision, t *Ticket, keys []digest, asks int, now time.
 			if err != nil {
 				p.undo(now)
 				p.unanswered()
-				p.away = true
+				p.away, p.busy = true, errors.Is(err, ErrBusy)
 			} else {
 				p.absorb(call, d, now)
 				l.shared.free(call)
@@ -206,29 +223,45 @@ func (p *pass) insist(d *decision, t *Ticket, keys []digest, asks int, now time.
 	}
 }
 
-// unlocked runs f without the lock and returns the time after it.
+// unlocked runs f without the lock and returns the time after it. Others have
+// gone on meanwhile: the time is not before theirs.
 func (p *pass) unlocked(now time.Time, f func()) time.Time {
 	l := p.s.local
 	began := time.Now()
-	l.mu.Unlock()
-	defer l.mu.Lock()
-	f()
-	return now.Add(time.Since(began))
+	func() {
+		l.mu.Unlock()
+		defer l.mu.Lock()
+		f()
+	}()
+	return l.advance(now.Add(time.Since(began)))
 }
 
 // queue waits for a place, and reports whether the request has it.
 func (p *pass) queue(d *decision, now *time.Time) bool {
 	l := p.s.local
+	if p.undone { // those that came before are not to wait for what went back
+		p.s.settlePlaces(*now)
+	}
+	p.undone = false
 	w := l.join(p.s)
+	ended := false
+	defer func() {
+		if !ended && !l.leave(w) { // Gone has panicked
+			p.s.quit(l.now)
+		}
+	}()
 	*now = p.unlocked(*now, func() { p.held = l.await(w, d.fullBy.spec.wait, p.r.Gone) })
-	*now = l.advance(*now)
+	ended = true
 	return p.held
 }
 
 // refuse ends a request that is not allowed.
 func (p *pass) refuse(d *decision, now time.Time) Verdict {
-	if p.held {
+	switch {
+	case p.held:
 		p.s.quit(now)
+	case p.undone:
+		p.s.settlePlaces(now)
 	}
 	v := d.refusal()
 	v.Away, v.Unasked = p.away, d.shut == d.refusedBy
@@ -241,21 +274,40 @@ func (p *pass) refuse(d *decision, now time.Time) Verdict {
 // finish ends a request that was charged.
 func (p *pass) finish(d *decision, t *Ticket, now time.Time) Verdict {
 	if p.s.tickets {
-		t.user, t.alone = p.user, 0
+		t.user, t.alone = p.user, [2]uint64{}
 		if p.away {
 			for i := range p.s.limits {
 				if w := p.at(i).way; w == alone || w == open {
-					t.alone |= 1 << i
+					t.alone[i/64] |= 1 << (i % 64)
 				}
 			}
 		}
 		t.held.Store(p.s)
 	}
 	v := d.admission(now)
+	if p.s.local.shared != nil {
+		p.s.overdue(&v)
+	}
 	if v.Away = p.away; p.away {
 		p.s.local.shared.count.away.Add(1)
 	}
 	return v
+}
+
+// overdue bills what lay beyond quotas of mode overage while the store was
+// away: it is known only now.
+func (s *Stack) overdue(v *Verdict) {
+	most := int64(0)
+	for _, lim := range s.limits {
+		if lim.over == 0 {
+			continue
+		}
+		if most = max(most, lim.over); v.Beyond == nil {
+			v.Beyond = &lim.spec.facts
+		}
+		lim.over = 0
+	}
+	v.Over += most
 }
 
 // Done gives the places back. It does nothing on an empty ticket, and may be
@@ -270,7 +322,7 @@ func (t *Ticket) Done(now time.Time) {
 	defer l.mu.Unlock()
 	now = l.advance(now)
 	for i, lim := range s.limits {
-		if t.alone>>i&1 != 0 {
+		if t.alone[i/64]>>(i%64)&1 != 0 {
 			lim = lim.away
 		}
 		lim.release(now, t.user)

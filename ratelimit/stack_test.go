@@ -352,7 +352,7 @@ func TestConcurrencyRace(t *testing.T) {
 func TestAllocations(t *testing.T) {
 	s := fourLimits(NewLocal("acme", 0))
 	p := principal("user-4711@example.com")
-	r := &Request{Values: &p, Principal: p}
+	r := &Request{Values: &p, Principal: p, Named: []string{"each"}}
 	var tk Ticket
 	now := time.Now()
 	if n := testing.AllocsPerRun(100, func() {

@@ -26,8 +26,16 @@ type Store interface {
 	Patience() time.Duration
 }
 
+// Settler is a Store that does not know the number of gateways at once. Until
+// it does nothing is taken ahead.
+type Settler interface{ Settled() bool }
+
 // ErrAway is the answer of a store that cannot be asked.
 var ErrAway = errors.New("the store of limits cannot be asked")
+
+// ErrBusy is the answer to a call of a tenant with too many of them under way.
+// Its request is refused.
+var ErrBusy = errors.New("too many questions of one tenant wait for the store of limits")
 
 // Action is what an Ask wants done to a count.
 type Action uint8
@@ -36,7 +44,7 @@ type Action uint8
 const (
 	// Take charges Cost, Ahead and Debt where all Asks of the call have room.
 	Take Action = iota
-	// Return gives Cost units back, or the places IDs.
+	// Return gives the places IDs back.
 	Return
 	// Renew keeps the places IDs for another while.
 	Renew
@@ -58,15 +66,21 @@ type Ask struct {
 	// is charged first, whether there is room or not, and also when the call
 	// is refused; of a quota in the window Start only, unless that is 0.
 	Debt int64
+	// Serial names Debt: the store charges one of a gateway and a count that
+	// is not above an earlier one no more. 0 where there is no Debt.
+	Serial uint64
+	// Once names a TopUp: the store takes it once in a window. "": each counts.
+	Once string
 	// Terms of the limit. Quota is the size of a quota or the bound of
 	// concurrency or users.
 	Terms Terms
 	Quota int64
-	// Age is how long ago the terms of a rate came into force, in µs.
+	// Age is how long ago the terms came into force here, in µs. Of two
+	// gateways with windows of different definition the younger is right.
 	Age int64
 	// Forced quotas are soft or overage: they never refuse.
 	Forced bool
-	// Start is the window that Debt or a Return belongs to, in µs since 1970.
+	// Start is the window that Debt belongs to, in µs since 1970.
 	Start int64
 	// ID is the first of the consecutive places to take; IDs are the places
 	// to give back or to keep.
@@ -79,6 +93,8 @@ type Ask struct {
 	OK bool
 	// Got is how many were taken ahead.
 	Got int64
+	// Over is how much of Debt lay beyond the quota.
+	Over int64
 	// Left is what the limit has left after the call: parts of a unit for a
 	// rate (Terms.Per parts each), units taken for a quota, requests or users
 	// counted for capacity.
@@ -90,6 +106,10 @@ type Ask struct {
 	spec *spec
 	cell *cell
 	step int // in the stack
+	// unsent is what is owed besides Debt: the store does not know of it, so
+	// that Quota is as much less.
+	unsent int64
+	lag    time.Duration // how much earlier than said it may have been answered
 }
 
 // Window returns the bounds of the calendar window of a quota that holds at,
@@ -145,6 +165,10 @@ const (
 
 var errPatience = errors.New("the store of limits did not answer in time")
 
+// Async reports whether nobody waits for the answer. Answer then takes the
+// tenant's lock, and must not be called from Submit.
+func (c *Call) Async() bool { return c.async }
+
 // Answer ends a call. With an error nothing is known of what was charged.
 func (c *Call) Answer(err error) {
 	if c.async {
@@ -155,11 +179,9 @@ func (c *Call) Answer(err error) {
 		c.done <- err
 		return
 	}
-	// The request has gone on without the answer: what it was charged for
-	// goes back.
-	if err == nil && c.Allowed {
-		c.local.giveBack(c)
-		return
+	// The request has gone on without the answer.
+	if err == nil {
+		c.local.late(c)
 	}
 	c.local.shared.free(c)
 }

@@ -29,8 +29,11 @@ type step struct {
 	// pass.charged the user was last seen.
 	start int64
 	known bool
-	// What a question has on its way: units to take ahead, and debt.
-	ahead, debt int64
+	// The window that a quota is told to have been charged in.
+	window int64
+	until  time.Time
+	ahead  int64 // what a question on its way takes ahead
+	place  uint64
 }
 
 // pass is one attempt to charge a stack.
@@ -44,7 +47,11 @@ type pass struct {
 	gone  uint64  // selects that the request lacks a value of, by bit
 	held  bool    // the places of concurrency are the request's already
 	away  bool    // the store did not answer
-	heard bool    // it did, for view
+	busy  bool    // it would not take the question
+	anew  bool    // what it refused a moment ago is asked again
+	// undone: places were given back that nobody was told of.
+	undone bool
+	heard  bool // it did, for view
 	// charged is when charge was called.
 	charged time.Time
 }
@@ -60,12 +67,37 @@ func (p *pass) at(i int) *step {
 // nothing. It returns how many limits have to be asked of the store. l.mu is
 // held.
 func (p *pass) look(d *decision, now time.Time, keys []digest) (asks int) {
+	asks = p.survey(d, now, keys)
+	if d.refusedBy == nil || asks == 0 {
+		return asks
+	}
+	// Who is refused without a question is told of all that would refuse.
+	unknown := false
+	for i := range p.s.limits {
+		st := p.at(i)
+		if st.way == ask {
+			d.at = i
+			unknown = unknown || st.c.shared.at.IsZero()
+			st.c.shared.remind(d, now, p.cost)
+		}
+	}
+	if unknown && d.remembered && !p.anew {
+		p.anew = true
+		*d = decision{}
+		asks = p.survey(d, now, keys)
+	}
+	return asks
+}
+
+// survey is look, as far as the limits can be told one by one.
+func (p *pass) survey(d *decision, now time.Time, keys []digest) (asks int) {
 	if n := len(p.s.limits) - len(p.first); n > len(p.more) {
 		p.more = make([]step, n)
 	}
 	for i, lim := range p.s.limits {
 		st := p.at(i)
 		*st = step{}
+		d.at = i
 		if lim.dropped || lim.spec.facts.OnDemand && !slices.Contains(p.r.Named, lim.spec.facts.Name) {
 			continue
 		}
@@ -124,9 +156,11 @@ func (p *pass) lookShared(d *decision, now time.Time, lim *limit, st *step, key 
 			s.tell(d, now, p.cost)
 			return
 		}
-		if s.refused(now, p.cost) {
-			s.tellRefused(d, now, p.cost)
-			return
+		if s.refused(now, p.cost) && !p.anew {
+			if s.tellRefused(d, now, p.cost); d.refusedBy != nil {
+				d.remembered = true
+				return
+			}
 		}
 	}
 	if !p.away && !p.s.local.shared.store.Away(p.s.local.shard) {
@@ -137,6 +171,10 @@ func (p *pass) lookShared(d *decision, now time.Time, lim *limit, st *step, key 
 	st.way = alone
 	if sp.facts.Away == gatehouse.AwayOpen {
 		st.way = open
+	}
+	if p.busy {
+		d.close(sp)
+		return
 	}
 	st.part = lim.checkAway(d, now, p.cost, key, p.user, p.r.Values)
 }
@@ -175,12 +213,16 @@ func (p *pass) charge(now time.Time) {
 			switch lim.spec.facts.Kind {
 			case Concurrency, Users:
 				lim.away.charge(nil, now, p.cost, p.user)
-			case Quota:
-				st.c.shared.debt += p.cost
 			}
 			if st.part != nil {
 				lim.away.charge(st.part, now, p.cost, p.user)
 				st.start = st.part.start
+			}
+			if lim.spec.facts.Kind == Quota {
+				s := st.c.shared
+				st.window, st.until = s.window(lim.spec, st.part, now)
+				s.owe(p.cost, st.window, st.until)
+				p.s.local.hold(st.c)
 			}
 		}
 	}
@@ -188,6 +230,7 @@ func (p *pass) charge(now time.Time) {
 
 // undo gives back what charge took. l.mu is held.
 func (p *pass) undo(now time.Time) {
+	p.undone = p.s.bounded && !p.held
 	for i, lim := range p.s.limits {
 		st := p.at(i)
 		kind := lim.spec.facts.Kind
@@ -210,7 +253,7 @@ func (p *pass) undo(now time.Time) {
 				continue
 			}
 			if kind == Quota {
-				st.c.shared.debt -= p.cost
+				st.c.shared.owe(-p.cost, st.window, st.until)
 			}
 			if st.part != nil {
 				st.part.refund(now, p.cost, st.start)
@@ -224,7 +267,7 @@ func (p *pass) call(now time.Time) *Call {
 	l := p.s.local
 	call := l.shared.calls.take(l)
 	call.Made, call.now = time.Now(), now
-	n := l.shared.store.Gateways()
+	n := l.shared.gateways()
 	for i, lim := range p.s.limits {
 		st := p.at(i)
 		if st.way != ask {
@@ -234,35 +277,46 @@ func (p *pass) call(now time.Time) *Call {
 		s := st.c.shared
 		a := st.c.question(Take, sp, now)
 		a.Cost, a.step = p.cost, i
-		if s.debt != 0 || s.hand != 0 {
+		if !a.Kind.Capacity() {
 			// What is in hand goes back first, so that no unit of it is
-			// missing for this request. Should the answer not come it is lost.
-			a.Debt, a.Start = s.debt-s.hand, s.begin
-			l.shared.count.returned.Add(s.hand)
-			s.debt, s.hand = 0, 0
+			// missing for this request.
+			l.handBack(s, now)
+			l.bill(s, &a, now)
 		}
+		s.out++
 		switch a.Kind {
 		case Concurrency:
 			a.Cost, a.ID = 1, l.places(1)
+			st.place = a.ID
 		case Users:
 			a.Cost, a.User = 1, stableUser(p.r.Principal)
 		default:
 			a.Ahead = s.aim(now, sp.most(n))
 			s.pending += a.Ahead
 		}
-		st.ahead, st.debt = a.Ahead, max(a.Debt, 0)
+		st.ahead = a.Ahead
 		call.Asks = append(call.Asks, a)
 	}
 	return call
 }
 
-// unanswered takes back what a question that has failed had on its way. l.mu
-// is held.
+// unanswered takes back what a question that has failed had on its way. What
+// was owed is sent again. A place goes back, for the store may have given it;
+// units that it may have charged are lost to the callers. l.mu is held.
 func (p *pass) unanswered() {
-	for i := range p.s.limits {
-		if st := p.at(i); st.way == ask {
-			st.c.shared.pending -= st.ahead
-			st.c.shared.debt += st.debt
+	for i, lim := range p.s.limits {
+		st := p.at(i)
+		if st.way != ask {
+			continue
+		}
+		s := st.c.shared
+		s.out--
+		s.pending -= st.ahead
+		if lim.spec.facts.Kind == Concurrency {
+			s.reject(st.place, 1)
+		}
+		if s.owes() || len(s.gone) > 0 {
+			p.s.local.hold(st.c)
 		}
 	}
 }
@@ -270,13 +324,24 @@ func (p *pass) unanswered() {
 // absorb takes in what the store has answered. l.mu is held.
 func (p *pass) absorb(call *Call, d *decision, now time.Time) {
 	l := p.s.local
+	defer func() {
+		if !call.Allowed && d.refusedBy == nil { // whatever the store says
+			d.close(call.Asks[0].spec)
+		}
+	}()
 	for i := range call.Asks {
 		a := &call.Asks[i]
 		lim, st := p.s.limits[a.step], p.at(a.step)
 		s := a.cell.shared
+		d.at = a.step
 		a.judge(d, call)
+		s.out--
 		s.absorb(a, call, now)
-		lim.back()
+		lim.back(a.cell)
+		if s.owes() {
+			l.hold(a.cell)
+			l.tend(a.cell, now, true, false)
+		}
 		if a.Got > 0 {
 			l.shared.count.ahead.Add(a.Got)
 			l.hold(a.cell)
@@ -287,6 +352,7 @@ func (p *pass) absorb(call *Call, d *decision, now time.Time) {
 		switch a.Kind {
 		case Concurrency:
 			s.ids = append(s.ids, a.ID)
+			s.tenure = now
 			lim.inFlight++
 			l.hold(a.cell)
 			st.way = inHand

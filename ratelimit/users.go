@@ -50,9 +50,12 @@ func (us *users) expire(now time.Time) {
 
 func (us *users) active(now time.Time) int64 {
 	us.expire(now)
-	n := int64(len(us.all))
-	if us.many != nil {
-		n += us.many.active(now)
+	if us.many == nil {
+		return int64(len(us.all))
+	}
+	n := us.many.active(now, us.all)
+	if us.many.empty() {
+		us.many = nil
 	}
 	return n
 }
@@ -157,11 +160,12 @@ func (u *user) unlink() {
 // counted for a minute, and this at most longer.
 const sketchSpan = 10 * time.Second
 
-// sketch counts the distinct users of the last minute, about.
+// sketch counts the distinct users of the crowd in the last minute, about.
 type sketch struct {
 	parts  [userWindow/sketchSpan + 1]*hyperloglog.Sketch
 	span   int64 // number of the span that parts[0] covers
-	count  int64 // by the last estimate
+	count  int64 // by the last estimate, those told apart included
+	apart  int   // how many these were
 	at     time.Time
 	change bool // something came since
 }
@@ -203,18 +207,24 @@ func (s *sketch) add(key digest) {
 	s.change = true
 }
 
-// active returns the estimate of users in the last minute.
-func (s *sketch) active(now time.Time) int64 {
+// active returns the estimate of users in the last minute, with those that are
+// told apart: a user of the crowd may be one of them by now.
+func (s *sketch) active(now time.Time, apart map[digest]*user) int64 {
 	s.roll(now)
-	if !s.change || now.Sub(s.at) < estimateEvery {
-		return s.count
+	if s.empty() {
+		return int64(len(apart))
 	}
-	sum := hyperloglog.New14()
-	for _, p := range s.parts {
-		if p != nil {
-			_ = sum.Merge(p) // their precision is the same
+	if (s.change || len(apart) != s.apart) && now.Sub(s.at) >= estimateEvery {
+		sum := hyperloglog.New14()
+		for _, p := range s.parts {
+			if p != nil {
+				_ = sum.Merge(p) // their precision is the same
+			}
 		}
+		for key := range apart {
+			sum.InsertHash(key[0])
+		}
+		s.count, s.apart, s.at, s.change = int64(sum.Estimate()), len(apart), now, false
 	}
-	s.count, s.at, s.change = int64(sum.Estimate()), now, false
-	return s.count
+	return max(s.count+int64(max(len(apart)-s.apart, 0)), int64(len(apart)))
 }

@@ -33,7 +33,7 @@ func TestCrowd(t *testing.T) {
 		t.Errorf("%d of 30000 passed", n)
 	}
 	now = now.Add(estimateEvery)
-	if got := used(); math.Abs(got-30_000) > 20_000*0.0081*4 {
+	if got := used(); math.Abs(got-30_000) > 30_000*0.0081*4 {
 		t.Errorf("30000 users are counted as %g", got)
 	}
 	if n := come(70_000); math.Abs(float64(n)-bound) > bound*0.05 {

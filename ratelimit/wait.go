@@ -12,8 +12,12 @@ const gonePoll = 50 * time.Millisecond
 // its stack; Local.mu guards it.
 type waiter struct {
 	stack   *Stack
+	number  uint64   // those that came before have a lower one
 	counted []*limit // whose places were all taken when it came
 	granted chan struct{}
+	// at is the limit in whose queue it stands, the first without a place;
+	// nil once it has left.
+	at *limit
 }
 
 // mayWait reports whether every limit without room lets the request wait.
@@ -38,9 +42,20 @@ func (lim *limit) places() int64 {
 	return lim.spec.facts.Quota - lim.inFlight
 }
 
-// join puts a request at the end of the queue. l.mu is held.
+// full returns the first limit of the stack without a place, nil for none.
+func (s *Stack) full() *limit {
+	for _, lim := range s.limits {
+		if lim.places() < 1 {
+			return lim
+		}
+	}
+	return nil
+}
+
+// join makes a request wait. l.mu is held.
 func (l *Local) join(s *Stack) *waiter {
-	w := &waiter{stack: s, granted: make(chan struct{})}
+	l.came++
+	w := &waiter{stack: s, number: l.came, granted: make(chan struct{})}
 	for _, lim := range s.limits {
 		if lim.places() < 1 {
 			w.counted = append(w.counted, lim)
@@ -50,41 +65,95 @@ func (l *Local) join(s *Stack) *waiter {
 			}
 		}
 	}
-	l.queue = append(l.queue, w)
+	l.waiting++
+	if lim := s.full(); lim != nil {
+		l.line(w, lim)
+	} else {
+		l.grant(w) // places went back on the way here
+	}
 	return w
 }
 
-// leave takes w out of the queue; it reports false where it has been granted
-// its places already. l.mu is held.
+// line puts w into the queue of lim, at its turn.
+func (l *Local) line(w *waiter, lim *limit) {
+	w.at = lim
+	if len(lim.queue) == 0 {
+		l.queues = append(l.queues, lim)
+	}
+	i, _ := slices.BinarySearchFunc(lim.queue, w.number, (*waiter).compare)
+	lim.queue = slices.Insert(lim.queue, i, w)
+}
+
+func (w *waiter) compare(number uint64) int {
+	switch {
+	case w.number < number:
+		return -1
+	case w.number > number:
+		return 1
+	}
+	return 0
+}
+
+// unline takes w out of the queue that it stands in.
+func (l *Local) unline(w *waiter) {
+	lim := w.at
+	w.at = nil
+	if i, ok := slices.BinarySearchFunc(lim.queue, w.number, (*waiter).compare); ok {
+		lim.queue = slices.Delete(lim.queue, i, i+1)
+	}
+	if len(lim.queue) == 0 {
+		l.queues = slices.DeleteFunc(l.queues, func(o *limit) bool { return o == lim })
+	}
+}
+
+// leave makes w wait no more; it reports false where it has been granted its
+// places already. l.mu is held.
 func (l *Local) leave(w *waiter) bool {
-	i := slices.Index(l.queue, w)
-	if i < 0 {
+	if w.at == nil {
 		return false
 	}
-	l.remove(i)
+	l.unline(w)
+	l.forget(w)
 	return true
 }
 
-func (l *Local) remove(i int) {
-	for _, lim := range l.queue[i].counted {
+func (l *Local) forget(w *waiter) {
+	l.waiting--
+	for _, lim := range w.counted {
 		lim.waiting--
 	}
-	l.queue = slices.Delete(l.queue, i, i+1)
 }
 
-// serve gives free places to those who wait longest. One that waits for a
-// place of another limit is passed over and keeps its turn: it is served
-// first once there are places in all of its limits. l.mu is held.
+// grant gives w its places, which are free.
+func (l *Local) grant(w *waiter) {
+	w.stack.enter()
+	l.forget(w)
+	close(w.granted)
+}
+
+// serve gives free places to those who wait longest. l.mu is held.
 func (l *Local) serve() {
-	for i := 0; i < len(l.queue); {
-		w := l.queue[i]
-		if !slices.ContainsFunc(w.stack.limits, func(lim *limit) bool { return lim.places() < 1 }) {
-			w.stack.enter()
-			close(w.granted)
-			l.remove(i)
+	for i := 0; i < len(l.queues); {
+		lim := l.queues[i]
+		l.serveFor(lim)
+		if i < len(l.queues) && l.queues[i] == lim {
+			i++
+		}
+	}
+}
+
+// serveFor gives the free places of lim to those who wait longest for it. One
+// that finds another limit full keeps its turn there: it is served first once
+// there are places in all of its limits.
+func (l *Local) serveFor(lim *limit) {
+	for len(lim.queue) > 0 && lim.places() > 0 {
+		w := lim.queue[0]
+		l.unline(w)
+		if next := w.stack.full(); next != nil {
+			l.line(w, next)
 			continue
 		}
-		i++
+		l.grant(w)
 	}
 }
 
@@ -107,21 +176,31 @@ func (s *Stack) quit(now time.Time) {
 	s.settlePlaces(now)
 }
 
-// settlePlaces lets others have the places that have become free. l.mu is
-// held.
+// settlePlaces lets others have the places that have become free. Those of the
+// store are handed on here for one turn; then they go back, for requests that
+// wait at other gateways to have theirs. l.mu is held.
 func (s *Stack) settlePlaces(now time.Time) {
 	l := s.local
-	if len(l.queue) > 0 {
-		l.serve()
+	for _, lim := range s.limits {
+		if lim.spec.facts.Kind != Concurrency {
+			continue
+		}
+		if lim.remote && lim.waiting > 0 && now.Sub(lim.one.shared.tenure) >= turn && l.shared.store.Gateways() > 1 {
+			if free := lim.places(); free > 0 && !l.shared.store.Away(l.shard) {
+				lim.one.shared.cede(free)
+			}
+		}
+		l.serveFor(lim)
 	}
 	for _, lim := range s.limits {
-		if lim.remote && lim.spec.facts.Kind == Concurrency {
-			if lim.spec.lease() {
-				lim.one.shared.until = now.Add(hold)
-				l.hold(lim.one)
-			}
-			l.tend(lim.one, now, false, false)
+		if !lim.remote || lim.spec.facts.Kind != Concurrency {
+			continue
 		}
+		if lim.spec.lease() {
+			lim.one.shared.until = now.Add(hold)
+			l.hold(lim.one)
+		}
+		l.tend(lim.one, now, false, false)
 	}
 }
 
@@ -155,5 +234,13 @@ func (l *Local) await(w *waiter, wait time.Duration, gone func() bool) bool {
 func (l *Local) Waiting() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return len(l.queue)
+	return l.waiting
+}
+
+// Overflowed returns how many requests were counted in an overflow count since
+// the start, because all places for counts of their own were taken.
+func (l *Local) Overflowed() int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.overflowed
 }

@@ -76,9 +76,12 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdin i
 	root.AddCommand(commands(s, r)...)
 	ctx, done := context.WithCancel(ctx)
 	defer done()
-	err := root.ExecuteContext(ctx)
+	c, err := root.ExecuteContextC(ctx)
 	if err == nil {
 		return exitOK
+	}
+	if c.Name() == "run" && errors.Is(err, context.Canceled) {
+		err = &exit{exitError, err} // what was cut off, not who asked for it
 	}
 	code := exitCodeOf(err)
 	if form := r.structured(args); form != "" && !out.written {
@@ -91,13 +94,13 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdin i
 // commands are all of them, in the order of the help.
 func commands(s *streams, r *remote) []*cobra.Command {
 	all := []*cobra.Command{
-		runCommand(s), checkCommand(s, r), initCommand(s), contextCommand(r), versionCommand(r),
+		runCommand(s), checkCommand(s, r), initCommand(s), contextCommand(r), versionCommand(r), reconcileCommand(r),
 	}
 	key := keyCommand(r)
 	key.AddCommand(keyNewCommand(s))
 	for _, c := range []*cobra.Command{
 		applyCommand(r), diffCommand(r), tenantCommand(r), key, policyCommand(r), planCommand(r), routeCommand(r), auditCommand(r),
-		gatewayCommand(r), revisionCommand(r), tokenCommand(r), explainCommand(r), doctorCommand(r), topCommand(r),
+		gatewayCommand(r), revisionCommand(r), tokenCommand(r), explainCommand(r), doctorCommand(r), topCommand(r), usageCommand(r), invoiceCommand(r), costCommand(r),
 	} {
 		all = append(all, r.command(c))
 	}

@@ -95,17 +95,6 @@ func (c *config) mode() mode {
 	return modeStore
 }
 
-type meterConfig struct {
-	// Flush is the time between two writes of the counters. Default 1s.
-	Flush gatehouse.Duration `json:"flush"`
-	Sinks []sinkConfig       `json:"sinks"`
-}
-
-type sinkConfig struct {
-	Kind string `json:"kind"`
-	URL  string `json:"url"`
-}
-
 type logConfig struct {
 	// Level is debug, info (default), warn or error.
 	Level slog.Level `json:"level"`
@@ -123,8 +112,8 @@ func defaultConfig() config {
 	return config{
 		Data: "./gatehouse-data", Roles: []string{"proxy", "control"}, Proxy: proxy.DefaultConfig(),
 		Control: controlConfig{Listen: "127.0.0.1:9090"}, Store: storeConfig{URL: defaultStore},
-		Limits:   limitsConfig{Mode: gatehouse.StoreLease, Headers: proxy.HeadersIETF},
-		Metering: meterConfig{Flush: gatehouse.Duration(metering.DefaultFlush)}, Log: logConfig{Access: "stdout"},
+		Limits:   limitsConfig{Mode: gatehouse.StoreLease, Headers: proxy.HeadersIETF, Options: defaultRedis()},
+		Metering: meterConfig{Flush: gatehouse.Duration(metering.DefaultFlush), Log: metering.DefaultLog, OnFull: countInMemory}, Log: logConfig{Access: "stdout"},
 	}
 }
 
@@ -186,7 +175,7 @@ func (c *config) validate() gatehouse.Faults {
 	const later = "is not available yet"
 	fs = append(fs, c.validateControl()...)
 	fs = append(fs, c.Limits.validate()...)
-	fault(len(c.Metering.Sinks) > 0, "/metering/sinks", "a usage sink "+later, "leave it out: usage is kept under data")
+	fs = append(fs, c.Metering.validate(c.mode() != modeControl)...)
 	fault(c.Telemetry.OTLP != "", "/telemetry/otlp", "OpenTelemetry "+later, "leave it out")
 	return fs
 }

@@ -15,10 +15,8 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/gatehouse-gateway/gatehouse"
 	"github.com/gatehouse-gateway/gatehouse/control"
 	"github.com/gatehouse-gateway/gatehouse/control/api"
-	"github.com/gatehouse-gateway/gatehouse/metering"
 )
 
 // controlServer is the listener of the control API and what answers there.
@@ -130,8 +128,8 @@ func newTransport(ca string) (*http.Client, error) {
 
 // handler is what the control listener of a process with a data plane answers.
 func (p *process) handler() http.Handler {
-	checks := []api.Check{{Name: "configuration", State: p.gateway.Ready}, {Name: "metering", State: p.meter.Health}}
-	write := []func(io.Writer){p.gateway.WriteMetrics, p.writePolicyMetrics, p.limits.writeMetrics, writeProcessMetrics}
+	checks := []api.Check{{Name: "configuration", State: p.gateway.Ready}, {Name: "metering", State: p.meter.Health}, {Name: "usage in sinks", State: p.usageMissing, Warns: true}}
+	write := []func(io.Writer){p.gateway.WriteMetrics, p.writePolicyMetrics, p.writeMeteringMetrics, p.limits.writeMetrics, writeProcessMetrics}
 	loopback := isLoopback(p.control.Addr())
 	switch {
 	case p.remote != nil:
@@ -141,19 +139,20 @@ func (p *process) handler() http.Handler {
 			return api.Handler(api.Parts{Book: control.NewBook(nil), Checks: append(now, checks...), Metrics: write, Log: p.log})
 		})
 	case p.store != nil:
-		return p.store.handler(api.REST{Usage: p.usage, Checks: checks, Metrics: write, Log: p.log, Loopback: loopback})
+		return p.store.handler(api.REST{
+			Usage: p.usage, Ledger: p.sinks.ledger.open, Explain: p.explain, TenantMetrics: p.tenantMetrics, TenantHealth: p.tenantHealth, Analytics: p.store.analytics,
+			ShadowReport: p.shadowReport, Decisions: p.decisions, Replay: p.replay,
+			Checks: checks, Metrics: write, Log: p.log, Loopback: loopback,
+		})
 	}
-	return api.Handler(api.Parts{Book: p.book, Meter: p.meter, Log: p.log, Loopback: loopback, Checks: checks, Metrics: write})
-}
-
-// usage is what a tenant has used at this data plane.
-func (p *process) usage(_ context.Context, id gatehouse.TenantID) (metering.Usage, error) {
-	return p.meter.Usage(id, time.Now()), nil
+	return api.Handler(api.Parts{Book: p.book, Meter: p.meter, Ledger: p.sinks.ledger.open, Log: p.log, Loopback: loopback, Checks: checks, Metrics: write})
 }
 
 // handler completes the parts of the API.
 func (s *store) handler(parts api.REST) http.Handler {
 	parts.Plane, parts.Operators, parts.Gateways = s.plane, s.operators, s.gateways
+	s.till.usage.open = parts.Ledger
+	parts.Accounts, parts.Webhooks = s.till.accounts, s.till.webhooks
 	return api.NewHandler(parts)
 }
 

@@ -144,7 +144,7 @@ func (f *remoteFeed) run(ctx context.Context, again <-chan struct{}) error {
 func (f *remoteFeed) heard() string {
 	s := f.Status()
 	if s.Connected {
-		return fmt.Sprintf("control plane, heard %s ago, revision %d", f.Staleness(f.since, time.Now()).Round(time.Millisecond), s.Revision)
+		return fmt.Sprintf("control plane, heard %s ago, revision %d, hash %s", f.Staleness(f.since, time.Now()).Round(time.Millisecond), s.Revision, s.Hash)
 	}
 	err := s.Err
 	if err == nil {

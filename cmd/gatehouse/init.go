@@ -18,7 +18,6 @@ tenants:
   - id: example
     name: Example
     domain: example.localhost
-    plan: free
     backends:
       - {id: app, endpoints: [{url: "http://127.0.0.1:8081"}]}
     routes:

@@ -50,6 +50,10 @@ type redisConfig struct {
 	Wait gatehouse.Duration `json:"wait"`
 }
 
+func defaultRedis() redisConfig {
+	return redisConfig{Connections: 4, Wait: gatehouse.Duration(50 * time.Millisecond)}
+}
+
 // validate returns what is wrong with the section, with pointers from the root.
 func (c *limitsConfig) validate() gatehouse.Faults {
 	var fs gatehouse.Faults
@@ -61,12 +65,12 @@ func (c *limitsConfig) validate() gatehouse.Faults {
 	fault(c.Mode != gatehouse.StoreLease && c.Mode != gatehouse.StoreExact, "mode", fmt.Sprintf("mode %q is unknown", c.Mode), "use exact or lease")
 	if c.Redis == "" {
 		fault(c.Mode == gatehouse.StoreExact, "mode", "mode exact is about a shared store, and there is none", "name it in limits.redis, or leave mode out: limits in memory are exact")
-		fault(c.Options != redisConfig{}, "redis_options", "redis_options are about a shared store, and there is none", "name it in limits.redis, or leave them out")
+		fault(c.Options != defaultRedis(), "redis_options", "redis_options are about a shared store, and there is none", "name it in limits.redis, or leave them out")
 		return fs
 	}
 	o := &c.Options
-	fault(o.Connections < 0 || o.Connections > 64, "redis_options/connections", "connections is outside 1 to 64", "")
-	fault(o.Wait != 0 && (o.Wait < gatehouse.Duration(time.Millisecond) || o.Wait > gatehouse.Duration(5*time.Second)), "redis_options/wait", "wait is outside 1ms to 5s", "")
+	fault(o.Connections < 1 || o.Connections > 64, "redis_options/connections", "connections is outside 1 to 64", "")
+	fault(o.Wait < gatehouse.Duration(time.Millisecond) || o.Wait > gatehouse.Duration(5*time.Second), "redis_options/wait", "wait is outside 1ms to 5s", "")
 	options, more := c.options()
 	if fs = append(fs, more...); len(more) == 0 {
 		if err := options.Check(); err != nil {

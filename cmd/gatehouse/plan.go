@@ -30,6 +30,7 @@ func planCommand(r *remote) *cobra.Command {
 		},
 		planPut(r, "create", "Create a plan from a document"), planPut(r, "replace", "Replace a plan; its tenants are held to it at once"), planDelete(r),
 	)
+	c.AddCommand(planBilling(r)...)
 	return c
 }
 

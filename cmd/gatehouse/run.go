@@ -172,6 +172,7 @@ type process struct {
 	meter   *metering.Meter
 	gateway *proxy.Gateway
 	limits  *limits // nil: counted in memory
+	sinks   *sinks
 	feed    feed
 	book    *control.Book // of documents; nil: tenants come from elsewhere
 	store   *store        // nil: there is none in this process
@@ -232,9 +233,12 @@ func assemble(ctx context.Context, s *streams, cfg *config, takeover bool) (_ *p
 	if p.before != nil {
 		begin = metering.OpenLater
 	}
-	if p.meter, err = begin(metering.Options{
-		Dir: cfg.Data, Flush: cfg.Metering.Flush.Or(metering.DefaultFlush), Tell: p.tellOfUsage,
-	}); err != nil {
+	if p.sinks, err = openSinks(cfg); err != nil {
+		return nil, p.abandon(err)
+	}
+	counting := cfg.Metering.options(cfg.Data, p.sinks.all)
+	counting.Tell = p.tellOfUsage
+	if p.meter, err = begin(counting); err != nil {
 		return nil, p.abandon(fmt.Errorf("data folder %s: %w", cfg.Data, err))
 	}
 	p.handover = &handover{
@@ -290,6 +294,7 @@ func isLoopback(a net.Addr) bool {
 func (p *process) abandon(err error) error {
 	p.sockets.close()
 	p.limits.close()
+	_ = p.sinks.close() // nothing is lost: usage is in the log
 	if p.before != nil {
 		p.before.close()
 	}
@@ -329,6 +334,7 @@ func (p *process) run(ctx context.Context, started func(context.Context, *proces
 	g.Go(func() error { return p.feed.run(background, again) })
 	if p.store != nil {
 		g.Go(func() error { return p.store.run(background) })
+		g.Go(func() error { return p.collector().run(background) })
 	}
 	g.Go(func() error { return p.gateway.Serve(p.data) })
 	if p.secure != nil {
@@ -361,6 +367,7 @@ func (p *process) run(ctx context.Context, started func(context.Context, *proces
 	stop()
 	p.closeAPI(ctx) // metering has been flushed when Wait returns; the API may say so until then
 	err = errors.Join(g.Wait(), err)
+	err = errors.Join(err, p.sinks.close())
 	if p.store != nil {
 		err = errors.Join(err, p.store.close())
 	}

@@ -34,8 +34,13 @@ func runControl(ctx context.Context, s *streams, cfg *config) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, store.close()) }()
+	usage, err := openSinks(cfg)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, usage.close()) }()
 	server, err := newControlServer(listener, cfg, log, store.handler(api.REST{
-		Log: log, Loopback: isLoopback(listener.Addr()), Metrics: []func(io.Writer){writeProcessMetrics},
+		Ledger: usage.ledger.open, Log: log, Loopback: isLoopback(listener.Addr()), Metrics: []func(io.Writer){writeProcessMetrics},
 		Checks: []api.Check{{Name: "store", State: func() error { return store.reachable(ctx) }}},
 	}))
 	if err != nil {

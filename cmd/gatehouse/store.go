@@ -15,6 +15,7 @@ import (
 
 	"github.com/gatehouse-gateway/gatehouse"
 	"github.com/gatehouse-gateway/gatehouse/control"
+	"github.com/gatehouse-gateway/gatehouse/control/insight"
 	"github.com/gatehouse-gateway/gatehouse/control/journal"
 	"github.com/gatehouse-gateway/gatehouse/policy"
 	"github.com/gatehouse-gateway/gatehouse/proxy"
@@ -27,6 +28,8 @@ type store struct {
 	plane     *control.Plane
 	operators *control.Operators
 	gateways  *control.Gateways
+	till      *till
+	insight   *insight.Store
 }
 
 // openStore opens the journal and builds the control plane over it. At the
@@ -39,7 +42,7 @@ func openStore(ctx context.Context, s *streams, cfg *config, log *slog.Logger, e
 			address = filepath.Join(cfg.Data, file)
 		}
 	}
-	j, err := journal.Open(ctx, journal.Config{Address: address, Index: control.Index})
+	j, err := journal.Open(ctx, journal.Config{Address: address, Index: storeIndex()})
 	if err != nil {
 		return nil, err
 	}
@@ -74,10 +77,18 @@ func openStore(ctx context.Context, s *streams, cfg *config, log *slog.Logger, e
 	if err != nil {
 		return nil, err
 	}
-	return &store{j, plane, operators, control.NewGateways(time.Now)}, nil
+	till, err := newTill(j, plane, key, log)
+	if err != nil {
+		return nil, err
+	}
+	series, err := insight.Open(ctx, address)
+	if err != nil {
+		return nil, err
+	}
+	return &store{j, plane, operators, control.NewGateways(time.Now), till, series}, nil
 }
 
-func (s *store) close() error { return s.journal.Close() }
+func (s *store) close() error { return errors.Join(s.insight.Close(), s.journal.Close()) }
 
 // secretKey reads the key of secrets, and makes it where the store is new.
 func secretKey(cfg *config, first bool) ([]byte, error) {
@@ -183,6 +194,8 @@ func (s *store) run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return s.operators.Run(ctx) })
 	g.Go(func() error { return s.plane.Run(ctx) })
+	g.Go(func() error { return s.till.accounts.Run(ctx) })
+	g.Go(func() error { return s.till.webhooks.Run(ctx) })
 	return g.Wait()
 }
 

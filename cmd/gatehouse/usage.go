@@ -3,7 +3,10 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"net/url"
+	"strings"
 	"time"
 
 	"github.com/gatehouse-gateway/gatehouse/control/client"
@@ -15,10 +18,19 @@ const countColumns = "REQUESTS:%[1]s/requests 2XX:%[1]s/status/2xx 4XX:%[1]s/sta
 
 func tenantUsage(r *remote) *cobra.Command {
 	var by string
+	var ledger ledgerFlags
 	c := &cobra.Command{
 		Use: "usage ID", Short: "Show what a tenant has used", Args: arguments(cobra.ExactArgs(1)), ValidArgsFunction: r.complete(0, allTenants),
-		Example: "  gatehouse tenant usage acme --by route -o csv",
+		Long: `Usage shows the counters of the data plane that is asked. With --meter it shows
+what the ledger has of it, of every data plane and of events, in a range.`,
+		Example: "  gatehouse tenant usage acme --by route -o csv\n  gatehouse tenant usage acme --meter requests --from 2026-03-01 --to 2026-04-01 --window DAY --tz Europe/Rome",
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if ledger.meter != "" {
+				return r.ledgerUsage(cmd.Context(), args[0], &ledger)
+			}
+			if ledger.given() {
+				return &exit{exitUsage, errors.New("name a meter, such as --meter requests")}
+			}
 			answer, err := r.do(cmd.Context(), client.Call{Operation: client.GetUsage, Path: args})
 			if err != nil {
 				return r.tenant(cmd.Context(), err, args[0])
@@ -42,7 +54,108 @@ func tenantUsage(r *remote) *cobra.Command {
 		},
 	}
 	c.Flags().StringVar(&by, "by", "", "tell apart by route or principal")
+	ledger.add(c)
 	return c
+}
+
+// rangeFlags are a range of time.
+type rangeFlags struct{ from, to string }
+
+func (f *rangeFlags) add(c *cobra.Command) {
+	c.Flags().StringVar(&f.from, "from", "", "first minute: RFC 3339, or a date")
+	c.Flags().StringVar(&f.to, "to", "", "first minute no longer wanted: RFC 3339, or a date (default now)")
+}
+
+func (f *rangeFlags) query() url.Values {
+	q := url.Values{}
+	for name, v := range map[string]string{"from": f.from, "to": f.to} {
+		if v != "" {
+			q.Set(name, v)
+		}
+	}
+	return q
+}
+
+// ledgerFlags ask the ledger.
+type ledgerFlags struct {
+	rangeFlags
+	meter, window, tz string
+	groupBy           []string
+}
+
+func (f *ledgerFlags) add(c *cobra.Command) {
+	c.Flags().StringVar(&f.meter, "meter", "", "ask the ledger for this meter, such as requests")
+	f.rangeFlags.add(c)
+	c.Flags().StringVar(&f.window, "window", "", "cut the range into MINUTE, HOUR, DAY or MONTH")
+	c.Flags().StringVar(&f.tz, "tz", "", "time zone in which days begin, such as Europe/Rome (default UTC)")
+	c.Flags().StringSliceVar(&f.groupBy, "group-by", nil, "tell apart by route, consumer or plan")
+}
+
+func (f *ledgerFlags) given() bool {
+	return f.from+f.to+f.window+f.tz != "" || len(f.groupBy) > 0
+}
+
+// ledgerUsage prints what the ledger answers, all pages of it. What concerns
+// the whole goes to standard error where it is not in the form.
+func (r *remote) ledgerUsage(ctx context.Context, tenant string, f *ledgerFlags) error {
+	q := f.query()
+	q.Set("meter", f.meter)
+	if f.window != "" {
+		q.Set("window", strings.ToUpper(f.window))
+	}
+	if f.tz != "" {
+		q.Set("tz", f.tz)
+	}
+	for _, d := range f.groupBy {
+		q.Add("group_by", d)
+	}
+	var whole map[string]json.RawMessage
+	var items []json.RawMessage
+	for {
+		answer, err := r.do(ctx, client.Call{Operation: client.GetUsage, Path: []string{tenant}, Query: q})
+		if err != nil {
+			return r.tenant(ctx, err, tenant)
+		}
+		var page []json.RawMessage
+		whole = nil
+		if err := answer.Into(&whole); err != nil {
+			return err
+		}
+		if err := json.Unmarshal(whole["items"], &page); err != nil {
+			return fmt.Errorf("the control plane's answer is not understood: %w", err)
+		}
+		items = append(items, page...)
+		if answer.Link == nil {
+			break
+		}
+		q = answer.Link
+	}
+	delete(whole, "next")
+	all, err := json.Marshal(items)
+	if err != nil {
+		return err
+	}
+	if items != nil {
+		whole["items"] = all
+	}
+	raw, err := json.Marshal(whole)
+	if err != nil {
+		return err
+	}
+	if f.window == "" && len(f.groupBy) == 0 {
+		return r.print(raw, columns("METER:/meter UNIT:/unit FROM:/from TO:/to TOTAL:/total SEALED_UNTIL:/sealed_until COMPLETE:/complete"))
+	}
+	view := "START:/start END:/end VALUE:/value"
+	for _, d := range f.groupBy {
+		view += " " + strings.ToUpper(d) + ":/group/" + d
+	}
+	if err := r.write(raw, items, columns(view)); err != nil {
+		return err
+	}
+	if form, err := r.format(); err == nil && form == "table" {
+		fmt.Fprintf(r.s.errors, "total %s %s, complete: %s, sealed until %s\n", text(at(raw, "/total")), text(at(raw, "/unit")), text(at(raw, "/complete")), text(at(raw, "/sealed_until")))
+	}
+	return nil
 }
 
 // rate is what was used between two readings.

@@ -73,6 +73,7 @@ func (s *rest) getCaller(ctx context.Context, _ *struct{}) (*one[control.Caller]
 
 const tokensPath = "/api/v1/tokens"
 
+// TokenPath names an operator token.
 type TokenPath struct {
 	Token string `path:"token" maxLength:"63"`
 }

@@ -21,6 +21,8 @@ import (
 type Parts struct {
 	Book  *control.Book
 	Meter *metering.Meter
+	// Ledger keeps usage for good; nil: there is none.
+	Ledger Ledger
 	// Checks say why the process should not get traffic, by name; a nil error
 	// means that the check passes.
 	Checks []Check
@@ -37,6 +39,8 @@ type Parts struct {
 type Check struct {
 	Name  string
 	State func() error
+	// Warns says that traffic may come all the same: the state is only told.
+	Warns bool
 }
 
 type server struct{ Parts }
@@ -92,7 +96,14 @@ func (s *server) ready(w http.ResponseWriter, r *http.Request) {
 	var b strings.Builder
 	failed := false
 	for _, c := range s.Checks {
-		if err := c.State(); err != nil {
+		err := c.State()
+		if err != nil && c.Warns {
+			if r.URL.Query().Has("verbose") {
+				b.WriteString("warning: " + c.Name + ": " + err.Error() + "\n")
+			}
+			continue
+		}
+		if err != nil {
 			failed = true
 			b.WriteString("not ready: " + c.Name + ": " + err.Error() + "\n")
 		} else if r.URL.Query().Has("verbose") {
@@ -137,6 +148,10 @@ func (s *server) usage(w http.ResponseWriter, r *http.Request) {
 	id := gatehouse.TenantID(r.PathValue("id"))
 	if _, err := s.Book.Tenant(id); err != nil {
 		s.fail(w, http.StatusNotFound, gatehouse.CodeNotFound, "there is no such tenant")
+		return
+	}
+	if r.URL.RawQuery != "" {
+		s.ledgerUsage(w, r, id)
 		return
 	}
 	s.answer(w, s.Meter.Usage(id, time.Now()))

@@ -35,7 +35,7 @@ func TestHandler(t *testing.T) {
 	var state error
 	h := Handler(Parts{
 		Loopback: true, Book: book, Meter: meter, Log: slog.New(slog.DiscardHandler),
-		Checks:  []Check{{"always", func() error { return nil }}, {"sometimes", func() error { return state }}},
+		Checks:  []Check{{Name: "always", State: func() error { return nil }}, {Name: "sometimes", State: func() error { return state }}},
 		Metrics: []func(io.Writer){func(w io.Writer) { _, _ = io.WriteString(w, "one 1\n") }, func(w io.Writer) { _, _ = io.WriteString(w, "two 2\n") }},
 	})
 	get := func(method, path string) string {

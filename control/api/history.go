@@ -63,6 +63,7 @@ func (s *rest) listRevisions(ctx context.Context, in *struct {
 	return s.events(ctx, in.Tenant, &in.EventQuery)
 }
 
+// RevisionPath names a revision.
 type RevisionPath struct {
 	Revision uint64 `path:"revision"`
 }

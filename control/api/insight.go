@@ -8,13 +8,11 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/gatehouse-gateway/gatehouse"
 	"github.com/gatehouse-gateway/gatehouse/control"
-	"github.com/gatehouse-gateway/gatehouse/metering"
 )
 
 // insight are live figures of tenants.
 func (s *rest) insight() {
 	add(s, "explain", http.MethodPost, "/api/v1/explain", "What would become of a request, and why", s.explain, body[control.Request](), mayBeAbsent)
-	add(s, "getUsage", http.MethodGet, tenantOne+"/usage", "What a tenant has used", s.getUsage, mayBeAbsent)
 	add(s, "getTenantMetrics", http.MethodGet, tenantOne+"/metrics", "Live figures of a tenant", s.getTenantMetrics, mayBeAbsent)
 	add(s, "getTenantHealth", http.MethodGet, tenantOne+"/health", "Health of a tenant's backends and domains", s.getTenantHealth, mayBeAbsent)
 	add(s, "getAnalytics", http.MethodGet, tenantOne+"/analytics", "Time series of a tenant", s.getAnalytics, mayBeAbsent)
@@ -51,10 +49,6 @@ func figures[T any](ctx context.Context, s *rest, id gatehouse.TenantID, what st
 	}
 	v, err := f(ctx, id)
 	return tagged(v, 0, err)
-}
-
-func (s *rest) getUsage(ctx context.Context, in *TenantPath) (*one[metering.Usage], error) {
-	return figures(ctx, s, in.Tenant, "usage is", s.Usage)
 }
 
 func (s *rest) getTenantMetrics(ctx context.Context, in *TenantPath) (*one[control.TenantMetrics], error) {
@@ -109,7 +103,9 @@ func (s *rest) absent() {
 			return nil, notBuilt(what)
 		}, mayBeAbsent, func(_ *rest, op *huma.Operation) { op.DefaultStatus = http.StatusNotImplemented })
 	}
-	none("getBilling", http.MethodGet, tenantOne+"/billing", "A tenant's billing; not available yet", "billing is")
-	none("setBilling", http.MethodPost, tenantOne+"/billing", "Set a tenant's billing; not available yet", "billing is")
+	if s.Accounts == nil {
+		none("getBilling", http.MethodGet, tenantOne+"/billing", "A tenant's billing; not available yet", "billing is")
+		none("setBilling", http.MethodPost, tenantOne+"/billing", "Set a tenant's billing; not available yet", "billing is")
+	}
 	none("checkCompliance", http.MethodPost, tenantOne+"/compliance", "Compliance checks; not available yet", "compliance checks are")
 }

@@ -89,6 +89,12 @@ func schemaName(t reflect.Type, hint string) string {
 		case "Request":
 			return "ExplainedRequest"
 		}
+	case "billing":
+		return "Billing" + name
+	case "invoicing":
+		return "Account" + strings.TrimPrefix(name, "Account")
+	case "webhook":
+		return "Webhook" + name
 	case "journal":
 		return "Journal" + name
 	case "metering":

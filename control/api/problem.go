@@ -86,7 +86,8 @@ func requestProblem(e *huma.ErrorModel) *problem {
 		code, message = gatehouse.CodeRequestTimeout, "the body did not come in time"
 	case e.Status == http.StatusUnprocessableEntity:
 		code, message = gatehouse.CodeInvalid, "the parameters have faults"
-	case e.Detail == "cannot read request body":
+	case e.Detail == "cannot read request body": // it broke off, see sound
+		return problemOf(&gatehouse.Error{Code: code, Message: "the body breaks off, or is not framed as HTTP says"})
 	case e.Status >= http.StatusInternalServerError:
 		return problemOf(e)
 	}

@@ -11,6 +11,7 @@ import (
 )
 
 type (
+	// KeyPath names a key of a tenant.
 	KeyPath struct {
 		TenantPath
 		Key gatehouse.KeyID `path:"key" maxLength:"100"`
@@ -118,6 +119,7 @@ func (s *rest) revokeKey(ctx context.Context, in *struct {
 }
 
 type (
+	// PlanPath names a plan.
 	PlanPath struct {
 		Plan gatehouse.PlanID `path:"plan" maxLength:"63"`
 	}

@@ -8,6 +8,8 @@ import (
 	"iter"
 	"log/slog"
 	"net/http"
+	"net/url"
+	"path"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -16,6 +18,8 @@ import (
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 	"github.com/gatehouse-gateway/gatehouse"
 	"github.com/gatehouse-gateway/gatehouse/control"
+	"github.com/gatehouse-gateway/gatehouse/control/invoicing"
+	"github.com/gatehouse-gateway/gatehouse/control/webhook"
 	"github.com/gatehouse-gateway/gatehouse/metering"
 )
 
@@ -25,8 +29,14 @@ type REST struct {
 	Plane     *control.Plane
 	Operators *control.Operators
 	Gateways  *control.Gateways
+	// Accounts are what tenants owe, and Webhooks tell of it. Nil: there is no
+	// billing.
+	Accounts *invoicing.Accounts
+	Webhooks *webhook.Sender
 	// Usage returns what a tenant has used.
 	Usage func(context.Context, gatehouse.TenantID) (metering.Usage, error)
+	// Ledger keeps usage for good.
+	Ledger Ledger
 	// Explain tells what would become of a request.
 	Explain func(context.Context, control.Request) (control.Explanation, error)
 	// TenantMetrics and TenantHealth are live; Analytics are from the store.
@@ -59,6 +69,8 @@ type rest struct {
 	REST
 	api huma.API
 	mux *http.ServeMux
+	// heavy holds a token for each request with a large body.
+	heavy chan struct{}
 }
 
 // NewHandler returns the API over a stored control plane.
@@ -78,9 +90,9 @@ func newREST(parts REST) *rest {
 	if parts.Heartbeat == 0 {
 		parts.Heartbeat = DefaultHeartbeat
 	}
-	s := &rest{REST: parts, mux: http.NewServeMux()}
+	s := &rest{REST: parts, mux: http.NewServeMux(), heavy: make(chan struct{}, heavy)}
 	s.api = humago.New(s.mux, document())
-	s.api.UseMiddleware(s.authenticate, mediaTypes)
+	s.api.UseMiddleware(s.authenticate, mediaTypes, s.weigh, sound)
 	s.tenants()
 	s.settings()
 	s.keys()
@@ -93,6 +105,8 @@ func newREST(parts REST) *rest {
 	s.apply()
 	s.gateways()
 	s.insight()
+	s.usage()
+	s.billing()
 	s.absent()
 	return s
 }
@@ -114,8 +128,12 @@ func (s *rest) frame(next http.Handler) http.Handler {
 			return
 		}
 		if p := r.URL.Path; len(p) > 1 && p[len(p)-1] == '/' {
-			r.URL.Path = strings.TrimRight(p, "/")
-			r.URL.RawPath = strings.TrimRight(r.URL.RawPath, "/")
+			r.URL.Path = strings.TrimSuffix(p, "/")
+			r.URL.RawPath = strings.TrimSuffix(r.URL.RawPath, "/")
+		}
+		if at := r.URL.EscapedPath(); path.Clean(at) != at { // the mux would send the caller elsewhere
+			s.nothing(w, &http.Request{Method: r.Method, URL: &url.URL{Path: "/"}})
+			return
 		}
 		defer s.recovered(w)
 		next.ServeHTTP(w, r)
@@ -126,7 +144,7 @@ func plainText(s string) bool { return utf8.ValidString(s) && !strings.ContainsR
 
 func plainQuery(q map[string][]string) bool {
 	for name, values := range q {
-		if len(values) != 1 || !plainText(name) || !plainText(values[0]) {
+		if len(values) != 1 && !repeats(name) || !plainText(name) || !plainText(strings.Join(values, "")) {
 			return false
 		}
 	}

@@ -41,6 +41,7 @@ func (s *rest) listGateways(context.Context, *struct{}) (*one[control.Page[contr
 	return tagged(control.Page[control.GatewayStatus]{Items: s.Gateways.List()}, 0, nil)
 }
 
+// GatewayPath names a data plane.
 type GatewayPath struct {
 	Gateway string `path:"gateway" maxLength:"200"`
 }
@@ -111,12 +112,13 @@ func (s *rest) stream(hctx huma.Context, in *followQuery, known bool) error {
 	}
 	updates := make(chan gatehouse.Update)
 	failed := make(chan error, 1)
-	go func() { failed <- forward(ctx, s.Plane, from, updates) }()
-	running := true
-	defer func() {
+	go func() {
+		defer close(failed)
+		failed <- forward(ctx, s.Plane, from, updates)
+	}()
+	defer func() { // forward ends with its context, unless it has ended
 		stop()
-		if running {
-			<-failed
+		for range failed {
 		}
 	}()
 	beat := time.NewTicker(s.Heartbeat)
@@ -124,7 +126,6 @@ func (s *rest) stream(hctx huma.Context, in *followQuery, known bool) error {
 	for {
 		select {
 		case err := <-failed:
-			running = false
 			return err
 		case u := <-updates:
 			from.Revision = u.Revision

@@ -30,6 +30,12 @@ type follower struct {
 func (s *service) served(bound time.Duration) string {
 	server := httptest.NewUnstartedServer(s.handler)
 	server.Config.WriteTimeout, server.Config.ReadTimeout = bound, bound
+	server.Config.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
+		if err := c.(*net.TCPConn).SetWriteBuffer(16 << 10); err != nil { // else the kernel would read for a slow follower
+			s.t.Error(err)
+		}
+		return ctx
+	}
 	server.Start()
 	s.t.Cleanup(server.Close)
 	return server.URL
@@ -190,22 +196,22 @@ func TestStream(t *testing.T) {
 func TestSlowFollower(t *testing.T) {
 	s := start(t, "")
 	url, token := s.served(time.Minute), s.token(control.Gateway)
-	s.made("POST /api/v1/tenants\n\n" + `{"id": "a"}`)
+	s.made("POST /api/v1/tenants\n\n" + `{"id": "a", "identity": {"jwt": [{"issuer": "i", "audience": ["a"], "algorithms": ["RS256"], "jwks_file": "keys"}]}}`)
 	slow, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer slow.Close()
-	if err := slow.(*net.TCPConn).SetReadBuffer(128 << 10); err != nil {
+	if err := slow.(*net.TCPConn).SetReadBuffer(32 << 10); err != nil {
 		t.Fatal(err)
 	}
 	fmt.Fprintf(slow, "GET /api/v1/stream HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer %s\r\nX-Gatehouse-Gateway: slow\r\n\r\n", token)
 	quick := follow(t, url, token, "quick", control.Position{})
 	quick.update()
-	large := strings.Repeat("x", 200_000)
-	const changes = 60 // far more than the sockets hold
+	large := strings.Repeat("x", 30_000)
+	const changes = 40 // far more than the sockets hold
 	for i := range changes {
-		s.made("PATCH /api/v1/tenants/a\n\n" + fmt.Sprintf(`{"policy": {"modules": [{"name": "m.rego", "source": "package gatehouse.tenant\nallow := true\n# %d %s"}]}}`, i, large))
+		s.made("PATCH /api/v1/tenants/a\n\n" + fmt.Sprintf(`{"files": {"keys": "%d %s"}}`, i, large))
 		if u := quick.update(); len(u.Tenants) != 1 {
 			t.Fatalf("%+v", u)
 		}

@@ -29,6 +29,7 @@ func contents(files map[string]string) map[string][]byte {
 }
 
 type (
+	// TenantPath names a tenant.
 	TenantPath struct {
 		Tenant gatehouse.TenantID `path:"tenant" maxLength:"63"`
 	}

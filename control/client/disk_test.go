@@ -2,6 +2,7 @@ package client
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -256,8 +257,17 @@ func TestAppendAfterDamage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(d.name(1), sound[:len(sound)-3], 0o600); err != nil {
+	damaged := append(sound[:len(sound)-3], bytes.Repeat([]byte{1}, 10_000)...)
+	if err := os.WriteFile(d.name(1), damaged, 0o600); err != nil {
 		t.Fatal(err)
+	}
+	// One that another process writes is left as it is.
+	other := &disk{folder: folder, shared: true}
+	if u, notes, err := other.load(); err != nil || len(notes) != 1 || u.Revision != 1 || other.file != nil {
+		t.Fatal(u.Revision, notes, err)
+	}
+	if now, err := os.ReadFile(d.name(1)); err != nil || !bytes.Equal(now, damaged) {
+		t.Fatal("a file of another process was changed", err)
 	}
 	u, notes, err := d.load()
 	if err != nil || len(notes) != 1 || u.Revision != 1 {
@@ -270,6 +280,73 @@ func TestAppendAfterDamage(t *testing.T) {
 	got, notes, err := loaded(folder, nil)
 	if err != nil || len(notes) > 0 || !strings.Contains(got, `"again"`) {
 		t.Errorf("%v %v\n%s", notes, err, got)
+	}
+}
+
+// A frame counts in its own place only: one that is moved, repeated or left out
+// is found.
+func TestOrder(t *testing.T) {
+	folder := t.TempDir()
+	d := &disk{folder: folder, least: foldAfter}
+	if err := d.keep([]applied{full(1, tenant("a", "one"), tenant("b", "two"))}); err != nil {
+		t.Fatal(err)
+	}
+	d.close()
+	sound, err := os.ReadFile(d.name(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var frames [][]byte // behind the head
+	for rest := sound[headSize:]; len(rest) > 0; {
+		n := frameHead + int(binary.BigEndian.Uint32(rest))
+		frames, rest = append(frames, rest[:n]), rest[n:]
+	}
+	f := func(order ...int) {
+		t.Helper()
+		file := bytes.Clone(sound[:headSize])
+		for _, i := range order {
+			file = append(file, frames[i]...)
+		}
+		if err := os.WriteFile(d.name(1), file, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got, _, err := loaded(folder, nil); err == nil {
+			t.Errorf("%v: %s", order, got)
+		}
+	}
+	if len(frames) != 4 { // a plan, two tenants, the commit
+		t.Fatal(len(frames))
+	}
+	f(0, 2, 1, 3)
+	f(0, 1, 1, 3)
+	f(0, 1, 3)
+	f(1, 2, 3)
+}
+
+// Changes are folded: what is kept grows with the state and not with time.
+func TestCompaction(t *testing.T) {
+	folder := t.TempDir()
+	d := &disk{folder: folder, least: 2000}
+	if err := d.keep([]applied{full(1, tenant("a", "one"))}); err != nil {
+		t.Fatal(err)
+	}
+	for i := range uint64(300) {
+		if err := d.keep([]applied{delta(i+2, tenant("a", fmt.Sprint(i)))}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d.close()
+	all, err := d.generations()
+	if err != nil || len(all) != 2 || all[0] < 10 {
+		t.Fatal(all, err)
+	}
+	for _, n := range all {
+		if info, err := os.Stat(d.name(n)); err != nil || info.Size() > 4000 {
+			t.Errorf("%d has %d bytes, %v", n, info.Size(), err)
+		}
+	}
+	if got, _, err := loaded(folder, nil); err != nil || !strings.Contains(got, `"299"`) {
+		t.Error(got, err)
 	}
 }
 

@@ -95,7 +95,9 @@ func (f *Follower) Restore() error {
 	if f.writer == nil {
 		return nil
 	}
+	began := time.Now()
 	u, notes, err := f.writer.disk.load()
+	read := time.Since(began)
 	for _, note := range notes {
 		f.c.Log.Error("snapshot damaged", "error", note)
 	}
@@ -110,6 +112,7 @@ func (f *Follower) Restore() error {
 	}
 	outcome := f.c.Apply(u)
 	f.settle(&u, &outcome)
+	f.c.Log.Info("state restored from the disk", "revision", u.Revision, "tenants", len(u.Tenants), "read", read.String(), "applied", (time.Since(began) - read).String())
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.status.Restored, f.status.Kept = u.Revision, u.Revision

@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -39,6 +40,7 @@ type plane struct {
 	address  string
 	token    string
 	server   *httptest.Server
+	deaf     atomic.Int32 // answers of data planes that are not taken yet
 }
 
 func newPlane(t *testing.T) *plane {
@@ -76,8 +78,15 @@ func newPlane(t *testing.T) *plane {
 		t.Fatal(err)
 	}
 	p.token = token.Secret
-	p.handler = api.NewHandler(api.REST{
+	rest := api.NewHandler(api.REST{
 		Plane: p.control, Operators: operators, Gateways: p.gateways, Log: slog.New(slog.DiscardHandler), Loopback: true, Heartbeat: 20 * time.Millisecond,
+	})
+	p.handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasSuffix(r.URL.Path, "/outcomes") && p.deaf.Add(-1) >= 0 {
+			w.WriteHeader(http.StatusInternalServerError)
+			return
+		}
+		rest.ServeHTTP(w, r)
 	})
 	p.start()
 	t.Cleanup(func() { p.stop() })
@@ -282,7 +291,10 @@ func TestRefused(t *testing.T) {
 	f := p.follower(t, e, folder)
 	stop := run(t, f)
 	until(t, "the state", func() bool { return e.String() == "a=one" })
+	until(t, "the answer", func() bool { return p.status().Acknowledged > 0 })
+	p.deaf.Store(1) // what was not taken is told again
 	p.put("a", "bad")
+	until(t, "the lost answer", func() bool { return p.deaf.Load() <= 0 })
 	last := p.put("b", "two")
 	until(t, "the refusal", func() bool { return len(p.status().Refused) == 1 && p.status().Acknowledged == last })
 	if g := p.status(); g.Refused[0].Tenant != "a" || g.Refused[0].Faults[0].Reason != "the name is refused" || e.String() != "a=one b=two" || len(f.Status().Refused) != 1 {
@@ -378,6 +390,15 @@ func TestDamagedStart(t *testing.T) {
 	if err := f.Restore(); err != nil || next.String() != "a=one" {
 		t.Fatal(err, next)
 	}
+	p.start()
+	stop = run(t, f)
+	until(t, "a new snapshot", func() bool { return f.Status().Kept == last && next.String() == "a=two" })
+	stop()
+	p.stop()
+	if files, err = filepath.Glob(filepath.Join(folder, "state-*")); err != nil || len(files) != 2 {
+		t.Fatal(files, err)
+	}
+	damage(files[1])
 	damage(files[0])
 	next = newEdge()
 	f = p.follower(t, next, folder)
@@ -419,7 +440,7 @@ func TestSilence(t *testing.T) {
 		case 2:
 			_, _ = io.WriteString(w, "{nonsense}\n") // the follower reads it
 		case 3:
-			_, _ = io.WriteString(w, `{"update":{"revision":5,"full":true}}`+"\n"+`{"update":{"revision":6}}`+"\n") // parts that do not belong together
+			_, _ = io.WriteString(w, `{"update":{"revision":5,"full":true}}`+"\n"+`{"update":{"revision":6},"last":true}`+"\n") // parts that do not belong together
 		default:
 			fmt.Fprintln(w, `{"unknown":"record"}`)
 			fmt.Fprintln(w, `{"update":{"revision":7,"hash":"h","full":true,"tenants":[{"document":{"id":"a","name":"one"}}]}}`)

@@ -6,6 +6,8 @@ package client
 const (
 	// ActivatePolicy: Enforce a pushed policy: it becomes that of the tenant's document.
 	ActivatePolicy Operation = "POST /api/v1/tenants/{tenant}/policies/{policy}/activate"
+	// AdjustUsage: Correct a tenant's usage by a signed amount; what it corrects stays as it was.
+	AdjustUsage Operation = "POST /api/v1/tenants/{tenant}/usage/adjustments"
 	// Apply: Bring plans and tenants about, each taken or refused by itself.
 	Apply Operation = "POST /api/v1/apply"
 	// CheckCompliance: Compliance checks; not available yet.
@@ -60,8 +62,10 @@ const (
 	GetTenantMetrics Operation = "GET /api/v1/tenants/{tenant}/metrics"
 	// GetToken: Read an operator token.
 	GetToken Operation = "GET /api/v1/tokens/{token}"
-	// GetUsage: What a tenant has used.
+	// GetUsage: What a tenant has used: the counters of this data plane, or with a meter what the ledger has.
 	GetUsage Operation = "GET /api/v1/tenants/{tenant}/usage"
+	// ListAdjustments: List corrections of a tenant's usage.
+	ListAdjustments Operation = "GET /api/v1/tenants/{tenant}/usage/adjustments"
 	// ListAllPolicies: List pushed policies of all tenants, newest first.
 	ListAllPolicies Operation = "GET /api/v1/policies"
 	// ListAudit: List what was done to a tenant, newest first.
@@ -92,6 +96,8 @@ const (
 	PushPolicies Operation = "POST /api/v1/tenants/{tenant}/policies"
 	// PushPolicyModule: Push one module into the set in force, or into that of the revision base.
 	PushPolicyModule Operation = "PUT /api/v1/tenants/{tenant}/policies/{policy}"
+	// RecordEvents: Record usage that was measured elsewhere, as CloudEvents; source and id name an event for ever.
+	RecordEvents Operation = "POST /api/v1/events"
 	// ReplacePlan: Replace a plan, to which its tenants are held at once; If-Match is required.
 	ReplacePlan Operation = "PUT /api/v1/plans/{plan}"
 	// ReplaceTenant: Replace a tenant; If-Match is required.

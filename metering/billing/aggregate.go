@@ -14,6 +14,10 @@ const (
 	// Max is the largest value; samples of one instant from several sources
 	// are the parts of one value and are added first.
 	Max Aggregation = "max"
+	// Min is the smallest value, of instants as in Max.
+	Min Aggregation = "min"
+	// Mean is the sum of the values over their number.
+	Mean Aggregation = "avg"
 	// Latest is the value of the last instant.
 	Latest Aggregation = "latest"
 	// Unique is the number of distinct keys; for cells, of consumers.
@@ -83,7 +87,15 @@ func Aggregate(a Aggregation, samples []Sample, within Period, level Decimal) De
 		}
 		return Int(int64(len(keys)))
 	case Max:
-		return largest(samples, within)
+		return extreme(samples, within, 1)
+	case Min:
+		return extreme(samples, within, -1)
+	case Mean:
+		n := Aggregate(Count, samples, within, level)
+		if n.Sign() == 0 {
+			return n
+		}
+		return Aggregate(Total, samples, within, level).Div(n)
 	case Latest:
 		var last *Sample
 		for i, s := range samples {
@@ -107,7 +119,8 @@ func Aggregate(a Aggregation, samples []Sample, within Period, level Decimal) De
 	return total
 }
 
-func largest(samples []Sample, within Period) Decimal {
+// extreme is the largest value, or with the sign -1 the smallest.
+func extreme(samples []Sample, within Period, sign int) Decimal {
 	at := map[int64]Decimal{}
 	for _, s := range samples {
 		if within.Has(s.Time) {
@@ -116,7 +129,7 @@ func largest(samples []Sample, within Period) Decimal {
 	}
 	var most *Decimal
 	for _, v := range at {
-		if most == nil || v.Cmp(*most) > 0 {
+		if most == nil || v.Cmp(*most) == sign {
 			most = &v
 		}
 	}

@@ -24,6 +24,8 @@ type Cadence struct {
 
 func (c Cadence) every() int { return max(c.Every, 1) }
 
+func (c Cadence) same(d Cadence) bool { return c.Unit == d.Unit && c.every() == d.every() }
+
 // PerYear returns how many periods make a year, for figures such as recurring
 // revenue: 12 months, 52 weeks, 365 days.
 func (c Cadence) PerYear() Decimal {
@@ -107,15 +109,15 @@ const (
 	// Days divides by days of the calendar: a day that is begun counts to the
 	// part that begins with it.
 	Days Proration = "days"
-	// Days30 counts days of the calendar against months of 30 and years of
-	// 360 days.
+	// Days30 counts every month as 30 days: the 31st is the 30th, and the days
+	// that February lacks belong to its last.
 	Days30 Proration = "days_30"
 	// Whole does not prorate: any part costs as much as the whole.
 	Whole Proration = "none"
 )
 
 // Of returns which fraction of the whole period the part is, between 0 and 1.
-func (p Proration) Of(part, whole Period, loc *time.Location, c Cadence) Decimal {
+func (p Proration) Of(part, whole Period, loc *time.Location, _ Cadence) Decimal {
 	part = part.Cut(whole)
 	if part.Empty() {
 		return Decimal{}
@@ -127,10 +129,7 @@ func (p Proration) Of(part, whole Period, loc *time.Location, c Cadence) Decimal
 	case Days:
 		a, b = days(part, loc), days(whole, loc)
 	case Days30:
-		a, b = days(part, loc), days(whole, loc)
-		if n := map[Unit]int64{Month: 30, Year: 360}[c.Unit]; n != 0 && a.Cmp(b) < 0 {
-			b = Int(n * int64(c.every()))
-		}
+		a, b = days30(part, loc), days30(whole, loc)
 	default:
 		a, b = part.seconds(), whole.seconds()
 	}
@@ -143,6 +142,16 @@ func (p Proration) Of(part, whole Period, loc *time.Location, c Cadence) Decimal
 // days is the difference of the dates on which the period begins and ends.
 func days(p Period, loc *time.Location) Decimal {
 	return Int(int64(date(p.End, loc).Sub(date(p.Start, loc)) / (24 * time.Hour)))
+}
+
+// days30 is the difference of the dates where each month has 30 days: parts of
+// a period sum to it.
+func days30(p Period, loc *time.Location) Decimal {
+	day := func(t time.Time) int64 {
+		y, m, d := t.In(loc).Date()
+		return 360*int64(y) + 30*int64(m) + int64(min(d, 30))
+	}
+	return Int(day(p.End) - day(p.Start))
 }
 
 func date(t time.Time, loc *time.Location) time.Time {

@@ -1,7 +1,8 @@
 package billing_test
 
 import (
-	"fmt"
+	"encoding/json"
+	"math/big"
 	"strconv"
 	"time"
 
@@ -10,42 +11,127 @@ import (
 )
 
 var prorations = map[string]billing.Proration{
-	"seconds": billing.Seconds, "second": billing.Seconds, "days": billing.Days, "day": billing.Days, "days_inclusive": billing.Days,
-	"days_30": billing.Days30, "fixed_30": billing.Days30, "none": billing.Whole,
+	"seconds": billing.Seconds, "second": billing.Seconds, "second_based": billing.Seconds, "time": billing.Seconds, "elapsed_time": billing.Seconds,
+	"days": billing.Days, "day": billing.Days, "days_inclusive": billing.Days, "day_based": billing.Days, "calendar_days": billing.Days, "daily": billing.Days,
+	"days_30": billing.Days30, "fixed_30": billing.Days30, "fixed_30_days": billing.Days30, "thirty_days": billing.Days30, "30_days": billing.Days30, "none": billing.Whole,
 }
 
-// fraction reads which part of a period is charged for.
-func fraction(p *bag, parts []string, names ...string) billing.Decimal {
-	if d := p.opt(names...); d != nil {
-		return *d
-	}
-	basis := word(p, prorations, "basis", "proration")
-	if at := p.text("change_at", "change_date"); at != "" {
-		zone, err := time.LoadLocation(p.text("time_zone", "timezone"))
-		if err != nil {
-			refuse("%v", err)
+// term is a billing period, and an instant in it.
+type term struct {
+	cadence    billing.Cadence
+	basis      billing.Proration
+	zone       string
+	start, cut time.Time
+	// left is the part of the period after the cut.
+	left billing.Decimal
+}
+
+func (t term) end() time.Time {
+	loc, err := time.LoadLocation(t.zone)
+	must(err)
+	return t.cadence.Boundary(t.start, loc, 1)
+}
+
+// termOf reads which part of a period is left, charged or not used. What is
+// said twice must agree.
+func termOf(p *bag) term {
+	one := billing.Int(1)
+	basis := word(p, prorations, "basis")
+	var said []billing.Decimal
+	for _, f := range []string{"fraction_remaining", "fraction_billed", "fraction_unused"} {
+		if d := p.opt(f); d != nil {
+			said = append(said, *d)
 		}
-		whole := billing.Period{Start: instant(p.text("period_start"), zone), End: instant(p.text("period_end"), zone)}
-		rest := billing.Period{Start: instant(at, zone), End: whole.End}
-		return basis.Of(rest, whole, zone, billing.Cadence{Unit: billing.Month})
 	}
-	for _, unit := range []string{"days", "seconds", "hours"} {
-		whole := p.opt("period_"+unit, "total_"+unit)
-		if whole == nil {
-			continue
-		}
-		var all []string
-		for _, part := range parts {
-			all = append(all, unit+"_"+part)
-		}
-		return p.need(all...).Div(*whole)
+	if d := p.opt("fraction_used"); d != nil {
+		said = append(said, one.Sub(*d))
 	}
-	refuse("no fraction of a period is given")
-	return billing.Decimal{}
+	for _, unit := range []string{"days", "hours", "seconds"} {
+		whole := p.opt("period_" + unit)
+		if whole == nil && unit == "days" && basis == billing.Days30 {
+			whole = ptr(billing.Int(30))
+		}
+		left, used := p.opt(unit+"_remaining"), p.opt(unit+"_used")
+		if unit == "days" && used == nil {
+			used = p.opt("trial_days")
+		}
+		switch {
+		case whole == nil && left == nil && used == nil:
+		case whole == nil:
+			refuse("period_%s is missing", unit)
+		case left != nil:
+			said = append(said, left.Div(*whole))
+		case used != nil:
+			said = append(said, one.Sub(used.Div(*whole)))
+		}
+	}
+	p.idle("change_day")
+	if at := p.text("change_at"); at != "" {
+		t := dated(p, at, basis)
+		said, basis = append(said, t.left), t.basis
+		for _, d := range said {
+			if d.Cmp(t.left) != 0 {
+				refuse("%s and %s of the period are left", d, t.left)
+			}
+		}
+		return t
+	}
+	if len(said) == 0 {
+		refuse("no part of a period is given")
+	}
+	for _, d := range said {
+		if d.Cmp(said[0]) != 0 {
+			refuse("%s and %s of the period are left", d, said[0])
+		}
+	}
+	return cutAt(said[0])
+}
+
+// dated is a term of the calendar.
+func dated(p *bag, at string, basis billing.Proration) term {
+	zone := zoneOf(p)
+	t := term{basis: basis, zone: zone.String(), start: instant(p.text("period_start"), zone), cut: instant(at, zone)}
+	end := instant(p.text("period_end"), zone)
+	for _, unit := range []billing.Unit{billing.Year, billing.Month, billing.Day, billing.Hour} {
+		for every := range 400 {
+			c := billing.Cadence{Every: every + 1, Unit: unit}
+			if t.cadence.Unit == "" && c.Boundary(t.start, zone, 1).Equal(end) {
+				t.cadence = c
+			}
+		}
+	}
+	if t.cadence.Unit == "" {
+		refuse("no period lasts from %s to %s", t.start, end)
+	}
+	t.left = basis.Of(billing.Period{Start: t.cut, End: end}, billing.Period{Start: t.start, End: end}, zone, t.cadence)
+	return t
+}
+
+// cutAt makes a period of days of which so much is left after an instant.
+func cutAt(left billing.Decimal) term {
+	r, ok := new(big.Rat).SetString(left.String())
+	if !ok || left.Sign() < 0 || left.Cmp(billing.Int(1)) > 0 {
+		refuse("%s of a period", left)
+	}
+	day := big.NewInt(int64(24 * time.Hour))
+	days := new(big.Int).Div(r.Denom(), new(big.Int).GCD(nil, nil, r.Denom(), day))
+	if !days.IsInt64() || days.Int64() > 1000 {
+		refuse("%s of a period is no instant", left)
+	}
+	t := term{cadence: billing.Cadence{Every: int(days.Int64()), Unit: billing.Day}, start: epoch, left: left}
+	ns := new(big.Int).Mul(new(big.Int).Mul(days, day), r.Num())
+	t.cut = t.end().Add(-time.Duration(new(big.Int).Div(ns, r.Denom()).Int64()))
+	return t
+}
+
+func zoneOf(b *bag) *time.Location {
+	zone, err := time.LoadLocation(b.text("time_zone"))
+	must(err)
+	return zone
 }
 
 func instant(s string, zone *time.Location) time.Time {
-	for _, layout := range []string{time.RFC3339, "2006-01-02T15:04:05", "2006-01-02"} {
+	for _, layout := range []string{time.RFC3339, "2006-01-02T15:04:05", "2006-01-02 15:04:05", "2006-01-02"} {
 		if t, err := time.ParseInLocation(layout, s, zone); err == nil {
 			return t
 		}
@@ -54,135 +140,280 @@ func instant(s string, zone *time.Location) time.Time {
 	return time.Time{}
 }
 
+func must(err error) {
+	if err != nil {
+		refuse("%v: %s", err, gatehouse.CodeOf(err))
+	}
+}
+
+// account bills one subscription of fees in advance, invoice by invoice.
+type account struct {
+	c       *workedCase
+	term    term
+	book    billing.Book
+	sub     *billing.Subscription
+	terms   billing.Terms
+	issued  []billing.Invoice
+	periods int
+}
+
+// open begins a subscription. Its discounts, taxes and rounding are those of
+// the terms.
+func (c *workedCase) open(t term, terms billing.Terms, start time.Time, fee, quantity billing.Decimal) *account {
+	a := &account{c: c, term: t, book: billing.Book{}, terms: terms}
+	a.sub = &billing.Subscription{
+		ID: "case", Tenant: "case", Plan: a.plan("old", fee), Start: start, Anchor: t.start, TimeZone: t.zone,
+		Quantities: map[string]billing.Decimal{"fee": quantity}, Discounts: terms.Discounts,
+	}
+	return a
+}
+
+func (a *account) plan(id string, fee billing.Decimal) billing.PlanRef {
+	p := &billing.Plan{
+		ID: gatehouse.PlanID(id), Version: 1, Currency: a.c.money(), Cadence: a.term.cadence, Proration: a.term.basis, Rounding: a.terms.Rounding, TaxIncluded: a.terms.TaxIncluded,
+		Prices: []billing.Price{{ID: "fee", Model: billing.PerUnit, Amount: fee, Advance: true}},
+	}
+	if a.terms.Taxes != nil {
+		p.Taxes = a.terms.Taxes(billing.Line{})
+	}
+	a.book[p.Ref()] = p
+	return p.Ref()
+}
+
+// money is the currency of the case, or one of two digits where it names none.
+func (c *workedCase) money() billing.Currency {
+	if _, ok := c.Currency.Places(); ok {
+		return c.Currency
+	}
+	return "USD"
+}
+
+func (a *account) bill(kind billing.Kind) billing.Invoice {
+	r := billing.Run{Book: a.book, Subscription: a.sub, Kind: kind, Index: a.periods, Earlier: a.issued}
+	inv, err := billing.Draft(r)
+	must(err)
+	a.issued = append(a.issued, inv)
+	if kind == billing.Closing {
+		a.periods++
+	}
+	return inv
+}
+
+func (a *account) change(at time.Time, fee, quantity billing.Decimal) {
+	id := "new" + strconv.Itoa(len(a.sub.Changes))
+	a.sub.Changes = append(a.sub.Changes, billing.Change{At: at, Plan: a.plan(id, fee), Quantities: map[string]billing.Decimal{"fee": quantity}})
+}
+
+// exchange is a change from one fee to another within a period: two lines.
 func (c *workedCase) exchange(p *bag) outcome {
-	f := fraction(p, []string{"remaining", "remaining_inclusive", "left"}, "fraction_remaining", "fraction")
+	t := termOf(p)
 	mode, net := billing.HalfUp, false
-	switch r := p.text("rounding"); r {
-	case "", "per_line":
-	case "net":
+	switch r := snake(p.text("rounding")); r {
+	case "", "per_line", "each_line", "line":
+	case "net", "total", "none", "sum":
 		net = c.Kind != "divergence" // this product rounds each line
 	default:
-		mode = roundings[r]
+		var ok bool
+		if mode, ok = roundings[r]; !ok {
+			refuse("rounding: %q is not known", r)
+		}
 	}
 	one := billing.Int(1)
-	times := func(names ...string) billing.Decimal {
-		if q := p.opt(names...); q != nil {
+	times := func(field string) billing.Decimal {
+		if q := p.opt(field); q != nil {
 			return *q
 		}
 		return one
 	}
-	quantity := times("quantity")
-	from := p.dec("old_price", "old_amount").Mul(times("old_quantity")).Mul(quantity)
-	to := p.dec("new_price", "new_amount").Mul(times("new_quantity")).Mul(quantity)
-	rebate := p.dec("discount_amount", "discount", "fixed_discount")
-	keep := one.Sub(p.dec("discount_percent").Div(billing.Int(100)))
-	from, to = from.Sub(rebate).Max(billing.Decimal{}).Mul(keep), to.Sub(rebate).Max(billing.Decimal{}).Mul(keep)
-	e := c.Currency.Exchange(from, to, f, mode)
+	if !p.has("old_price") && !p.has("new_price") {
+		refuse("old_price and new_price are missing")
+	}
+	all := times("times_quantity")
+	oldQuantity, newQuantity := times("old_quantity").Mul(all), times("new_quantity").Mul(all)
+	terms := billing.Terms{Currency: c.Currency, Rounding: mode, TaxIncluded: p.flag(false, "tax_inclusive"), Discounts: changeDiscounts(p)}
+	if taxes := taxes(p); taxes != nil {
+		terms.Taxes = func(billing.Line) []billing.Tax { return taxes }
+	}
+	if t.left.Sign() == 0 {
+		return outcome{views: [][]figure{{nums("credit", billing.Decimal{}), nums("charge", billing.Decimal{})}}}
+	}
+	from, to := p.dec("old_price"), p.dec("new_price")
+	a := c.open(t, terms, t.start, from, oldQuantity)
+	if t.cut.Equal(t.start) { // a change when the fee has been paid in advance
+		a.sub.Start, a.sub.Anchor = a.sub.Start.Add(-t.end().Sub(t.start)), time.Time{}
+	}
+	a.bill(billing.Opening)
+	if t.cut.Equal(t.start) {
+		a.bill(billing.Closing)
+	}
+	a.change(t.cut, to, newQuantity)
+	if next := p.dec("next_charge"); next.Sign() > 0 {
+		a.change(t.end(), next, one)
+	} else {
+		a.sub.End = t.end()
+	}
+	inv := a.bill(billing.Closing)
+	got := outcome{rounded: inv.Total, exact: inv.Total, views: [][]figure{onInvoice(inv.Sheet)}}
+	exact := billing.Decimal{}
+	for _, l := range inv.Lines {
+		exact = exact.Add(l.Trace.Exact)
+	}
+	if inv.Tax.IsZero() && len(inv.Discounts) == 0 {
+		got.exact = exact
+	}
 	if net {
-		// One line for the difference instead of a pair.
-		e = c.Currency.Exchange(billing.Decimal{}, to.Sub(from), f, mode)
+		got.rounded = billing.Minor(got.exact, c.Currency, mode)
 	}
-	var lines []billing.Line
-	lines = append(lines, billing.Line{ID: "credit", Kind: billing.LineCredit, Amount: e.Credit}, billing.Line{ID: "charge", Kind: billing.LineCharge, Amount: e.Charge})
-	next := p.dec("next_charge", "next_period_price", "renewal_price", "renewal")
-	if next.Sign() > 0 {
-		lines = append(lines, billing.Line{ID: "next", Kind: billing.LineRecurring, Amount: next})
-	}
-	terms := c.terms(p, mode)
-	terms.Discounts = nil // taken off the fees above
-	sheet := billing.Settle(lines, terms)
-	got := outcome{rounded: sheet.Total, exact: sheet.Total}
-	if sheet.Tax.IsZero() {
-		got.exact = to.Sub(from).Mul(f).Add(next)
-	}
-	for _, l := range sheet.Lines {
-		got.lines = append(got.lines, map[string]billing.Decimal{string(l.Kind): l.Amount, "net": l.Net, "tax": l.Tax})
-	}
-	got.lines = append(got.lines, map[string]billing.Decimal{"net": sheet.Subtotal}, map[string]billing.Decimal{"tax": sheet.Tax})
 	return got
 }
 
+// changeDiscounts are those on the fees before and after a change.
+func changeDiscounts(p *bag) []billing.Discount {
+	var out []billing.Discount
+	if d := p.dec("discount_percent", "coupon_percent"); d.Sign() > 0 {
+		out = append(out, billing.Discount{ID: "percent", Percent: d})
+	}
+	amount := p.dec("fixed_discount")
+	if p.has("old_discount", "new_discount") {
+		if amount = p.dec("old_discount"); amount.Cmp(p.dec("new_discount")) != 0 {
+			refuse("the discount changes with the fee")
+		}
+	}
+	if amount.Sign() > 0 {
+		out = append(out, billing.Discount{ID: "amount", Amount: amount})
+	}
+	return out
+}
+
+// partial is a fee for the part of its first period, and for whole ones after
+// it.
 func (c *workedCase) partial(p *bag) outcome {
-	f := fraction(p, []string{"billed", "remaining", "used", "charged"}, "fraction", "fraction_billed")
-	price := p.need("price", "amount", "unit_price")
-	if q := p.opt("quantity"); q != nil {
-		price = price.Mul(*q)
+	t := termOf(p)
+	quantity, cycles := billing.Int(1), p.integer("full_periods")
+	if q := p.opt("times_quantity"); q != nil {
+		quantity = *q
 	}
-	f = f.Add(p.dec("full_periods", "cycles"))
-	exact := price.Mul(f)
-	sheet := billing.Settle([]billing.Line{{ID: "fee", Amount: billing.Minor(exact, c.Currency, billing.HalfUp)}}, c.terms(p, billing.HalfUp))
-	got := outcome{exact: exact, rounded: sheet.Total, lines: []map[string]billing.Decimal{{"net": sheet.Subtotal}, {"tax": sheet.Tax}}}
-	if !sheet.Tax.IsZero() {
-		got.exact = sheet.Total
+	price := p.need("fee_price")
+	a := c.open(t, c.terms(p, billing.HalfUp), t.cut, price, quantity)
+	if t.left.Sign() == 0 { // the first period is free
+		a.sub.Start = t.start
+		a.book[a.sub.Plan].TrialDays = int(t.end().Sub(t.start) / (24 * time.Hour))
 	}
+	all := []billing.Invoice{a.bill(billing.Opening)}
+	for range cycles {
+		all = append(all, a.bill(billing.Closing))
+	}
+	got := outcome{}
+	untouched := true
+	var view []figure
+	for _, inv := range all {
+		got.rounded = got.rounded.Add(inv.Total)
+		for _, l := range inv.Lines {
+			got.exact = got.exact.Add(l.Trace.Exact)
+		}
+		untouched = untouched && inv.Tax.IsZero() && len(inv.Discounts) == 0
+		view = append(view, onInvoice(inv.Sheet)...)
+	}
+	if !untouched {
+		got.exact = got.rounded
+	}
+	got.views = [][]figure{view}
 	return got
 }
 
 // upgrade is a new fee for the rest of a period less what was paid for all of
 // it: the rule that gives nothing back for the part that was used.
 func (c *workedCase) upgrade(p *bag) outcome {
-	p.raw("old_price", "change_day_of_month", "change_day")
-	p.used["old_price"] = true
-	f := fraction(p, []string{"remaining_inclusive", "remaining"}, "fraction_remaining", "fraction")
-	if p.under != nil {
-		p.under.raw("change_day_of_month")
+	t := termOf(p)
+	p.idle("old_price")
+	terms := c.terms(p, billing.HalfUp)
+	paid := p.dec("already_invoiced")
+	opening := c.open(t, terms, t.cut, p.need("new_price"), billing.Int(1)).bill(billing.Opening)
+	lines := append([]billing.Line{}, opening.Lines...)
+	exact := paid.Neg()
+	for i := range lines {
+		lines[i].Kind, exact = billing.LineCharge, exact.Add(lines[i].Trace.Exact)
 	}
-	e := c.Currency.Exchange(billing.Decimal{}, p.need("new_price"), f, billing.HalfUp)
-	paid := p.dec("already_invoiced", "already_paid")
-	return outcome{exact: p.need("new_price").Mul(f).Sub(paid), rounded: e.Charge.Sub(paid), lines: []map[string]billing.Decimal{{"charge": e.Charge}, {"credit": paid.Neg()}}}
+	lines = append(lines, billing.Line{ID: "paid", Kind: billing.LineCredit, Amount: paid.Neg()})
+	sheet := billing.Settle(lines, terms)
+	got := outcome{exact: sheet.Total, rounded: sheet.Total, views: [][]figure{onInvoice(sheet)}}
+	if sheet.Tax.IsZero() && len(sheet.Discounts) == 0 {
+		got.exact = exact
+	}
+	return got
 }
 
+// creditNote takes back the unused part of a fee that was paid in advance.
 func (c *workedCase) creditNote(p *bag) outcome {
 	terms := c.terms(p, billing.HalfUp)
-	paid := p.need("paid_net", "net", "amount")
-	sheet := billing.Settle([]billing.Line{{ID: "fee", Kind: billing.LineRecurring, Amount: paid}}, terms)
-	inv, err := billing.Invoice{Key: "case", Status: billing.Drafted, Currency: c.Currency, Sheet: sheet}.Finalize("GH-2026-000001", "", epoch, 0)
-	if err != nil {
-		refuse("%v", err)
+	paid := p.need("paid_net")
+	asks := p.decs("credits")
+	t := term{cadence: billing.Cadence{Unit: billing.Month}, start: epoch}
+	if asks == nil {
+		t = termOf(p)
 	}
+	a := c.open(t, terms, t.start, paid, billing.Int(1))
+	inv, err := a.bill(billing.Opening).Finalize("GH-2026-000001", "", epoch, 0)
+	must(err)
 	if inv, err = inv.Move(billing.Paid, epoch, "case"); err != nil {
 		refuse("%v", err)
 	}
-	credits := p.decs("credits", "credited_net")
-	if credits == nil {
-		f := fraction(p, []string{"unused", "remaining"}, "fraction_unused", "fraction_remaining")
-		credits = append(credits, c.Currency.Unused(paid, f, billing.HalfUp))
+	switch {
+	case asks != nil:
+	case t.cut.Equal(t.start):
+		asks = append(asks, inv.Lines[0].Net)
+	default:
+		a.sub.End, a.sub.Refund = t.cut, true
+		asks = append(asks, a.bill(billing.Closing).Lines[0].Amount.Neg())
 	}
 	var got outcome
 	var notes []billing.CreditNote
-	for _, net := range credits {
-		note, err := billing.Note(inv, notes, []billing.CreditAsk{{Line: "fee", Net: net}}, billing.ToBalance, "unused", billing.HalfUp, epoch)
-		if err != nil {
-			refuse("%v", err)
-		}
+	var view []figure
+	for _, net := range asks {
+		note, err := billing.Note(inv, notes, []billing.CreditAsk{{Line: inv.Lines[0].ID, Net: net}}, billing.ToBalance, "unused", billing.HalfUp, epoch)
+		must(err)
 		notes = append(notes, note)
 		got.rounded = got.rounded.Add(note.Total)
-		got.lines = append(got.lines, map[string]billing.Decimal{"net": note.Subtotal, "tax": note.Tax, "total": note.Total})
+		view = append(view, nums("net", note.Subtotal, "tax", note.Tax, "total", note.Total), nums("net", note.Subtotal), nums("tax", note.Tax))
 	}
-	got.exact = got.rounded
+	got.exact, got.views = got.rounded, [][]figure{view}
 	return got
 }
 
 func (c *workedCase) stack(p *bag) outcome {
 	terms := c.terms(p, billing.HalfUp)
-	terms.Minimum = p.dec("minimum", "minimum_amount", "minimum_commitment")
-	terms.CreditNotes = balances(p, "credit_notes", "credit_note")
-	terms.Wallet = balances(p, "prepaid_credits", "wallet", "prepaid")
+	terms.Minimum = p.dec("minimum")
+	terms.CreditNotes = balances(p, "credit_notes")
+	terms.Wallet = balances(p, "prepaid_credits")
 	var lines []billing.Line
 	rates := map[string][]billing.Tax{}
-	for i, raw := range p.list("lines", "fees") {
+	for i, raw := range p.list("lines") {
 		l := billing.Line{ID: strconv.Itoa(i)}
 		if raw[0] == '{' {
 			b := object("lines", raw)
-			l.Amount = b.need("amount", "net")
-			if rate := b.opt("tax_percent"); rate != nil {
-				rates[l.ID] = []billing.Tax{{Code: "VAT", Percent: *rate}}
+			if b.has("quantity") {
+				l.Amount = b.need("quantity").Mul(b.need("tier_unit"))
+			} else {
+				l.Amount = b.need("line_amount")
+			}
+			l.Amount = l.Amount.Sub(b.dec("line_discount"))
+			if own := taxes(b); own != nil {
+				rates[l.ID] = own
 			}
 			b.drained()
 		} else {
 			l.Amount = scalar("lines", raw)
 		}
 		lines = append(lines, l)
+	}
+	if fee := p.opt("base_fee"); fee != nil {
+		lines = append(lines, billing.Line{ID: "fee", Kind: billing.LineRecurring, Amount: *fee})
+	}
+	if before := p.dec("progressive"); before.Sign() > 0 {
+		lines = append(lines, billing.Line{ID: "progressive", Kind: billing.LineCredit, Amount: before.Neg()})
+	}
+	if len(lines) == 0 {
+		refuse("lines are missing")
 	}
 	if all := terms.Taxes; len(rates) > 0 {
 		terms.Taxes = func(l billing.Line) []billing.Tax {
@@ -193,172 +424,123 @@ func (c *workedCase) stack(p *bag) outcome {
 		}
 	}
 	s := billing.Settle(lines, terms)
-	got := outcome{exact: s.Due, rounded: s.Due, lines: []map[string]billing.Decimal{{
-		"subtotal": s.Subtotal, "tax": s.Tax, "total": s.Total, "due": s.Due, "subtotal_excluding_tax": s.Subtotal, "subtotal_including_tax": s.Total,
-	}}}
-	for _, l := range s.Lines {
-		got.lines = append(got.lines, map[string]billing.Decimal{"amount": l.Amount, "discount": l.Discount, "net": l.Net, "tax": l.Tax, string(l.Kind): l.Amount})
-	}
-	return got
+	return outcome{exact: s.Due, rounded: s.Due, views: [][]figure{onInvoice(s)}}
 }
 
-func balances(p *bag, names ...string) []billing.Applied {
+func balances(p *bag, field string) []billing.Applied {
 	var out []billing.Applied
-	for i, d := range p.decs(names...) {
+	for i, d := range p.decs(field) {
 		out = append(out, billing.Applied{ID: strconv.Itoa(i), Amount: d})
 	}
 	return out
 }
 
-var intervals = map[string]billing.Cadence{
-	"day": {Every: 1, Unit: billing.Day}, "daily": {Every: 1, Unit: billing.Day}, "week": {Every: 1, Unit: billing.Week}, "weekly": {Every: 1, Unit: billing.Week},
-	"month": {Every: 1, Unit: billing.Month}, "monthly": {Every: 1, Unit: billing.Month}, "quarter": {Every: 3, Unit: billing.Month}, "quarterly": {Every: 3, Unit: billing.Month},
-	"year": {Every: 1, Unit: billing.Year}, "yearly": {Every: 1, Unit: billing.Year}, "annual": {Every: 1, Unit: billing.Year},
-}
-
-func (c *workedCase) recurring(p *bag) outcome {
-	mrr, customers := p.dec("mrr"), p.dec("customers", "subscribers")
-	for _, raw := range p.list("subscriptions") {
-		b := object("subscriptions", raw)
-		n := billing.Int(1)
-		if d := b.opt("count", "quantity"); d != nil {
-			n = *d
-		}
-		cadence := billing.Cadence{Every: 1, Unit: billing.Month}
-		if b.has("interval_months") {
-			cadence.Every = b.integer("interval_months")
-		} else if c := word(b, intervals, "interval", "interval_unit"); c.Unit != "" {
-			cadence = c
-			if b.has("interval_count") {
-				cadence.Every *= b.integer("interval_count")
-			}
-		}
-		fee := b.need("price", "amount").Sub(b.dec("discount_amount"))
-		fee = fee.Sub(fee.Mul(b.dec("discount_percent")).Div(billing.Int(100)))
-		b.drained()
-		mrr, customers = mrr.Add(billing.Monthly(fee.Mul(n), cadence)), customers.Add(n)
-	}
-	var tenants int
-	if _, err := fmt.Sscan(customers.String(), &tenants); err != nil {
-		refuse("customers: %v", err)
-	}
-	m := billing.Bridge{End: mrr, EndTenants: tenants}.Metrics(billing.Int(1))
-	value := m.MRR
-	switch c.Model {
-	case "arr":
-		value = m.ARR
-	case "arpu":
-		value = *m.ARPU
-	}
-	return outcome{exact: value, rounded: billing.Minor(value, c.Currency, billing.HalfUp), lines: []map[string]billing.Decimal{{"mrr": m.MRR, "arr": m.ARR}}}
-}
-
-func (c *workedCase) bridge(p *bag) outcome {
-	b := billing.Bridge{
-		Start: p.dec("starting_mrr", "start_mrr", "start"), New: p.dec("new_mrr", "new"), Reactivated: p.dec("reactivation_mrr", "reactivation", "reactivated"),
-		Expansion: p.dec("expansion_mrr", "expansion"), Contraction: p.dec("contraction_mrr", "contraction"), Churned: p.dec("churned_mrr", "churn_mrr", "churned"),
-		StartTenants: p.integer("starting_customers", "customers_start", "start_customers"), LostTenants: p.integer("lost_customers", "churned_customers"),
-		EndTenants: p.integer("ending_customers", "end_customers", "customers"),
-	}
-	b.End = b.Balance()
-	margin := billing.Int(1)
-	if d := p.opt("gross_margin", "margin"); d != nil {
-		margin = *d
-	}
-	m := b.Metrics(margin)
-	percent := func(d *billing.Decimal) billing.Decimal {
-		if d == nil {
-			refuse("the figure has no divisor")
-		}
-		return d.Mul(billing.Int(100))
-	}
-	var value billing.Decimal
-	switch c.Model {
-	case "nrr":
-		value = percent(m.NRR)
-	case "grr":
-		value = percent(m.GRR)
-	case "churn":
-		value = percent(m.Churn)
-	case "revenue_churn":
-		value = percent(m.RevenueChurn)
-	case "ltv":
-		if arpu, churn := p.opt("arpu"), p.opt("churn_percent", "churn_rate_percent"); arpu != nil && churn != nil {
-			value = arpu.Mul(margin).Div(churn.Div(billing.Int(100)))
-		} else {
-			value = *m.LTV
-		}
-	default:
-		value = b.End
-	}
-	return outcome{exact: value, rounded: billing.Minor(value, c.Currency, billing.HalfUp)}
-}
-
 // wallet burns grants. The total is what is left to pay or, where only
 // balances are asked for, the balance.
 func (c *workedCase) wallet(p *bag) outcome {
-	w := billing.Wallet{Currency: c.Currency}
+	w := billing.Wallet{Currency: c.money()}
 	now := epoch.AddDate(0, 1, 0)
 	if at := p.text("at"); at != "" {
 		now = instant(at, time.UTC)
 	}
 	if c.Model == "rollover" {
-		g := billing.Grant{ID: "included", Amount: p.need("included", "granted"), Granted: epoch, Expires: now, Rollover: &billing.Rollover{Max: p.opt("max", "rollover_max", "max_rollover")}}
-		must(w.Add(g))
-		w.Burn("case", epoch, p.dec("used", "usage"))
-		w.Expire(now, time.UTC)
-		must(w.Add(billing.Grant{ID: "next", Amount: g.Amount, Granted: now}))
-		left := billing.Decimal{}
-		for _, u := range w.Usable(now) {
-			left = left.Add(u.Amount)
-		}
-		return outcome{exact: left, rounded: left}
+		return c.rollover(p, &w, now)
 	}
-	var got outcome
-	for i, raw := range p.list("grants", "credits") {
+	unit := billing.Int(1)
+	if d := p.opt("convert_factor"); d != nil {
+		unit = *d // of money for each credit
+	}
+	granted := p.list("grants")
+	if d := p.opt("balance"); d != nil {
+		granted = append(granted, json.RawMessage(`{"amount":"`+d.String()+`"}`))
+	}
+	if granted == nil {
+		refuse("grants are missing")
+	}
+	for i, raw := range granted {
+		if raw[0] != '{' {
+			raw = json.RawMessage(`{"amount":` + string(raw) + `}`)
+		}
 		b := object("grants", raw)
-		g := billing.Grant{ID: strconv.Itoa(i), Amount: b.need("amount", "credits"), Priority: b.integer("priority"), Granted: epoch.Add(time.Duration(i)), Cost: b.dec("cost", "paid_amount")}
-		if id := b.text("id", "name"); id != "" {
+		g := billing.Grant{ID: strconv.Itoa(i), Amount: b.need("grant_amount").Mul(unit), Priority: b.integer("priority"), Granted: epoch.Add(time.Duration(i)), Cost: b.dec("cost")}
+		if id := b.text("id"); id != "" {
 			g.ID = id
 		}
-		if at := b.text("granted", "granted_at", "effective_at", "created_at"); at != "" {
+		if at := b.text("granted"); at != "" {
 			g.Granted = instant(at, time.UTC)
 		}
-		if at := b.text("expires", "expires_at", "expiry"); at != "" {
+		if at := b.text("expires"); at != "" {
 			g.Expires = instant(at, time.UTC)
 		}
 		b.drained()
 		must(w.Add(g))
 	}
-	used := billing.Sum(p.decs("usage", "amount", "charge", "charges", "burn")...)
-	left := used
-	figures := map[string]billing.Decimal{}
+	if !p.has("burn") {
+		refuse("usage is missing")
+	}
+	used := billing.Sum(p.decs("burn")...)
+	left, rest := used, billing.Decimal{}
+	all := nums()
+	var view []figure
 	for _, u := range w.Burn("case", now, used) {
 		left = left.Sub(u.Amount)
-		figures["burn_"+u.ID] = u.Amount
+		all.nums["burn_"+u.ID] = u.Amount
+		f := nums("burned", u.Amount)
+		f.id = u.ID
+		view = append(view, f)
 	}
 	must(w.Check())
 	for _, g := range w.Grants {
-		figures[g.ID] = w.Left(g.ID)
-		got.lines = append(got.lines, map[string]billing.Decimal{"balance": w.Left(g.ID)})
+		all.nums[g.ID] = w.Left(g.ID)
+		f := nums("balance", w.Left(g.ID))
+		f.id = g.ID
+		view = append(view, f)
 	}
-	got.lines = append(got.lines, figures)
-	got.exact, got.rounded = left, left
+	for _, u := range w.Usable(now) {
+		rest = rest.Add(u.Amount)
+	}
+	got := outcome{exact: left, rounded: left, views: [][]figure{append(view, all)}}
+	switch ask := p.text("ask"); {
+	case ask == "balance" || c.Model == "entitlement_balance":
+		got.exact, got.rounded = rest, rest
+	case ask != "" && ask != "due":
+		refuse("ask: %q is not known", ask)
+	}
 	return got
 }
 
-func must(err error) {
-	if err != nil {
-		refuse("%v: %s", err, gatehouse.CodeOf(err))
+func (c *workedCase) rollover(p *bag, w *billing.Wallet, now time.Time) outcome {
+	used := p.dec("burn")
+	g := billing.Grant{ID: "included", Amount: p.need("rollover_included"), Granted: epoch, Expires: now, Rollover: &billing.Rollover{Max: p.opt("rollover_max")}}
+	if share := p.opt("rollover_percent"); share != nil {
+		most := g.Amount.Sub(used).Mul(*share).Div(billing.Int(100))
+		g.Rollover.Max = &most
 	}
+	must(w.Add(g))
+	w.Burn("case", epoch, used)
+	w.Expire(now, time.UTC)
+	must(w.Add(billing.Grant{ID: "next", Amount: g.Amount, Granted: now}))
+	left := billing.Decimal{}
+	for _, u := range w.Usable(now) {
+		left = left.Add(u.Amount)
+	}
+	return outcome{exact: left, rounded: left}
+}
+
+// entitlement is what is left of a limit.
+func (c *workedCase) entitlement(p *bag) outcome {
+	limit := p.need("limit")
+	e := billing.Entitlement{Feature: "case", Meter: "m", Limit: &limit}
+	a := e.Check(p.need("burn"), billing.Decimal{}, epoch, billing.Period{Start: epoch, End: epoch.AddDate(0, 1, 0)})
+	return outcome{exact: *a.Balance, rounded: *a.Balance, views: [][]figure{{nums("balance", *a.Balance, "overage", a.Overage)}}}
 }
 
 func (c *workedCase) split(p *bag) outcome {
-	amount := p.need("amount", "total", "discount")
-	var got outcome
-	for _, part := range billing.Split(amount, c.Currency, p.decs("weights", "lines", "parts")) {
+	amount := p.need("split_amount")
+	got := outcome{views: [][]figure{nil}}
+	for _, part := range billing.Split(amount, c.Currency, p.decs("weights")) {
 		got.rounded = got.rounded.Add(part)
-		got.lines = append(got.lines, map[string]billing.Decimal{"amount": part, "part": part})
+		got.views[0] = append(got.views[0], nums("part", part))
 	}
 	got.exact = got.rounded
 	return got

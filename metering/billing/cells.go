@@ -97,20 +97,32 @@ type Metered struct {
 // a period. Days and hours of buckets are of the given zone. Waive takes
 // interrupted requests off counted ones.
 func Meter(cells []metering.Cell, tenant gatehouse.TenantID, p *Price, period Period, loc *time.Location, waive bool) Metered {
+	return meter(cells, tenant, p, period, period, loc, waive)
+}
+
+// meter aggregates a part of a billing period.
+func meter(cells []metering.Cell, tenant gatehouse.TenantID, p *Price, part, whole Period, loc *time.Location, waive bool) Metered {
 	d := &digest{h: sha256.New()}
-	counted := d.of(within(cells, tenant, p.Meter, period), p.Route)
+	counted := d.of(within(cells, tenant, p.Meter, part), p.Route)
+	if waive && interruptible(p.Meter) {
+		counted = d.waive(counted, cells, tenant, p, part)
+	}
 	var m Metered
 	switch {
+	case p.Model == Capacity:
+		m.Peaks = peaks(d, counted, cells, tenant, p, part)
+		m.Quantity = m.Peaks[p.Meter]
 	case p.Bucket != "":
-		m.Buckets = buckets(counted, p, period, loc)
+		m.Buckets = buckets(counted, p, part, loc)
+	case p.Aggregation == Weighted:
+		m.Quantity = level(d, counted, cells, tenant, p, part, whole)
 	case p.Aggregation == "" || p.Aggregation == Total:
 		m.Quantity = total(counted, p.Meter)
 	default:
-		m.Quantity = Aggregate(p.Aggregation, samples(counted, p.Meter), period, Decimal{})
+		m.Quantity = Aggregate(p.Aggregation, samples(counted, p.Meter), part, Decimal{})
 	}
-	if waive && p.Bucket == "" && (p.Meter == metering.MeterRequests || p.Meter == metering.MeterBillable) {
-		cut := d.of(within(cells, tenant, metering.MeterInterrupted, period), p.Route)
-		m.Quantity = m.Quantity.Sub(total(cut, p.Meter)).Max(Decimal{})
+	if p.Model == Percentage && p.Fee.Sign() > 0 {
+		m.Count = events(d, counted, cells, tenant, p, part, waive)
 	}
 	m.Cells, m.Hash = d.n, hex.EncodeToString(d.h.Sum(nil))
 	return m

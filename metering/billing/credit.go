@@ -52,12 +52,6 @@ type CreditNote struct {
 	Hash     string `json:"hash,omitempty"`
 }
 
-// Unused returns how much of a line is credited when a fraction of what it
-// paid for was not used.
-func (c Currency) Unused(net, fraction Decimal, mode Rounding) Decimal {
-	return Minor(net.Mul(fraction), c, mode)
-}
-
 // Note makes a credit note for lines of a finalized invoice of which the
 // earlier notes have taken their parts. Tax is that of the line on what is
 // credited; the note that completes a line takes what is left of its tax, so
@@ -137,7 +131,11 @@ func credit(inv Invoice, of Line, net Decimal, before []CreditNote, mode Roundin
 }
 
 // Seal gives the note its number and chains it to the hash of the one before.
+// CodeInvalid: the number is empty.
 func (n CreditNote) Seal(number, previous string) (CreditNote, error) {
+	if number == "" {
+		return n, refuse("a number is needed to seal a credit note of invoice %s", n.Invoice)
+	}
 	n.Number, n.Previous, n.Hash = number, previous, ""
 	hash, err := digestOf(n)
 	n.Hash = hash

@@ -13,8 +13,13 @@ import (
 // compared with Cmp, not with ==.
 type Decimal struct{ r *big.Rat }
 
-// maxText bounds what is read, so that no text makes arithmetic slow.
-const maxText = 128
+// Bounds of what is read, in bytes, so that no text makes arithmetic slow.
+// What is stored may be longer than what is told: a trace holds exact
+// fractions.
+const (
+	maxText   = 128
+	maxStored = 4096
+)
 
 var errDecimal = errors.New(`not a decimal number such as "12.50"`)
 
@@ -27,19 +32,30 @@ func Fraction(a, b int64) Decimal { return Decimal{big.NewRat(a, b)} }
 // ParseDecimal reads digits with at most one point and a leading minus, or
 // two such whole numbers with a slash between them. It reads no exponents,
 // plus signs, spaces, or texts longer than 128 bytes.
-func ParseDecimal(s string) (Decimal, error) {
-	num, den, ok := strings.Cut(s, "/")
-	if len(s) > maxText || !plain(num, !ok) || ok && (!plain(den, false) || den[0] == '-') {
+func ParseDecimal(s string) (Decimal, error) { return parse(s, maxText) }
+
+func parse(s string, limit int) (Decimal, error) {
+	num, den, fraction := strings.Cut(s, "/")
+	if len(s) > limit || !plain(num, !fraction) {
 		return Decimal{}, errDecimal
 	}
-	if ok && strings.Trim(den, "0") == "" {
+	if !fraction {
+		r, ok := new(big.Rat).SetString(s)
+		if !ok {
+			return Decimal{}, errDecimal
+		}
+		return Decimal{r}, nil
+	}
+	if !digits(den) || strings.Trim(den, "0") == "" {
 		return Decimal{}, errDecimal
 	}
-	r, ok := new(big.Rat).SetString(s)
-	if !ok {
+	// Both are of base 10: big.Rat takes 010 for an octal number.
+	a, okA := new(big.Int).SetString(num, 10)
+	b, okB := new(big.Int).SetString(den, 10)
+	if !okA || !okB {
 		return Decimal{}, errDecimal
 	}
-	return Decimal{r}, nil
+	return Decimal{new(big.Rat).SetFrac(a, b)}, nil
 }
 
 // plain reports whether s is [-]digits[.digits].
@@ -138,10 +154,11 @@ func (d Decimal) Text(places int) string { return d.rat().FloatString(places) }
 // MarshalText writes String.
 func (d Decimal) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
 
-// UnmarshalText reads what ParseDecimal reads. JSON numbers are not read:
-// amounts are strings.
+// UnmarshalText reads what ParseDecimal reads, up to 4096 bytes, so that what
+// String has written can always be read. JSON numbers are not read: amounts
+// are strings.
 func (d *Decimal) UnmarshalText(text []byte) error {
-	v, err := ParseDecimal(string(text))
+	v, err := parse(string(text), maxStored)
 	if err != nil {
 		return fmt.Errorf("%.40q: %w", text, err)
 	}

@@ -14,14 +14,23 @@ type Discount struct {
 	// An amount takes no more than there is.
 	Percent Decimal `json:"percent,omitzero"`
 	Amount  Decimal `json:"amount,omitzero"`
-	// Times is how many invoices it is taken off; 0 is every one. An invoice
-	// from which it could take nothing does not count.
+	// Times is how many invoices it is taken off; 0 is every one. Those that cut
+	// a period count as one, and share an Amount. An invoice from which it could
+	// take nothing does not count.
 	Times int `json:"times,omitempty"`
 	// Start is when it begins: with the first period that begins then or
 	// later. Default: with the subscription.
 	Start time.Time `json:"start,omitzero"`
 	// Prices narrows it to lines of these prices. Default: all.
 	Prices []string `json:"prices,omitempty"`
+	// only narrows it further. Nil: not.
+	only func(Line) bool
+}
+
+// takes reports whether the discount may be taken off a line.
+func (d *Discount) takes(l Line) bool {
+	named := len(d.Prices) == 0 || slices.Contains(d.Prices, l.Price)
+	return named && (d.only == nil || d.only(l))
 }
 
 // Applied is an amount that a discount, a credit note or a grant has taken off
@@ -46,7 +55,7 @@ func discount(lines []Line, c Currency, mode Rounding, ds []Discount) []Applied 
 	for _, d := range ds {
 		weights := make([]Decimal, len(lines))
 		for i, l := range lines {
-			if len(d.Prices) == 0 || slices.Contains(d.Prices, l.Price) {
+			if d.takes(l) {
 				weights[i] = l.Amount.Sub(l.Discount).Max(Decimal{})
 			}
 		}
@@ -60,9 +69,23 @@ func discount(lines []Line, c Currency, mode Rounding, ds []Discount) []Applied 
 			continue
 		}
 		for i, part := range Split(amount, c, weights) {
-			lines[i].Discount = lines[i].Discount.Add(part)
+			if part.Sign() != 0 {
+				lines[i].Discount = lines[i].Discount.Add(part)
+				lines[i].Discounts = gather(slices.Clone(lines[i].Discounts), Applied{d.ID, "", part})
+			}
 		}
-		applied = append(applied, Applied{d.ID, d.Name, amount})
+		applied = gather(applied, Applied{d.ID, d.Name, amount})
 	}
 	return applied
+}
+
+// gather adds an amount to that of the same id.
+func gather(to []Applied, a Applied) []Applied {
+	for i := range to {
+		if to[i].ID == a.ID {
+			to[i].Amount = to[i].Amount.Add(a.Amount)
+			return to
+		}
+	}
+	return append(to, a)
 }

@@ -6,6 +6,8 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/gatehouse-gateway/gatehouse"
@@ -35,6 +37,9 @@ const (
 	Closing Kind = "closing"
 	// Progressive charges usage of a period that goes on.
 	Progressive Kind = "progressive"
+	// Correction charges usage that came late, and nothing else: when no
+	// period follows that would charge it.
+	Correction Kind = "correction"
 )
 
 // The document types of UNTDID 1001.
@@ -77,7 +82,10 @@ type Invoice struct {
 	Tenant       gatehouse.TenantID `json:"tenant"`
 	Subscription string             `json:"subscription"`
 	Currency     Currency           `json:"currency"`
-	Period       Period             `json:"period"`
+	// TimeZone is that of the subscription: its dates are meant in it. Default
+	// UTC.
+	TimeZone string `json:"time_zone,omitempty"`
+	Period   Period `json:"period"`
 	Sheet
 	Watermark Watermark `json:"watermark,omitzero"`
 	// Issued and PayBy are set by Finalize.
@@ -163,21 +171,72 @@ func (inv Invoice) mark(to Status, at time.Time, ref string) Invoice {
 
 // Move marks a finalized invoice as paid, void or uncollectible. To mark it so
 // again is not an error and changes nothing. CodeInvalid: the state does not
-// allow it. A void invoice keeps its number.
+// allow it, or it is paid by another ref. A void invoice keeps its number.
 func (inv Invoice) Move(to Status, at time.Time, ref string) (Invoice, error) {
-	if inv.Status == to && to != Drafted && to != Finalized {
+	known := to == Paid || to == Void || to == Uncollectible
+	if inv.Status == to && known {
+		if paid := inv.paidBy(); to == Paid && ref != paid {
+			return inv, refuse("invoice %s is paid by %q already, not by %q", inv.name(), paid, ref)
+		}
 		return inv, nil
 	}
 	open := inv.Status == Finalized || inv.Status == Uncollectible
-	if !open || to != Paid && to != Void && to != Uncollectible {
+	if !open || !known {
 		return inv, refuse("invoice %s is %s: it cannot become %s", inv.name(), inv.Status, to)
 	}
 	return inv.mark(to, at, ref), nil
 }
 
+// paidBy is the ref of the payment.
+func (inv Invoice) paidBy() string {
+	for _, m := range inv.Marks {
+		if m.Status == Paid {
+			return m.Ref
+		}
+	}
+	return ""
+}
+
+// place is the series, the year and the place in it that a number names.
+func place(number string) (series string, year, n int, ok bool) {
+	head, last, ok := cutLast(number)
+	if !ok {
+		return "", 0, 0, false
+	}
+	series, middle, ok := cutLast(head)
+	if !ok {
+		return "", 0, 0, false
+	}
+	year, errYear := strconv.Atoi(middle)
+	n, errN := strconv.Atoi(last)
+	return series, year, n, errYear == nil && errN == nil
+}
+
+func cutLast(s string) (before, after string, ok bool) {
+	i := strings.LastIndexByte(s, '-')
+	if i < 0 {
+		return "", "", false
+	}
+	return s[:i], s[i+1:], true
+}
+
+// follows reports whether a number comes next after another: the next of its
+// year, or the first of a later one. Numbers of another form than Number's are
+// not compared.
+func follows(before, after string) bool {
+	seriesA, yearA, a, okA := place(before)
+	seriesB, yearB, b, okB := place(after)
+	if !okA || !okB {
+		return true
+	}
+	next := yearB == yearA && b == a+1 || yearB > yearA && b == 1
+	return seriesA == seriesB && next
+}
+
 // Verify checks that each invoice of a series, in order of numbers, has the
-// hash of its content and names the hash of the one before. It returns an
-// error that names the first that does not.
+// hash of its content, names the hash of the one before, and has the number
+// that follows. A series that begins in its middle is checked from there on.
+// It returns an error that names the first that does not hold.
 func Verify(series []Invoice) error {
 	previous := ""
 	for i, inv := range series {
@@ -188,8 +247,17 @@ func Verify(series []Invoice) error {
 		if hash != inv.Hash {
 			return refuse("invoice %s has been altered: its content has the hash %s", inv.name(), hash)
 		}
+		if inv.Number == "" {
+			return refuse("invoice %s has no number", inv.name())
+		}
 		if i > 0 && inv.Previous != previous {
 			return refuse("invoice %s does not follow the one before it", inv.name())
+		}
+		if i > 0 && !follows(series[i-1].Number, inv.Number) {
+			return refuse("numbers are missing between invoice %s and invoice %s", series[i-1].Number, inv.Number)
+		}
+		if _, _, n, ok := place(inv.Number); i == 0 && ok && n > 1 && inv.Previous == "" {
+			return refuse("invoice %s names none before it and is not the first", inv.name())
 		}
 		previous = inv.Hash
 	}

@@ -43,7 +43,16 @@ func TestLifeOfAnInvoice(t *testing.T) {
 		f(from, billing.Drafted, "refused")
 		f(from, billing.Finalized, "refused")
 	}
-	f(billing.Paid, billing.Paid, "paid")
+	paid, err := finalize(t, simple("1"), 1, "").Move(billing.Paid, now, "tr_1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again, err := paid.Move(billing.Paid, now.Add(1), "tr_1"); err != nil || len(again.Marks) != 2 {
+		t.Errorf("the same payment again: %v, %v", again.Marks, err)
+	}
+	if again, err := paid.Move(billing.Paid, now, "tr_2"); gatehouse.CodeOf(err) != gatehouse.CodeInvalid || len(again.Marks) != 2 {
+		t.Errorf("another payment: %v, %v", again.Marks, err)
+	}
 	f(billing.Void, billing.Void, "void")
 	f(billing.Paid, billing.Void, "refused")
 	f(billing.Void, billing.Paid, "refused")
@@ -96,6 +105,7 @@ func TestChain(t *testing.T) {
 	f("an altered amount", func(s []billing.Invoice) []billing.Invoice { s[1].Lines[0].Amount = dec("0.01"); return s })
 	f("an altered tenant", func(s []billing.Invoice) []billing.Invoice { s[1].Tenant = "evil"; return s })
 	f("a missing invoice", func(s []billing.Invoice) []billing.Invoice { return append(s[:1], s[2:]...) })
+	f("a missing first", func(s []billing.Invoice) []billing.Invoice { s[1].Previous = ""; return s[1:] })
 	f("another order", func(s []billing.Invoice) []billing.Invoice { s[1], s[2] = s[2], s[1]; return s })
 }
 

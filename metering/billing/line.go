@@ -39,6 +39,8 @@ type Line struct {
 	// Amount is before discounts; Discount is what they take off this line.
 	Amount   Decimal `json:"amount"`
 	Discount Decimal `json:"discount,omitzero"`
+	// Discounts sum to Discount.
+	Discounts []Applied `json:"discounts,omitempty"`
 	// Net is Amount - Discount, less the tax where it is contained; Tax is the
 	// sum of Taxes.
 	Net   Decimal   `json:"net"`

@@ -143,8 +143,8 @@ type Price struct {
 
 	// Convert, then Included units are free, then Discount percent is taken
 	// off, then the amount is held to the commitment, to Maximum and to
-	// Minimum. Minimum and Maximum are per period; Minimum is due with the last
-	// line of the period, for the part of the period that was subscribed.
+	// Minimum. All are per period: of a part of one, the part is meant. The
+	// commitment and Minimum are due with the last line of the period.
 	Convert    *Conversion `json:"convert,omitempty"`
 	Included   Decimal     `json:"included,omitzero"`
 	Discount   Decimal     `json:"discount_percent,omitzero"`

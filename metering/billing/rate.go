@@ -66,10 +66,12 @@ func (p *Price) Due(c Currency, mode Rounding, u Usage, billed Decimal, final bo
 func (r Rating) Amount() Decimal { return r.Charge.Add(r.TrueUp) }
 
 // Rating applies the price to all usage of a period. Final says that the usage
-// is complete, so that commitments and minimums are due; of the minimum it is
-// the given fraction, that of the period that was subscribed. It panics on a
-// price that Plan.Validate refuses, such as a package of no units.
+// is complete, so that commitments and minimums are due. Fraction is the part
+// of the period that was subscribed: what the price sets for a whole period is
+// that part of it. It panics on a price that Plan.Validate refuses, such as a
+// package of no units.
 func (p *Price) Rating(u Usage, final bool, fraction Decimal) Rating {
+	p = p.of(fraction)
 	var r Rating
 	short := Decimal{}
 	if u.Buckets != nil {
@@ -95,12 +97,52 @@ func (p *Price) Rating(u Usage, final bool, fraction Decimal) Rating {
 		r.Charge = r.Charge.Min(*p.Maximum)
 		r.TrueUp = r.TrueUp.Min(p.Maximum.Sub(r.Charge))
 	}
-	if final {
-		if missing := p.Minimum.Mul(fraction).Sub(r.Amount()); missing.Sign() > 0 {
+	if final && p.Minimum.Sign() > 0 {
+		if missing := p.Minimum.Sub(r.Amount()); missing.Sign() > 0 {
 			r.TrueUp = r.TrueUp.Add(missing)
 		}
 	}
 	return r
+}
+
+// of returns the price with what it sets for a whole period, in money or in
+// units, as the given part. What each bucket is held to stays whole.
+func (p *Price) of(fraction Decimal) *Price {
+	if fraction.Cmp(Int(1)) == 0 {
+		return p
+	}
+	part := *p
+	part.Minimum, part.FreeAmount = p.Minimum.Mul(fraction), p.FreeAmount.Mul(fraction)
+	if p.Model == Flat {
+		part.Amount = p.Amount.Mul(fraction)
+	}
+	if p.Maximum != nil {
+		most := p.Maximum.Mul(fraction)
+		part.Maximum = &most
+	}
+	if p.Bucket == "" {
+		part.Included = p.Included.Mul(fraction)
+	}
+	if c := p.Commitment; c != nil && !c.Windowed {
+		agreed := *c
+		agreed.Amount = c.Amount.Mul(fraction)
+		if agreed.Units.Sign() > 0 { // their price is that of the whole period
+			agreed.Amount, agreed.Units = p.committed().Mul(fraction), Decimal{}
+		}
+		part.Commitment = &agreed
+	}
+	return &part
+}
+
+// committed is the amount that the commitment of a price comes to.
+func (p *Price) committed() Decimal {
+	amount := p.Commitment.Amount
+	if p.Commitment.Units.Sign() > 0 {
+		for _, part := range p.apply(p.Commitment.Units) {
+			amount = amount.Add(part.Amount)
+		}
+	}
+	return amount
 }
 
 // add rates one quantity into r and returns how far it stays below the
@@ -145,13 +187,7 @@ func (p *Price) add(r *Rating, u Usage, commit bool) Decimal {
 // what a smaller one lacks, if the commitment is trued up.
 func (p *Price) commit(r *Rating, gross Decimal) Decimal {
 	c := p.Commitment
-	amount := c.Amount
-	if c.Units.Sign() > 0 {
-		for _, part := range p.apply(c.Units) {
-			amount = amount.Add(part.Amount)
-		}
-	}
-	over := gross.Sub(amount)
+	over := gross.Sub(p.committed())
 	if over.Sign() > 0 && c.Overage != nil {
 		r.Overage = r.Overage.Add(over.Mul(c.Overage.Sub(Int(1))))
 	}

@@ -32,8 +32,8 @@ func TestReconcile(t *testing.T) {
 		}
 		inv = finalize(t, inv, len(series)+1, previous)
 		if r.Wallet != nil {
-			for _, used := range inv.Wallet {
-				r.Wallet.Burn(inv.Number+"/"+used.ID, r.At, used.Amount)
+			if err := r.Wallet.Book(inv.Number, inv.Wallet, r.At); err != nil {
+				t.Fatal(err)
 			}
 			if err := r.Wallet.Check(); err != nil {
 				t.Fatal(err)
@@ -102,6 +102,7 @@ func reconcile(t *testing.T, sub *billing.Subscription, b billing.Book, cells []
 		start time.Time
 	}
 	counted, ends, billed := map[segment]billing.Decimal{}, map[segment]time.Time{}, map[segment]billing.Decimal{}
+	parts := map[segment]billing.Decimal{}
 	for _, inv := range invoices {
 		for _, l := range inv.Lines {
 			if l.Price != "calls" {
@@ -110,6 +111,9 @@ func reconcile(t *testing.T, sub *billing.Subscription, b billing.Book, cells []
 			key := segment{l.Plan, l.Period.Start}
 			counted[key], ends[key] = l.Trace.Metered, l.Period.End // an adjustment states all there is
 			billed[key] = billed[key].Add(l.Amount)
+			if parts[key] = billing.Int(1); l.Trace.Fraction != nil {
+				parts[key] = *l.Trace.Fraction
+			}
 		}
 	}
 	all, onLines := int64(0), billing.Decimal{}
@@ -126,7 +130,7 @@ func reconcile(t *testing.T, sub *billing.Subscription, b billing.Book, cells []
 		if n.Cmp(billing.Int(sum)) != 0 {
 			t.Errorf("%s %v: %s requests on lines, %d in cells", sub.Tenant, key, n, sum)
 		}
-		want := b[key.plan].Price("calls").Due("EUR", billing.HalfUp, billing.Usage{Quantity: billing.Int(sum)}, billing.Decimal{}, true, billing.Int(1)).Amount()
+		want := b[key.plan].Price("calls").Due("EUR", billing.HalfUp, billing.Usage{Quantity: billing.Int(sum)}, billing.Decimal{}, true, parts[key]).Amount()
 		if billed[key].Cmp(want) != 0 {
 			t.Errorf("%s %v: %s was billed for what costs %s", sub.Tenant, key, billed[key], want)
 		}

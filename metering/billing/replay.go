@@ -27,7 +27,8 @@ type Replayed struct {
 
 // Replay prices the period of the given index once more, for each tenant under
 // each draft plan. Nothing is changed: the result is a proposal. Drafts that
-// differ in currency from a tenant's plan are an error.
+// differ in currency or cadence from a tenant's plan are an error: their
+// periods cannot be set side by side.
 func Replay(book Book, drafts []*Plan, past []Past, index int) ([]Replayed, error) {
 	out := make([]Replayed, 0, len(past))
 	for _, p := range past {
@@ -41,8 +42,11 @@ func Replay(book Book, drafts []*Plan, past []Past, index int) ([]Replayed, erro
 			if d.Currency != book[p.Subscription.Plan].Currency {
 				return nil, refuse("draft %s is in %s, not in %s", d.Ref(), d.Currency, book[p.Subscription.Plan].Currency)
 			}
+			if now := book[p.Subscription.Plan].Cadence; !d.Cadence.same(now) {
+				return nil, refuse("draft %s bills every %d %s, not every %d %s", d.Ref(), d.Cadence.every(), d.Cadence.Unit, now.every(), now.Unit)
+			}
 			would := *p.Subscription
-			would.Plan, would.Changes = d.Ref(), nil
+			would.Plan, would.Changes, would.Quantities = d.Ref(), nil, known(d, would.Quantities)
 			amount, err := worth(Book{d.Ref(): d}, p, &would, index)
 			if err != nil {
 				return nil, err
@@ -56,6 +60,17 @@ func Replay(book Book, drafts []*Plan, past []Past, index int) ([]Replayed, erro
 		out = append(out, row)
 	}
 	return out, nil
+}
+
+// known are the quantities of fees that a plan has.
+func known(plan *Plan, quantities map[string]Decimal) map[string]Decimal {
+	out := map[string]Decimal{}
+	for id, q := range quantities {
+		if p := plan.Price(id); p != nil && p.Recurring() {
+			out[id] = q
+		}
+	}
+	return out
 }
 
 // worth is what one period comes to: its advance fees and its usage.

@@ -19,13 +19,41 @@ type Terms struct {
 	Minimum   Decimal
 	Shortfall Line
 	Counts    func(Line) bool
+	// Floors are further minimums.
+	Floors []Floor
 	// Taxes returns the taxes on a line. Nil is none.
 	Taxes func(Line) []Tax
-	// TaxIncluded says that amounts contain the tax.
+	// TaxIncluded says that amounts contain the tax. Included says so line by
+	// line, where it is not nil; Mode does the same for Rounding of tax.
 	TaxIncluded bool
+	Included    func(Line) bool
+	Mode        func(Line) Rounding
 	// CreditNotes and Wallet are what may be used after tax, in this order.
 	CreditNotes []Applied
 	Wallet      []Applied
+}
+
+// Floor is an amount that some lines must come to.
+type Floor struct {
+	// Least is what lines that count come to after discounts, at the least.
+	// Counts nil counts all. Line is added for what is missing.
+	Least  Decimal
+	Counts func(Line) bool
+	Line   Line
+	// Back is how much was charged before for what was missing then. As far as
+	// lines exceed Least, it is given back.
+	Back Decimal
+}
+
+// lacks is what is missing; negative is to be given back.
+func (f Floor) lacks(lines []Line, c Currency, mode Rounding) Decimal {
+	missing := Minor(f.Least, c, mode)
+	for _, l := range lines {
+		if f.Counts == nil || f.Counts(l) {
+			missing = missing.Sub(l.Amount).Add(l.Discount)
+		}
+	}
+	return missing.Max(f.Back.Max(Decimal{}).Neg())
 }
 
 // Sheet is lines with everything that is summed from them.
@@ -51,16 +79,16 @@ type Sheet struct {
 func Settle(lines []Line, t Terms) Sheet {
 	s := Sheet{Lines: append([]Line{}, lines...)}
 	s.Discounts = discount(s.Lines, t.Currency, t.Rounding, t.Discounts)
-	after := Decimal{}
-	for _, l := range s.Lines {
-		if t.Counts == nil || t.Counts(l) {
-			after = after.Add(l.Amount).Sub(l.Discount)
-		}
+	floors := t.Floors
+	if t.Minimum.Sign() > 0 {
+		floors = append([]Floor{{Least: t.Minimum, Counts: t.Counts, Line: t.Shortfall}}, floors...)
 	}
-	if missing := Minor(t.Minimum, t.Currency, t.Rounding).Sub(after); t.Minimum.Sign() > 0 && missing.Sign() > 0 {
-		l := t.Shortfall
-		l.Kind, l.Quantity, l.Amount = LineMinimum, Int(1), missing
-		s.Lines = append(s.Lines, l)
+	for _, f := range floors {
+		if missing := f.lacks(s.Lines, t.Currency, t.Rounding); missing.Sign() != 0 {
+			l := f.Line
+			l.Kind, l.Quantity, l.Amount = LineMinimum, Int(1), missing
+			s.Lines = append(s.Lines, l)
+		}
 	}
 	for i := range s.Lines {
 		l := &s.Lines[i]
@@ -85,15 +113,21 @@ func Settle(lines []Line, t Terms) Sheet {
 
 // tax puts the taxes on a line whose Net is still with any contained tax.
 func (l *Line) tax(t Terms) {
-	taxes := t.Taxes(*l)
+	taxes, mode, included := t.Taxes(*l), t.Rounding, t.TaxIncluded
+	if t.Mode != nil {
+		mode = t.Mode(*l)
+	}
+	if t.Included != nil {
+		included = t.Included(*l)
+	}
 	base, rates := l.Net, make([]Decimal, len(taxes))
 	amounts := make([]Decimal, len(taxes))
 	for i, tax := range taxes {
 		rates[i] = tax.Percent.Div(Int(100))
-		amounts[i] = Minor(base.Mul(rates[i]), t.Currency, t.Rounding)
+		amounts[i] = Minor(base.Mul(rates[i]), t.Currency, mode)
 	}
-	if t.TaxIncluded {
-		base = Minor(l.Net.Div(Int(1).Add(Sum(rates...))), t.Currency, t.Rounding)
+	if included {
+		base = Minor(l.Net.Div(Int(1).Add(Sum(rates...))), t.Currency, mode)
 		amounts = Split(l.Net.Sub(base), t.Currency, rates)
 	}
 	l.Net, l.Tax, l.Taxes = base, Sum(amounts...), nil

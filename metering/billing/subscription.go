@@ -193,20 +193,3 @@ func byPlan(segments []Segment) []Segment {
 	}
 	return out
 }
-
-// Exchange is what a change of plan within a period comes to.
-type Exchange struct {
-	// Credit is not positive: the unused part of the old fee. Charge is the
-	// same part of the new one.
-	Credit, Charge Decimal
-	Fraction       Decimal
-}
-
-// Net is what is left to pay, or, if negative, to be given back.
-func (e Exchange) Net() Decimal { return e.Credit.Add(e.Charge) }
-
-// Exchange prorates the change from one fee per period to another when the
-// given fraction of the period is left. Both lines are rounded.
-func (c Currency) Exchange(from, to, fraction Decimal, mode Rounding) Exchange {
-	return Exchange{Minor(from.Mul(fraction), c, mode).Neg(), Minor(to.Mul(fraction), c, mode), fraction}
-}

@@ -148,18 +148,20 @@ func (s *Subscription) Validate(book Book, closed time.Time) gatehouse.Faults {
 	if _, err := time.LoadLocation(s.TimeZone); err != nil {
 		v.fault("/time_zone", fmt.Sprintf("%.40q is not a time zone", s.TimeZone), "an IANA name such as Europe/Rome")
 	}
-	v.quantities("/quantities", s.Quantities)
+	v.quantities("/quantities", s.Quantities, first)
 	for i, c := range s.Changes {
 		at := gatehouse.Pointer("changes", i)
 		if to := v.ref(at+"/plan", book, c.Plan); to != nil && first != nil {
-			if to.Currency != first.Currency || to.Cadence != first.Cadence {
+			if to.Currency != first.Currency || !to.Cadence.same(first.Cadence) {
 				v.fault(at+"/plan", fmt.Sprintf("%s has another currency or cadence", c.Plan), "end this subscription and begin another")
 			}
 		}
-		if !c.At.After(s.Start) || !s.End.IsZero() && !c.At.Before(s.End) || i > 0 && !c.At.After(s.Changes[i-1].At) {
+		within := c.At.After(s.Start) && (s.End.IsZero() || c.At.Before(s.End))
+		ordered := i == 0 || c.At.After(s.Changes[i-1].At)
+		if !within || !ordered {
 			v.fault(at+"/at", fmt.Sprintf("%s is not within the subscription and after the change before", when(c.At)), "")
 		}
-		v.quantities(at+"/quantities", c.Quantities)
+		v.quantities(at+"/quantities", c.Quantities, book[c.Plan])
 	}
 	for i, p := range s.Pauses {
 		if !p.End.IsZero() && p.Empty() {
@@ -171,17 +173,13 @@ func (s *Subscription) Validate(book Book, closed time.Time) gatehouse.Faults {
 }
 
 // Amend returns the faults of replacing a subscription by another state of it
-// when everything before closed is finalized: what lies there must stay.
+// when everything before closed is finalized: what lies there must stay. The
+// law is that the segments up to closed are the same.
 func (s *Subscription) Amend(to *Subscription, book Book, closed time.Time) gatehouse.Faults {
 	v := &validation{faults: to.Validate(book, time.Time{})}
 	for i, c := range to.Changes {
 		if i >= len(s.Changes) || !same(s.Changes[i], c) {
 			v.open(gatehouse.Pointer("changes", i, "at"), c.At, closed)
-		}
-	}
-	for i, c := range s.Changes {
-		if (i >= len(to.Changes) || !same(to.Changes[i], c)) && c.At.Before(closed) && i >= len(to.Changes) {
-			v.open("/changes", c.At, closed)
 		}
 	}
 	for i, p := range to.Pauses {
@@ -192,13 +190,55 @@ func (s *Subscription) Amend(to *Subscription, book Book, closed time.Time) gate
 	if !to.End.Equal(s.End) {
 		v.open("/end", to.End, closed)
 	}
-	if s.Plan != to.Plan || !s.Start.Equal(to.Start) || !s.anchor().Equal(to.anchor()) || s.TimeZone != to.TimeZone || s.Tenant != to.Tenant {
+	if moved := !s.Start.Equal(to.Start) || !s.anchor().Equal(to.anchor()); moved || s.Plan != to.Plan || s.TimeZone != to.TimeZone || s.Tenant != to.Tenant {
 		v.open("/start", s.Start, closed)
+	}
+	if len(v.faults.Errors()) == 0 {
+		v.past(s, to, closed)
 	}
 	return v.faults
 }
 
-func same(a, b Change) bool {
+// past wants the segments before closed, and how the subscription ended there,
+// to be the same.
+func (v *validation) past(s, to *Subscription, closed time.Time) {
+	billed := Period{s.Start, closed}
+	was, is := s.Segments(billed), to.Segments(billed)
+	for i := range max(len(was), len(is)) {
+		switch {
+		case i < len(was) && i < len(is) && same(was[i].utc(), is[i].utc()):
+			continue
+		case i < len(was):
+			v.open(v.where(s, to), was[i].Period.Start, closed)
+		default:
+			v.open(v.where(s, to), is[i].Period.Start, closed)
+		}
+		return
+	}
+	if ended := !s.End.IsZero() && s.End.Before(closed); ended && s.Refund != to.Refund {
+		v.open("/refund", s.End, closed)
+	}
+}
+
+// where names what of a subscription is another.
+func (v *validation) where(s, to *Subscription) string {
+	switch {
+	case !same(s.Quantities, to.Quantities):
+		return "/quantities"
+	case !same(s.Changes, to.Changes):
+		return "/changes"
+	case !same(s.Pauses, to.Pauses):
+		return "/pauses"
+	}
+	return "/end"
+}
+
+func (g Segment) utc() Segment {
+	g.Period = g.Period.utc()
+	return g
+}
+
+func same[T any](a, b T) bool {
 	x, errX := Canonical(a)
 	y, errY := Canonical(b)
 	return errX == nil && errY == nil && string(x) == string(y)
@@ -219,9 +259,16 @@ func (v *validation) ref(at string, book Book, r PlanRef) *Plan {
 	return p
 }
 
-func (v *validation) quantities(at string, qs map[string]Decimal) {
+func (v *validation) quantities(at string, qs map[string]Decimal, plan *Plan) {
 	for _, id := range sorted(qs) {
-		v.amount(at+gatehouse.Pointer(id), qs[id])
+		at := at + gatehouse.Pointer(id)
+		v.amount(at, qs[id])
+		if plan == nil {
+			continue
+		}
+		if p := plan.Price(id); p == nil || !p.Recurring() {
+			v.fault(at, fmt.Sprintf("plan %s has no recurring fee %.40q", plan.Ref(), id), "")
+		}
 	}
 }
 

@@ -10,6 +10,8 @@ import (
 
 func sorted[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
 
+func sortedInts[V any](m map[int]V) []int { return slices.Sorted(maps.Keys(m)) }
+
 func (v *validation) price(at string, p *Price) {
 	if p.ID == "" {
 		v.fault(at+"/id", "is missing", "")
@@ -18,9 +20,9 @@ func (v *validation) price(at string, p *Price) {
 		v.fault(at+"/model", "is missing", "")
 	}
 	oneOf(v, at+"/model", p.Model, Flat, PerUnit, Graduated, Volume, Package, Percentage, GraduatedPercentage, VolumePercentage, Blocks, Dynamic, Capacity)
-	oneOf(v, at+"/aggregation", p.Aggregation, Total, Count, Max, Latest, Unique, Weighted)
+	oneOf(v, at+"/aggregation", p.Aggregation, Total, Count, Max, Min, Mean, Latest, Unique, Weighted)
 	oneOf(v, at+"/bucket", p.Bucket, Hour, Day)
-	oneOf(v, at+"/package_round", p.PackageRound, Up, Down)
+	oneOf(v, at+"/package_round", p.PackageRound, Up, Down, HalfUp)
 	oneOf(v, at+"/policy", p.Policy, AllTiers, TopTier)
 	fields := map[string]Decimal{"amount": p.Amount, "fee": p.Fee, "free_amount": p.FreeAmount, "included": p.Included, "minimum": p.Minimum, "rate": p.Rate}
 	for _, name := range sorted(fields) {
@@ -35,7 +37,9 @@ func (v *validation) price(at string, p *Price) {
 	}
 	v.bounds(at+"/maximum", &p.Minimum, p.Maximum)
 	v.bounds(at+"/event_max", p.EventMin, p.EventMax)
-	if p.Meter == "" && (p.Aggregation != "" || p.Bucket != "" || p.Route != "") {
+	v.unused(at, p)
+	v.metered(at, p)
+	if metering := p.Aggregation != "" || p.Bucket != "" || p.Route != ""; p.Meter == "" && metering {
 		v.fault(at+"/meter", "is missing: a recurring fee has no aggregation, bucket or route", "")
 	}
 	if p.Meter != "" && p.Advance {

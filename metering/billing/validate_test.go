@@ -107,7 +107,7 @@ func TestSubscriptionFaults(t *testing.T) {
 		s.Changes = []billing.Change{{At: at("2026-02-01T00:00:00Z"), Plan: q.Ref()}}
 	}, "", `/changes/0/plan: dollars/1 has another currency or cadence`)
 	f(func(s *billing.Subscription) { s.End = at("2026-01-20T00:00:00Z") }, "2026-02-01T00:00:00Z", `/end: 2026-01-20T00:00:00Z lies in a period that is finalized`)
-	f(func(s *billing.Subscription) { s.Quantities = map[string]billing.Decimal{"a": dec("-1")} }, "", `/quantities/a: -1 is negative`)
+	f(func(s *billing.Subscription) { s.Quantities = map[string]billing.Decimal{"a": dec("-1")} }, "", `/quantities/a: -1 is negative; /quantities/a: plan free/1 has no recurring fee "a"`)
 	f(func(s *billing.Subscription) { s.Discounts = []billing.Discount{{ID: "x"}} }, "", `/discounts/0: needs either a percent or an amount`)
 	f(func(s *billing.Subscription) { s.Anchor = at("2026-01-05T00:00:00Z") }, "2026-02-01T00:00:00Z", `/start: 2026-01-01T00:00:00Z lies in a period that is finalized`)
 	f(func(s *billing.Subscription) { s.Plan.Version = 9 }, "", `/plan: there is no plan free/9`)

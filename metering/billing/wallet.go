@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/gatehouse-gateway/gatehouse"
@@ -56,7 +57,8 @@ type Posting struct {
 type Entry struct {
 	ID   string    `json:"id"`
 	Time time.Time `json:"time"`
-	// Kind is grant, burn, expire, rollover or return.
+	// Kind is grant, burn, expire, rollover, return, or restore: credit that had
+	// expired and pays for a period in which it had not.
 	Kind string `json:"kind"`
 	// Ref is the invoice for a burn and for a return.
 	Ref      string    `json:"ref,omitempty"`
@@ -98,6 +100,7 @@ func (w *Wallet) Add(g Grant) error {
 	if g.Amount.Sign() <= 0 || Minor(g.Amount, w.Currency, HalfUp).Cmp(g.Amount) != 0 {
 		return refuse("grant %s: %s is not a positive amount of %s", g.ID, g.Amount, w.Currency)
 	}
+	g.Granted, g.Expires = g.Granted.UTC(), g.Expires.UTC()
 	w.Grants = append(w.Grants, g)
 	from := AccountGift
 	if g.Cost.Sign() > 0 {
@@ -107,8 +110,13 @@ func (w *Wallet) Add(g Grant) error {
 	return nil
 }
 
+// post books an amount. An id that is taken gets a number.
 func (w *Wallet) post(id string, at time.Time, kind, ref, from, to string, amount Decimal) {
-	w.Entries = append(w.Entries, Entry{id, at, kind, ref, []Posting{{from, amount.Neg()}, {to, amount}}})
+	free := id
+	for n := 2; slices.ContainsFunc(w.Entries, func(e Entry) bool { return e.ID == free }); n++ {
+		free = fmt.Sprintf("%s/%d", id, n)
+	}
+	w.Entries = append(w.Entries, Entry{free, at.UTC(), kind, ref, []Posting{{from, amount.Neg()}, {to, amount}}})
 }
 
 // Usable returns the balances of the grants that can be used at that time, in
@@ -126,6 +134,61 @@ func (w *Wallet) Usable(at time.Time) []Applied {
 		}
 	}
 	return out
+}
+
+// Within returns the balances that can pay for a period: of the grants whose
+// life overlaps it, and that begin no later than at, if that is set. What has
+// expired unused since the period began counts: it was there to be used. They
+// are in the order in which they burn.
+func (w *Wallet) Within(p Period, at time.Time) []Applied {
+	grants := slices.Clone(w.Grants)
+	slices.SortStableFunc(grants, burnOrder)
+	var out []Applied
+	for _, g := range grants {
+		begins := w.begins(g)
+		over := !g.Expires.IsZero() && !g.Expires.After(p.Start)
+		later := !begins.Before(p.End) || !at.IsZero() && begins.After(at)
+		if over || later {
+			continue
+		}
+		if left := w.Left(g.ID).Add(w.lost(g.ID)); left.Sign() > 0 {
+			out = append(out, Applied{ID: g.ID, Amount: left})
+		}
+	}
+	return out
+}
+
+const rolled = "/rollover"
+
+// begins is when a grant can first be used; what rolled over is as old as the
+// grant that it comes from.
+func (w *Wallet) begins(g Grant) time.Time {
+	from, ok := strings.CutSuffix(g.ID, rolled)
+	if i := slices.IndexFunc(w.Grants, func(h Grant) bool { return h.ID == from }); ok && i >= 0 {
+		return w.Grants[i].Granted
+	}
+	return g.Granted
+}
+
+// lost is how much of a grant has expired and was not restored.
+func (w *Wallet) lost(grant string) Decimal {
+	return w.moved(grant, func(e Entry) bool { return e.Kind == "expire" || e.Kind == "restore" })
+}
+
+// moved is how much has left a grant by some entries.
+func (w *Wallet) moved(grant string, by func(Entry) bool) Decimal {
+	total, name := Decimal{}, account(grant)
+	for _, e := range w.Entries {
+		if !by(e) {
+			continue
+		}
+		for _, p := range e.Postings {
+			if p.Account == name {
+				total = total.Sub(p.Amount)
+			}
+		}
+	}
+	return total
 }
 
 func burnOrder(a, b Grant) int {
@@ -153,30 +216,75 @@ func (w *Wallet) Burn(invoice string, at time.Time, amount Decimal) []Applied {
 	}
 	used, _ := use(w.Usable(at), amount)
 	for _, u := range used {
-		w.post("burn/"+invoice+"/"+u.ID, at, "burn", invoice, account(u.ID), AccountUsed, u.Amount)
+		w.burn(invoice, u, at)
 	}
 	return used
 }
 
+func (w *Wallet) burn(invoice string, u Applied, at time.Time) {
+	w.post("burn/"+invoice+"/"+u.ID, at, "burn", invoice, account(u.ID), AccountUsed, u.Amount)
+}
+
+// Book burns exactly what an invoice used, as its Wallet says. To book the same
+// again changes nothing; after Return it can be booked anew. CodeInvalid, and
+// nothing is booked: something else is booked for the invoice, a grant is
+// unknown, or it has less than was used.
+func (w *Wallet) Book(invoice string, used []Applied, at time.Time) error {
+	if before := w.burnt(invoice); len(before) > 0 {
+		if !sameAmounts(before, used) {
+			return refuse("invoice %s is booked with other amounts", invoice)
+		}
+		return nil
+	}
+	for _, u := range used {
+		have := w.Left(u.ID).Add(w.lost(u.ID))
+		if u.Amount.Sign() <= 0 || u.Amount.Cmp(have) > 0 {
+			return refuse("invoice %s uses %s of grant %s, which has %s", invoice, u.Amount, u.ID, have)
+		}
+	}
+	for _, u := range used {
+		if short := u.Amount.Sub(w.Left(u.ID)); short.Sign() > 0 {
+			w.post("restore/"+invoice+"/"+u.ID, at, "restore", invoice, AccountExpired, account(u.ID), short)
+		}
+		w.burn(invoice, u, at)
+	}
+	return nil
+}
+
+func sameAmounts(a, b []Applied) bool {
+	return len(a) == len(b) && !slices.ContainsFunc(a, func(x Applied) bool {
+		return !slices.ContainsFunc(b, func(y Applied) bool { return x.ID == y.ID && x.Amount.Cmp(y.Amount) == 0 })
+	})
+}
+
+// burnt is what an invoice has burnt and was not returned, by grant.
 func (w *Wallet) burnt(invoice string) []Applied {
 	var used []Applied
-	for _, e := range w.Entries {
-		if e.Kind == "burn" && e.Ref == invoice {
-			used = append(used, Applied{ID: e.Postings[0].Account[len("grant:"):], Amount: e.Postings[1].Amount})
+	for _, g := range w.Grants {
+		amount := w.moved(g.ID, func(e Entry) bool { return e.Ref == invoice && (e.Kind == "burn" || e.Kind == "return") })
+		if amount.Sign() > 0 {
+			used = append(used, Applied{ID: g.ID, Amount: amount})
 		}
 	}
+	slices.SortStableFunc(used, func(a, b Applied) int { return cmp.Compare(w.booked(invoice, a.ID), w.booked(invoice, b.ID)) })
 	return used
 }
 
-// Return puts back what an invoice burnt, when it is void. It does so once.
-// Credit that has expired meanwhile is put back too, and expires anew with the
-// next Expire.
-func (w *Wallet) Return(invoice string, at time.Time) {
-	for _, e := range w.Entries {
-		if e.Kind == "return" && e.Ref == invoice {
-			return
+// booked is where the last burn of a grant for an invoice is in the ledger.
+func (w *Wallet) booked(invoice, grant string) int {
+	at := -1
+	for i, e := range w.Entries {
+		if e.Kind == "burn" && e.Ref == invoice && e.Postings[0].Account == account(grant) {
+			at = i
 		}
 	}
+	return at
+}
+
+// Return puts back what an invoice burnt, when it is void; what is put back
+// already it leaves alone. Credit that has expired meanwhile is put back too,
+// and expires anew with the next Expire.
+func (w *Wallet) Return(invoice string, at time.Time) {
 	for _, u := range w.burnt(invoice) {
 		w.post("return/"+invoice+"/"+u.ID, at, "return", invoice, AccountUsed, account(u.ID), u.Amount)
 	}
@@ -195,7 +303,7 @@ func (w *Wallet) Expire(at time.Time, loc *time.Location) {
 			if kept = left; r.Max != nil {
 				kept = kept.Min(*r.Max)
 			}
-			next := Grant{ID: g.ID + "/rollover", Amount: kept, Priority: g.Priority, Granted: g.Expires, Cost: g.Cost.Mul(kept).Div(g.Amount)}
+			next := Grant{ID: g.ID + rolled, Amount: kept, Priority: g.Priority, Granted: g.Expires, Cost: g.Cost.Mul(kept).Div(g.Amount)}
 			if r.For.Unit != "" {
 				next.Expires = r.For.Boundary(g.Expires, loc, 1)
 			}
@@ -217,16 +325,7 @@ func (w *Wallet) Expire(at time.Time, loc *time.Location) {
 func (w *Wallet) Recognized() Decimal {
 	total := Decimal{}
 	for _, g := range w.Grants {
-		used := Decimal{}
-		for _, e := range w.Entries {
-			if e.Kind == "burn" || e.Kind == "return" {
-				for _, p := range e.Postings {
-					if p.Account == account(g.ID) {
-						used = used.Sub(p.Amount)
-					}
-				}
-			}
-		}
+		used := w.moved(g.ID, func(e Entry) bool { return e.Kind == "burn" || e.Kind == "return" })
 		total = total.Add(g.Cost.Mul(used).Div(g.Amount))
 	}
 	return total

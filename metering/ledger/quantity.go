@@ -52,6 +52,16 @@ func (q Quantity) String() string {
 // MarshalText returns String: a JSON string, so that no reader rounds it.
 func (q Quantity) MarshalText() ([]byte, error) { return []byte(q.String()), nil }
 
+// UnmarshalText reads what MarshalText writes.
+func (q *Quantity) UnmarshalText(text []byte) error {
+	whole, fraction, _ := strings.Cut(string(text), ".")
+	if _, ok := q.base.SetString(whole+fraction, 10); !ok || len(fraction) > unitDecimals || whole == "" || strings.ContainsAny(fraction, "+-") {
+		return fmt.Errorf("%q is no amount", text)
+	}
+	q.decimals = len(fraction)
+	return nil
+}
+
 // quantity is hi * 2^32 + lo of a meter.
 func quantity(meter string, hi, lo int64) Quantity {
 	q := Quantity{decimals: decimals(meter)}

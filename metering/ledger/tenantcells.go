@@ -40,7 +40,7 @@ func (l *Ledger) TenantCells(ctx context.Context, tenant gatehouse.TenantID, fro
 	}
 }
 
-// tenantCells follows the kept sums down to the minutes that have usage at all:
+// tenantCells follows the kept sums down to the hours and series that have usage at all:
 // what other tenants have used is not read.
 func (l *Ledger) tenantCells(ctx context.Context, tx *sql.Tx, tenant gatehouse.TenantID, from, to time.Time, each func(metering.Cell) error) error {
 	var meters []int64
@@ -55,35 +55,43 @@ func (l *Ledger) tenantCells(ctx context.Context, tx *sql.Tx, tenant gatehouse.T
 	}
 	first, end := from.Unix()/60, to.Unix()/60
 	for _, meter := range meters {
-		var places []int64
+		var days [][2]int64
 		for day := first / minutesPerDay; day*minutesPerDay < end; day++ {
-			places = append(places, day)
+			days = append(days, [2]int64{day})
 		}
-		if places, err = l.present(ctx, tx, tenant, meter, "day", places); err != nil {
+		if days, err = l.present(ctx, tx, tenant, meter, "day", days); err != nil {
 			return err
 		}
-		if places, err = l.present(ctx, tx, tenant, meter, "hour", finer(places, minutesPerDay/minutesPerHour)); err != nil {
+		var hours [][2]int64
+		for i, day := range days {
+			for n := range int64(minutesPerDay / minutesPerHour) {
+				if i == 0 || day[0] != days[i-1][0] {
+					hours = append(hours, [2]int64{day[0]*(minutesPerDay/minutesPerHour) + n})
+				}
+			}
+		}
+		if hours, err = l.present(ctx, tx, tenant, meter, "hour", hours); err != nil {
 			return err
 		}
-		minutes := slices.DeleteFunc(finer(places, minutesPerHour), func(m int64) bool { return m < first || m >= end })
-		for part := range slices.Chunk(minutes, maxSlots) {
-			if err := l.cellsAt(ctx, tx, tenant, meter, part, each); err != nil {
+		for part := range slices.Chunk(hours, maxSlots/10) {
+			if err := l.cellsIn(ctx, tx, meter, part, first, end, each); err != nil {
 				return err
 			}
 		}
 	}
-	return nil
+	return l.adjusted(ctx, tx, tenant, first, end, each)
 }
 
-// present returns which days or hours have usage of a meter.
-func (l *Ledger) present(ctx context.Context, tx *sql.Tx, tenant gatehouse.TenantID, meter int64, step string, places []int64) ([]int64, error) {
-	var out []int64
+// present returns which days or hours have usage of a meter, each with the
+// series that has it.
+func (l *Ledger) present(ctx context.Context, tx *sql.Tx, tenant gatehouse.TenantID, meter int64, step string, places [][2]int64) ([][2]int64, error) {
+	var out [][2]int64
 	for part := range slices.Chunk(places, maxSlots) {
 		from := l.engine.lookup(l.engine.pairs("$1")+" b", " AND s.tenant = $2", "metering_"+step, "u."+step+" = b.at AND u.meter = $3")
-		err := scan(ctx, tx, "SELECT DISTINCT u."+step+" FROM "+from+" ORDER BY 1", []any{array(paired(part)), string(tenant), meter}, func(rows *sql.Rows) error {
-			var at int64
-			err := rows.Scan(&at)
-			out = append(out, at)
+		err := scan(ctx, tx, "SELECT u."+step+", u.series FROM "+from+" ORDER BY 1, 2", []any{array(part), string(tenant), meter}, func(rows *sql.Rows) error {
+			var place [2]int64
+			err := rows.Scan(&place[0], &place[1])
+			out = append(out, place)
 			return err
 		})
 		if err != nil {
@@ -93,9 +101,14 @@ func (l *Ledger) present(ctx context.Context, tx *sql.Tx, tenant gatehouse.Tenan
 	return out, nil
 }
 
-// cellsAt reads the usage of a meter in certain minutes.
-func (l *Ledger) cellsAt(ctx context.Context, tx *sql.Tx, tenant gatehouse.TenantID, meter int64, minutes []int64, each func(metering.Cell) error) error {
-	args := []any{array(paired(minutes)), string(tenant), meter}
+// cellsIn reads the usage of a meter in hours of series: a look-up for each of
+// their minutes, for the tables' keys begin with it.
+func (l *Ledger) cellsIn(ctx context.Context, tx *sql.Tx, meter int64, hours [][2]int64, first, end int64, each func(metering.Cell) error) error {
+	minutes := make([][2]int64, minutesPerHour)
+	for i := range minutes {
+		minutes[i][0] = int64(i)
+	}
+	args := []any{array(hours), array(minutes), meter, first, end}
 	read := func(rows *sql.Rows) error {
 		var c metering.Cell
 		var nonce, minute int64
@@ -106,42 +119,39 @@ func (l *Ledger) cellsAt(ctx context.Context, tx *sql.Tx, tenant gatehouse.Tenan
 		c.Epoch.Nonce, c.Window = uint64(nonce), timeOf(minute)
 		return each(c)
 	}
-	rows := func(columns, table string) string {
-		return "(SELECT " + columns + ", u.minute, s.tenant, s.route, s.consumer, s.plan, u.value FROM " +
-			l.engine.lookup(l.engine.pairs("$1")+" b", " AND s.tenant = $2", table, "u.minute = b.at AND u.meter = $3") + ") v"
+	rows := func(table string) string {
+		on := "u.minute = b.at * 60 + n.at AND u.meter = $3 AND u.series = b.bucket AND u.minute >= $4 AND u.minute < $5"
+		from := l.engine.pairs("$1") + " b CROSS JOIN " + l.engine.pairs("$2") + " n CROSS JOIN "
+		if l.engine == postgres { // OFFSET 0: as in lookup
+			return from + "LATERAL (SELECT * FROM " + table + " u WHERE " + on + " OFFSET 0) u"
+		}
+		return from + table + " u ON " + on
 	}
-	err := scan(ctx, tx, `SELECT g.name, e.counter, e.nonce, v.minute, v.tenant, v.route, v.consumer, v.plan, m.name, v.value
-		FROM `+rows("u.epoch", "metering_cell")+` JOIN metering_epoch e ON e.id = v.epoch JOIN metering_gateway g ON g.id = e.gateway
-		JOIN metering_meter m ON m.id = $3`, args, read)
+	err := scan(ctx, tx, `SELECT g.name, e.counter, e.nonce, u.minute, s.tenant, s.route, s.consumer, s.plan, m.name, u.value
+		FROM `+rows("metering_cell")+l.engine.join()+`metering_series s ON s.id = u.series`+l.engine.join()+`metering_meter m ON m.id = u.meter`+
+		l.engine.join()+`metering_epoch e ON e.id = u.epoch`+l.engine.join()+`metering_gateway g ON g.id = e.gateway`, args, read)
 	if err != nil {
 		return err
 	}
-	for _, other := range [...][2]string{{"metering_event", FromEvents}, {"metering_adjustment", FromAdjustments}} {
-		err := scan(ctx, tx, `SELECT '`+other[1]+`', 0, 0, v.minute, v.tenant, v.route, v.consumer, v.plan, m.name, CAST(sum(v.value) AS bigint)
-			FROM `+rows("0 AS epoch", other[0])+` JOIN metering_meter m ON m.id = $3
-			GROUP BY v.minute, v.tenant, v.route, v.consumer, v.plan, m.name`, args, read)
-		if err != nil {
+	return scan(ctx, tx, `SELECT '`+FromEvents+`', 0, 0, u.minute, s.tenant, s.route, s.consumer, s.plan, m.name, CAST(sum(u.value) AS bigint)
+		FROM `+rows("metering_event")+l.engine.join()+`metering_series s ON s.id = u.series`+l.engine.join()+`metering_meter m ON m.id = u.meter
+		WHERE EXISTS (SELECT 1 FROM metering_event WHERE minute >= $4 AND minute < $5)
+		GROUP BY u.minute, s.tenant, s.route, s.consumer, s.plan, m.name`, args, read)
+}
+
+// adjusted reads the adjustments of a tenant. There are few of anyone's.
+func (l *Ledger) adjusted(ctx context.Context, tx *sql.Tx, tenant gatehouse.TenantID, first, end int64, each func(metering.Cell) error) error {
+	return scan(ctx, tx, `SELECT u.minute, s.tenant, s.route, s.consumer, s.plan, m.name, CAST(sum(u.value) AS bigint)
+		FROM metering_adjustment u`+l.engine.join()+`metering_series s ON s.id = u.series`+l.engine.join()+`metering_meter m ON m.id = u.meter
+		WHERE u.minute >= $1 AND u.minute < $2 AND s.tenant = $3
+		GROUP BY u.minute, s.tenant, s.route, s.consumer, s.plan, m.name`, []any{first, end, string(tenant)}, func(rows *sql.Rows) error {
+		c := metering.Cell{Gateway: FromAdjustments}
+		var minute int64
+		k := &c.Series
+		if err := rows.Scan(&minute, &k.Tenant, &k.Route, &k.Consumer, &k.Plan, &c.Meter, &c.Value); err != nil {
 			return err
 		}
-	}
-	return nil
-}
-
-// finer divides each place into n.
-func finer(places []int64, n int64) []int64 {
-	out := make([]int64, 0, int64(len(places))*n)
-	for _, p := range places {
-		for i := range n {
-			out = append(out, p*n+i)
-		}
-	}
-	return out
-}
-
-func paired(places []int64) [][2]int64 {
-	out := make([][2]int64, len(places))
-	for i, p := range places {
-		out[i][0] = p
-	}
-	return out
+		c.Window = timeOf(minute)
+		return each(c)
+	})
 }

@@ -52,14 +52,15 @@ func micros(t gatehouse.Time) int64 {
 	return t.UnixMicro()
 }
 
-// compileKeys makes the keys of a document, out of those of prev where prev is
-// of the same tenant and has some.
-func compileKeys(tenant gatehouse.TenantID, keys []gatehouse.Key, prev *Verifier) *apiKeys {
+// compileKeys makes the keys of a document and those that stand beside it, out
+// of those of prev where prev is of the same tenant and has some. Of two with
+// one id the standing one counts, as it would in WithKeys.
+func compileKeys(tenant gatehouse.TenantID, doc, standing []gatehouse.Key, prev *Verifier) *apiKeys {
 	var c *apiKeys
 	if prev != nil && prev.tenant == tenant {
 		c = prev.keys
 	}
-	return c.edit(tenant, len(keys)).replace(keys)
+	return c.edit(tenant, len(doc)+len(standing)).replace(doc, standing)
 }
 
 // keysEdit is a change of a tenant's keys in the making.
@@ -68,34 +69,36 @@ type keysEdit struct {
 	hashes, ids *edit
 }
 
-// edit begins a change after which there will be about count keys. c may be
-// nil: there were none.
+// edit begins a change on the way of which there will be count keys at least.
+// c may be nil: there were none.
 func (c *apiKeys) edit(tenant gatehouse.TenantID, count int) *keysEdit {
 	if c == nil {
 		c = &apiKeys{tenant: tenant, seed: maphash.MakeSeed(), grants: &grants{}, warm: &warm{}}
 	}
 	e := &keysEdit{next: *c}
-	e.hashes = c.hashes.edit(max(count, c.hashes.count-c.ids.count+count))
-	e.ids = c.ids.edit(count)
+	e.hashes, e.ids = c.hashes.edit(count), c.ids.edit(count)
 	return e
 }
 
 func (e *keysEdit) done() *apiKeys {
-	e.next.hashes, e.next.ids = e.hashes.index, e.ids.index
+	e.next.hashes, e.next.ids = e.hashes.done(), e.ids.done()
 	return &e.next
 }
 
-// replace makes keys the only ones.
-func (e *keysEdit) replace(keys []gatehouse.Key) *apiKeys {
-	for i := range keys {
-		e.put(&keys[i])
+// replace makes the keys of doc and standing the only ones. What is equal to a
+// key that is there costs a look-up and copies nothing.
+func (e *keysEdit) replace(doc, standing []gatehouse.Key) *apiKeys {
+	keep := make(map[gatehouse.KeyID]struct{}, len(doc)+len(standing))
+	for _, keys := range [...][]gatehouse.Key{standing, doc} {
+		for i := range keys {
+			if _, given := keep[keys[i].ID]; !given {
+				keep[keys[i].ID] = struct{}{}
+				e.put(&keys[i])
+			}
+		}
 	}
-	if e.ids.count == len(keys) {
+	if e.ids.count == len(keep) {
 		return e.done()
-	}
-	keep := make(map[gatehouse.KeyID]struct{}, len(keys))
-	for i := range keys {
-		keep[keys[i].ID] = struct{}{}
 	}
 	var gone []gatehouse.KeyID
 	for x := range e.ids.all() {

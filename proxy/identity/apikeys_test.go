@@ -1,6 +1,7 @@
 package identity
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -138,7 +139,7 @@ func TestKeyLastUsed(t *testing.T) {
 		}
 	}
 	follow := func(prev *Verifier, doc gatehouse.Identity) *Verifier {
-		v, faults := Compile("acme", doc, nil, prev)
+		v, faults := Compile("acme", doc, nil, nil, prev)
 		if len(faults) > 0 {
 			t.Fatal(faults)
 		}
@@ -173,7 +174,7 @@ func TestKeyLastUsed(t *testing.T) {
 	use(w, one, 9)
 	f(w, "c=43209")
 	f(compile(t, "acme", gatehouse.Identity{}), "")
-	if v, _ := Compile("umbrella", keysDoc(key("c", one)), nil, w); used(v) != "" {
+	if v, _ := Compile("umbrella", keysDoc(key("c", one)), nil, nil, w); used(v) != "" {
 		t.Error("another tenant has it")
 	}
 }
@@ -184,7 +185,7 @@ func TestWithKeysAgreesWithCompile(t *testing.T) {
 	roles := [][]string{nil, {"reader"}, {"reader", "writer"}}
 	rapid.Check(t, func(rt *rapid.T) {
 		docs := map[gatehouse.KeyID]gatehouse.Key{}
-		v := compile(t, "acme", gatehouse.Identity{})
+		v := compile(t, "acme", keysDoc())
 		d := NewDirectory()
 		for range rapid.IntRange(1, 8).Draw(rt, "steps") {
 			var changed []gatehouse.Key
@@ -207,7 +208,7 @@ func TestWithKeysAgreesWithCompile(t *testing.T) {
 			all := slices.Collect(maps.Values(docs))
 			next := v.WithKeys(changed, removed)
 			if rapid.Bool().Draw(rt, "whole") {
-				next, _ = Compile("acme", keysDoc(all...), nil, v)
+				next, _ = Compile("acme", keysDoc(all...), nil, nil, v)
 			}
 			if err := d.Set("acme", v, next); err != nil {
 				rt.Fatal(err)
@@ -338,5 +339,94 @@ func TestKeysWhileTheyChange(t *testing.T) {
 	wg.Wait()
 	if n := len(last.keys.grants.known); n != maxGrants {
 		t.Errorf("%d grants remembered", n)
+	}
+}
+
+// standingKeys are n keys of no document.
+func standingKeys(n int) []gatehouse.Key {
+	keys := make([]gatehouse.Key, n)
+	for i := range keys {
+		keys[i] = gatehouse.Key{ID: gatehouse.KeyID(fmt.Sprint("standing-", i)), Hash: gatehouse.KeyHash(sha256.Sum256(fmt.Append(nil, i)))}
+	}
+	return keys
+}
+
+// Saving a document beside which keys stand copies what changed, and keeps the
+// last use of all.
+func TestStandingKeys(t *testing.T) {
+	follow := func(prev *Verifier, doc gatehouse.Identity, standing []gatehouse.Key) *Verifier {
+		v, faults := Compile("acme", doc, standing, nil, prev)
+		if len(faults) > 0 {
+			t.Fatal(faults)
+		}
+		return v
+	}
+	one, two := newKey(t, 1), newKey(t, 2)
+	standing := append(standingKeys(20_000), gatehouse.Key{ID: "one", Hash: one.Hash()})
+	v := follow(nil, keysDoc(), standing)
+	if _, err := v.Key([]byte(one.Reveal()), here, noon); err != nil {
+		t.Fatal(err)
+	}
+	pages := func(v *Verifier) []*page { return slices.Concat(v.keys.hashes.pages, v.keys.ids.pages) }
+	next := follow(v, keysDoc(), standing)
+	if !slices.Equal(pages(v), pages(next)) {
+		t.Error("pages of keys that did not change were copied")
+	}
+	if got := used(next); got != "one=43200" {
+		t.Errorf("used: %s", got)
+	}
+	d := NewDirectory()
+	if err := d.Set("acme", nil, v); err != nil {
+		t.Fatal(err)
+	}
+	all := d.keys.Load()
+	if err := d.Set("acme", v, next); err != nil || d.keys.Load() != all {
+		t.Errorf("the directory changed: %v", err)
+	}
+
+	// What is copied goes with what changes, between the few and the many.
+	f := func(name string, most float64, doc gatehouse.Identity, standing []gatehouse.Key) {
+		t.Helper()
+		if n := testing.AllocsPerRun(1, func() { follow(v, doc, standing) }); n > most {
+			t.Errorf("%s: %v allocations, want at most %v", name, n, most)
+		}
+	}
+	f("nothing", 200, keysDoc(), standing) // of the set of their ids
+	f("a hundred gone", 200+100*20, keysDoc(), standing[100:])
+	f("all but one gone", 20_000*4, keysDoc(), standing[20_000:])
+	f("all gone", 20_000*4, keysDoc(), nil)
+	if last := follow(follow(v, keysDoc(), nil), keysDoc(), standing); last.keys.ids.count != len(standing) || len(last.keys.ids.pages) != len(v.keys.ids.pages) {
+		t.Errorf("%d keys on %d pages", last.keys.ids.count, len(last.keys.ids.pages))
+	}
+	if none := follow(v, keysDoc(), nil); none.keys.ids.mask != 0 || none.keys.hashes.mask != 0 {
+		t.Errorf("no keys in %d buckets", none.keys.ids.mask+1)
+	}
+
+	// Of two with one id the standing one counts.
+	both := follow(v, keysDoc(gatehouse.Key{ID: "one", Hash: two.Hash()}, gatehouse.Key{ID: "two", Hash: newKey(t, 3).Hash()}), standing)
+	expect(t, "standing", outcome(both.Key([]byte(one.Reveal()), here, noon)), "key:one")
+	expect(t, "document's", outcome(both.Key([]byte(two.Reveal()), here, noon)), "unknown API key")
+	if got := both.keys.ids.count; got != len(standing)+1 {
+		t.Errorf("%d keys", got)
+	}
+
+	// Keys that are off are off, and come back with the document.
+	off := follow(v, gatehouse.Identity{}, standing)
+	expect(t, "off", outcome(off.Key([]byte(one.Reveal()), here, noon)), "unknown API key")
+	off = off.WithKeys(standing[:10], []gatehouse.KeyID{"one"})
+	if off.keys != nil || off.KeyHeader() != "" {
+		t.Error("keys that are off are remembered")
+	}
+	expect(t, "on again", outcome(follow(off, keysDoc(), standing).Key([]byte(one.Reveal()), here, noon)), "key:one")
+}
+
+// BenchmarkSave is the saving of a document beside which 100,000 keys stand.
+func BenchmarkSave(b *testing.B) {
+	standing := standingKeys(100_000)
+	v, _ := Compile("acme", keysDoc(), standing, nil, nil)
+	b.ReportAllocs()
+	for b.Loop() {
+		next, _ := Compile("acme", keysDoc(), standing, nil, v)
+		v = next
 	}
 }

@@ -71,7 +71,7 @@ func BenchmarkTokenNew(b *testing.B) {
 			token := string(filled(c.alg, c.kid, c.key, 800))
 			b.ReportAllocs()
 			for b.Loop() {
-				if _, err := v.tokens.verify(token, noon, nil); err != nil {
+				if _, err := v.tokens.verify(token, noon, nil, v.failed, here); err != nil {
 					b.Fatal(err)
 				}
 			}
@@ -118,7 +118,7 @@ func BenchmarkReplays(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		at := noon.Add(time.Duration(n) * 100 * time.Microsecond) // 10,000 a second
-		if err := r.use(&key, fmt.Sprint(n), at, at); err != nil && r.count < r.limit {
+		if err := r.use(proven{&key, fmt.Sprint(n), at, at}); err != nil && r.count < r.limit {
 			b.Fatal(err)
 		}
 		n++
@@ -131,14 +131,14 @@ func BenchmarkReplaysMemory(b *testing.B) {
 	runtime.ReadMemStats(&before)
 	r, key := &replays{limit: maxReplays}, [32]byte{}
 	for i := range maxReplays {
-		if err := r.use(&key, strconv.Itoa(i), noon.Add(time.Duration(i%3-1)*time.Minute), noon); err != nil {
+		if err := r.use(proven{&key, strconv.Itoa(i), noon.Add(time.Duration(i%3-1) * time.Minute), noon}); err != nil {
 			b.Fatal(err)
 		}
 	}
 	runtime.GC()
 	runtime.ReadMemStats(&after)
 	for b.Loop() {
-		_ = r.use(&key, "0", noon.Add(-time.Minute), noon)
+		_ = r.use(proven{&key, "0", noon.Add(-time.Minute), noon})
 	}
 	b.ReportMetric(float64(after.HeapAlloc-before.HeapAlloc)/(1<<20), "MiB")
 }
@@ -147,7 +147,7 @@ func BenchmarkOpaqueSeen(b *testing.B) {
 	a := &authority{tokens: map[string]any{"mF_9.B5f-4.1JqM": object{"active": true, "sub": "alice"}}, status: 200}
 	sets := NewKeySets(a, nil)
 	defer sets.Close()
-	v, _ := Compile("acme", opaqueDoc(), sets, nil)
+	v, _ := Compile("acme", opaqueDoc(), nil, sets, nil)
 	defer v.Close()
 	token := []byte("mF_9.B5f-4.1JqM")
 	b.ReportAllocs()

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"net/netip"
 	"time"
 
 	gatehouse "github.com/gatehouse-gateway/gatehouse"
@@ -26,6 +27,10 @@ type Presented struct {
 	// Scheme is that of the Authorization field. The zero value is
 	// SchemeBearer; then only Certificate is looked at.
 	Scheme Scheme
+	// Client is the caller's address, by which what costs most before a caller
+	// is known is shared out: verifications that fail, and questions about
+	// unknown tokens.
+	Client netip.Addr
 	// Certificate is the SHA-256 of the client certificate, DER, with which
 	// the connection's TLS handshake was made; nil when there was none. It
 	// need not be of an authority that the tenant knows.
@@ -44,6 +49,13 @@ type Presented struct {
 }
 
 func (p *Presented) proves() bool { return p != nil && p.Scheme == SchemeDPoP }
+
+func (p *Presented) client() netip.Addr {
+	if p == nil {
+		return netip.Addr{}
+	}
+	return p.Client
+}
 
 func (p *Presented) scheme() Scheme {
 	if p.proves() {
@@ -144,8 +156,9 @@ var (
 )
 
 // hold returns who when the request proves that it comes from the token's
-// holder.
-func (v *Verifier) hold(who *Verified, token []byte, by *Presented, now time.Time) (*Verified, error) {
+// holder. use notes a proof and refuses one that was used; nil: proofs are not
+// used up.
+func (v *Verifier) hold(who *Verified, token []byte, by *Presented, now time.Time, use func(proven) error) (*Verified, error) {
 	b := who.bound
 	refuse := func(s Scheme, cause error) (*Verified, error) {
 		return nil, invalid(tokenHeld, &Refusal{s, ReasonToken, cause})
@@ -162,7 +175,11 @@ func (v *Verifier) hold(who *Verified, token []byte, by *Presented, now time.Tim
 		return refuse(by.scheme(), errCertificate)
 	}
 	if b.byProof {
-		if err := v.proofs.take(by, token, &b.key, now); err != nil {
+		p, err := v.failed.prove(by, token, &b.key, now)
+		if err == nil && use != nil {
+			err = use(p)
+		}
+		if err != nil {
 			return nil, err
 		}
 	}

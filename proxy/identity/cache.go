@@ -15,16 +15,28 @@ const (
 	cacheWays     = 4
 )
 
+// Bounds of one tenant's cache in bytes, as far as they can be told. A token
+// may hold a hundred times its own length once it is read.
+const (
+	cacheBytes = 8 << 20
+	// maxSeen is what one token may take; a larger one is verified each time.
+	// Three hundred groups take 80 KiB.
+	maxSeen = 128 << 10
+)
+
 // cache remembers verified tokens. Reads take no lock. The seeded hash only
 // finds the slot; the whole token is compared.
 type cache struct {
 	seed  maphash.Seed
 	table atomic.Pointer[cacheTable] // made by the first put
+	bytes atomic.Int64               // of all entries
+	hand  atomic.Uint64              // the segment swept last
 }
 
 type (
 	cacheTable   [cacheSegments]atomic.Pointer[cacheSegment]
-	cacheSegment [cacheSets * cacheWays]atomic.Pointer[seen]
+	cacheSegment [cacheSets * cacheWays]cacheSlot
+	cacheSlot    = atomic.Pointer[seen]
 )
 
 // seen is one token and what was found about it. It is immutable.
@@ -34,14 +46,42 @@ type seen struct {
 	key       *key      // that verified it; nil for an opaque token
 	notBefore time.Time // nbf and iat less the leeway; zero when neither was given
 	until     time.Time // from when on it does not count
-	verified  *Verified
-	err       error // instead of verified: an opaque token that is refused
+	// kept is from when on it is of no use at all; zero: from until. That an
+	// opaque token was active once tells it from made-up ones.
+	kept     time.Time
+	verified *Verified
+	err      error // instead of verified: an opaque token that is refused
 }
 
 // live reports whether the finding still holds at now: the key is still in
 // force and now is in [notBefore, until).
 func (s *seen) live(now time.Time) bool {
 	return now.Before(s.until) && !now.Before(s.notBefore) && (s.key == nil || !s.key.retired.Load())
+}
+
+// useless reports whether nobody will want the entry any more.
+func (s *seen) useless(now time.Time) bool {
+	end := s.until
+	if !s.kept.IsZero() {
+		end = s.kept
+	}
+	return !now.Before(end) || s.key != nil && s.key.retired.Load()
+}
+
+// seenSize is what an entry takes beside its text and its principal.
+const seenSize = 512
+
+// size is what the entry takes of memory, in bytes and about.
+func (s *seen) size() int64 {
+	switch {
+	case s == nil:
+		return 0
+	case s.verified != nil:
+		return int64(seenSize + len(s.token) + s.verified.size)
+	case s.err != nil:
+		return int64(seenSize + len(s.token) + len(s.err.Error()))
+	}
+	return int64(seenSize + len(s.token))
 }
 
 func (c *cache) find(hash uint64, token []byte) *seen {
@@ -63,8 +103,12 @@ func (c *cache) find(hash uint64, token []byte) *seen {
 }
 
 // put stores s in the place of itself, of nothing, of a dead entry, or of a
-// random one of its set.
+// random one of its set, unless it is too large. Each put sweeps another
+// segment, and where the cache is full as many as it takes.
 func (c *cache) put(s *seen, now time.Time) {
+	if s.size() > maxSeen {
+		return
+	}
 	table := c.table.Load()
 	if table == nil {
 		c.table.CompareAndSwap(nil, new(cacheTable))
@@ -88,5 +132,28 @@ func (c *cache) put(s *seen, now time.Time) {
 			victim = i
 		}
 	}
-	segment[victim].Store(s)
+	old := segment[victim].Swap(s)
+	c.bytes.Add(s.size() - old.size())
+	c.sweep(table, s, now)
+}
+
+// sweep drops what is useless of the next segment, and then, while the cache
+// has too many bytes, all but s of one segment after the other.
+func (c *cache) sweep(table *cacheTable, s *seen, now time.Time) {
+	for n := range cacheSegments + 1 {
+		full := n > 0
+		if full && c.bytes.Load() <= cacheBytes {
+			return
+		}
+		segment := table[c.hand.Add(1)%cacheSegments].Load()
+		for i := 0; segment != nil && i < len(segment); i++ {
+			old := segment[i].Load()
+			if old == nil || old == s || !old.useless(now) && (!full || c.bytes.Load() <= cacheBytes) {
+				continue
+			}
+			if segment[i].CompareAndSwap(old, nil) {
+				c.bytes.Add(-old.size())
+			}
+		}
+	}
 }

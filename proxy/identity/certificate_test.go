@@ -59,12 +59,3 @@ func TestCertificatePrincipal(t *testing.T) {
 		t.Errorf("%+v", who)
 	}
 }
-
-func mustDecode(t testing.TB, s string) []byte {
-	t.Helper()
-	b, err := base64url.DecodeString(s)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return b
-}

@@ -25,22 +25,34 @@ type claims map[string]any
 var (
 	errDuplicate = errors.New("member given twice")
 	errDepth     = errors.New("nested too deeply")
+	errNodes     = fmt.Errorf("more than %d values", maxNodes)
 )
 
-// maxDepth bounds how deep arrays and objects lie in each other.
-const maxDepth = 32
+const (
+	// maxDepth bounds how deep arrays and objects lie in each other.
+	maxDepth = 32
+	// maxNodes bounds the values in all. Read, an empty array of two bytes
+	// takes hundreds. Tokens with three hundred groups have some 320.
+	maxNodes = 4096
+)
+
+// claimsReader reads one object.
+type claimsReader struct {
+	*json.Decoder
+	nodes int // values so far
+}
 
 func readObject(text []byte) (claims, error) {
 	if !utf8.Valid(text) {
 		return nil, errors.New("not UTF-8")
 	}
-	d := json.NewDecoder(bytes.NewReader(text))
+	d := claimsReader{Decoder: json.NewDecoder(bytes.NewReader(text))}
 	d.UseNumber()
-	v, err := readValue(d, 0)
+	v, err := d.value(0)
 	if err != nil {
 		return nil, err
 	}
-	if _, err := d.Token(); err != io.EOF {
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
 		return nil, errors.New("text after the object")
 	}
 	m, ok := v.(map[string]any)
@@ -50,7 +62,10 @@ func readObject(text []byte) (claims, error) {
 	return m, nil
 }
 
-func readValue(d *json.Decoder, depth int) (any, error) {
+func (d *claimsReader) value(depth int) (any, error) {
+	if d.nodes++; d.nodes > maxNodes {
+		return nil, errNodes
+	}
 	token, err := d.Token()
 	if err != nil {
 		return nil, err
@@ -63,11 +78,11 @@ func readValue(d *json.Decoder, depth int) (any, error) {
 			return nil, errDepth
 		}
 		if token == '{' {
-			return readMembers(d, depth+1)
+			return d.members(depth + 1)
 		}
 		list := []any{}
 		for d.More() {
-			v, err := readValue(d, depth+1)
+			v, err := d.value(depth + 1)
 			if err != nil {
 				return nil, err
 			}
@@ -80,7 +95,7 @@ func readValue(d *json.Decoder, depth int) (any, error) {
 	}
 }
 
-func readMembers(d *json.Decoder, depth int) (any, error) {
+func (d *claimsReader) members(depth int) (any, error) {
 	m := map[string]any{}
 	for d.More() {
 		token, err := d.Token()
@@ -94,7 +109,7 @@ func readMembers(d *json.Decoder, depth int) (any, error) {
 		if _, dup := m[name]; dup {
 			return nil, fmt.Errorf("%q: %w", name, errDuplicate)
 		}
-		if m[name], err = readValue(d, depth); err != nil {
+		if m[name], err = d.value(depth); err != nil {
 			return nil, err
 		}
 	}

@@ -117,7 +117,8 @@ func (d *Directory) setKeys(tenant gatehouse.TenantID, old, new *index) error {
 		forget(&e.secret.hash) // where old was not what the directory has
 		next.put(entry{d.tag(&e.secret.hash), e.secret})
 	}
-	d.keys.Store(&next.index)
+	all := next.done()
+	d.keys.Store(&all)
 	return nil
 }
 

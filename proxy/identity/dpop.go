@@ -26,39 +26,51 @@ const (
 // a challenge has them (RFC 9449 section 7.1).
 const ProofAlgorithms = "ES256 ES384 ES512 EdDSA PS256 PS384 PS512 RS256 RS384 RS512"
 
-// take checks a DPoP proof by RFC 9449 section 4.3 and uses it up. The server
-// hands out no nonces (section 8): a proof made ahead of time is good for its
-// minute, once.
+// proven is a proof that holds.
+type proven struct {
+	thumbprint *[sha256.Size]byte
+	jti        string
+	at, now    time.Time // its iat, and the request's instant
+}
+
+// prove checks a DPoP proof by RFC 9449 section 4.3, but for its use before.
+// The server hands out no nonces (section 8): a proof made ahead of time is
+// good for its minute, once.
 //
-// Whatever is cheap comes before the signature, so that only the holder of the
-// token's key costs a verification.
-func (r *replays) take(by *Presented, token []byte, want *[sha256.Size]byte, now time.Time) error {
+// Whatever is cheap comes before the signature, so that only who knows the
+// token's key costs a verification. It is no secret: a signature that does not
+// hold counts with the others.
+func (f *failures) prove(by *Presented, token []byte, want *[sha256.Size]byte, now time.Time) (p proven, err error) {
 	if by.Proofs != 1 || len(by.Proof) > maxProof {
-		return badProof(fmt.Errorf("%d DPoP fields, of %d bytes; one of at most %d is expected", by.Proofs, len(by.Proof), maxProof))
+		return p, badProof(fmt.Errorf("%d DPoP fields, of %d bytes; one of at most %d is expected", by.Proofs, len(by.Proof), maxProof))
 	}
 	j, err := parseJWS(string(by.Proof))
 	if err != nil {
-		return badProof(err)
+		return p, badProof(err)
 	}
 	k, thumbprint, err := proofKey(j.header)
 	if err != nil {
-		return badProof(err)
+		return p, badProof(err)
 	}
 	if thumbprint != *want {
-		return badProof(errors.New("the proof's jwk is not the key of cnf jkt"))
+		return p, badProof(errors.New("the proof's jwk is not the key of cnf jkt"))
 	}
 	c, err := readObject(j.payload)
 	if err != nil {
-		return badProof(fmt.Errorf("claims: %w", err))
+		return p, badProof(fmt.Errorf("claims: %w", err))
 	}
 	at, err := c.proves(by, token, now)
 	if err != nil {
-		return badProof(err)
+		return p, badProof(err)
+	}
+	if f.bars(by.Client, now) {
+		return p, unavailable(errFailures)
 	}
 	if err := method(j.header.text("alg")).Verify(j.text, j.signature, k); err != nil {
-		return badProof(fmt.Errorf("signature is invalid: %w", err))
+		f.note(by.Client, now)
+		return p, badProof(fmt.Errorf("signature is invalid: %w", err))
 	}
-	return r.use(want, c.text("jti"), at, now)
+	return proven{want, c.text("jti"), at, now}, nil
 }
 
 func badProof(cause error) error {

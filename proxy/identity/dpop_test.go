@@ -253,7 +253,7 @@ func TestProof(t *testing.T) {
 	// Another tenant, or the issuers changed: what is used stays used.
 	changed := issuerDoc()
 	changed.Audience = []string{api}
-	next, _ := Compile("acme", gatehouse.Identity{JWT: []gatehouse.Issuer{changed}}, nil, v)
+	next, _ := Compile("acme", gatehouse.Identity{JWT: []gatehouse.Issuer{changed}}, nil, nil, v)
 	if got := challenge(next.Token([]byte(token), first, noon)); !strings.Contains(got, "used before") {
 		t.Errorf("after a change: %s", got)
 	}
@@ -338,7 +338,7 @@ func TestProofExamples(t *testing.T) {
 	by := shown([]byte(text))
 	by.Authority, by.Path = []byte("resource.example.org"), []byte("/protectedresource")
 	want, _ := base64url.DecodeString("0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I")
-	if err := (&replays{limit: 1}).take(by, []byte(token), (*[32]byte)(want), time.Unix(1562262618, 0)); err != nil {
+	if _, err := newFailures().prove(by, []byte(token), (*[32]byte)(want), time.Unix(1562262618, 0)); err != nil {
 		t.Error(err)
 	}
 }
@@ -356,7 +356,7 @@ func TestReplays(t *testing.T) {
 			began := now.Add(-time.Duration(rapid.IntRange(0, 59).Draw(t, "behind")) * time.Second)
 			at := began.Add(time.Duration(rapid.IntRange(-60, 60).Draw(t, "iat")) * time.Second)
 			jti := fmt.Sprint(at.Unix(), rapid.IntRange(0, 2).Draw(t, "jti"))
-			err := r.use(&key, jti, at, began)
+			err := r.use(proven{&key, jti, at, began})
 			if err == nil && used[jti] {
 				t.Fatalf("%s passed twice", jti)
 			}
@@ -386,7 +386,7 @@ func TestReplaysStraggler(t *testing.T) {
 		{"old", at, noon, false},
 		{"newer", noon.Add(10 * time.Minute), noon.Add(10 * time.Minute), true},
 	} {
-		if got := r.use(&key, c.jti, c.at, c.now) == nil; got != c.want {
+		if got := r.use(proven{&key, c.jti, c.at, c.now}) == nil; got != c.want {
 			t.Errorf("%s at %v: %v", c.jti, c.now, got)
 		}
 	}
@@ -401,7 +401,7 @@ func TestReplaysFull(t *testing.T) {
 	f := func(jti string, now time.Time, want string) {
 		t.Helper()
 		got := "noted"
-		if err := r.use(&key, jti, now, now); err != nil {
+		if err := r.use(proven{&key, jti, now, now}); err != nil {
 			got = string(gatehouse.CodeOf(err)) + " " + errors.Unwrap(err).Error()
 		}
 		if got != want {

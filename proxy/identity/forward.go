@@ -27,10 +27,21 @@ type Signer struct {
 	mode     gatehouse.ForwardMode
 	lifetime time.Duration
 	keyID    string
+	issuers  bool          // the tenant has several, so that a sub alone does not say who it is
 	private  crypto.Signer // nil: secret is shared
 	secret   []byte
 	states   sync.Pool // *state
 	minted   minted
+}
+
+// SeveralIssuers reports whether tokens of several issuers are accepted, so that
+// NewSigner tells backends which of them named a caller.
+func SeveralIssuers(doc *gatehouse.Identity) bool {
+	n := len(doc.JWT)
+	if doc.Introspection != nil {
+		n++
+	}
+	return n > 1
 }
 
 // state is what one signature needs for a moment.
@@ -40,10 +51,12 @@ type state struct {
 	sum  [sha256.Size]byte
 }
 
-// NewSigner makes the signer of one tenant from a Forward that Validate
-// accepted. The error says what is wrong with the key, never the key.
-func NewSigner(tenant gatehouse.TenantID, doc gatehouse.Forward) (*Signer, error) {
-	s := &Signer{tenant: tenant, mode: doc.Mode, keyID: doc.KeyID, lifetime: doc.Lifetime.Or(gatehouse.DefaultForwardLifetime)}
+// NewSigner makes the signer of one tenant from a document that Validate
+// accepted, whose Forward counts and whether it has several issuers of tokens.
+// The error says what is wrong with the key, never the key.
+func NewSigner(tenant gatehouse.TenantID, identity gatehouse.Identity) (*Signer, error) {
+	doc := &identity.Forward
+	s := &Signer{tenant: tenant, mode: doc.Mode, keyID: doc.KeyID, lifetime: doc.Lifetime.Or(gatehouse.DefaultForwardLifetime), issuers: SeveralIssuers(&identity)}
 	s.minted.seed = maphash.MakeSeed()
 	if s.mode == "" {
 		s.mode = gatehouse.ForwardHeaders
@@ -86,6 +99,7 @@ type Assertion struct {
 const (
 	FieldTenant         = "X-Gatehouse-Tenant"
 	FieldPrincipal      = "X-Gatehouse-Principal"
+	FieldIssuer         = "X-Gatehouse-Issuer"
 	FieldRoles          = "X-Gatehouse-Roles"
 	FieldScopes         = "X-Gatehouse-Scopes"
 	FieldIdentity       = "X-Gatehouse-Identity"
@@ -96,6 +110,10 @@ const (
 // Append appends the header lines that tell the backend, each with its line
 // end. Values are visible ASCII: other bytes, "%", and "," within a role or a
 // scope, are written as % and two hexadecimal digits.
+//
+// Where the tenant has several issuers of tokens, one line says which of them
+// named the caller: the same principal of two issuers is two callers. In the
+// mode jwt the token's src_iss says so for any tenant.
 //
 // In the mode headers a line that would be empty is left out; in the mode
 // signed it is there, so that nothing can be added on the way. In that mode an
@@ -122,6 +140,10 @@ func (s *Signer) lines(dst []byte, who *Verified, empty bool) []byte {
 		dst = append(dst, "\r\n"+FieldPrincipal+": "...)
 		dst = appendVisible(dst, p.ID)
 	}
+	if s.issuers && (p.Issuer != "" || empty) {
+		dst = append(dst, "\r\n"+FieldIssuer+": "...)
+		dst = appendVisible(dst, p.Issuer)
+	}
 	if len(p.Roles) > 0 || empty {
 		dst = append(dst, "\r\n"+FieldRoles+": "...)
 		dst = appendList(dst, p.Roles)
@@ -140,8 +162,12 @@ func principalOf(who *Verified) *policy.Principal {
 	return who.Principal
 }
 
-// covered are the components of the signature, in order.
-const covered = `("@method" "@authority" "@path" "x-gatehouse-tenant" "x-gatehouse-principal" "x-gatehouse-roles" "x-gatehouse-scopes")`
+// covered are the components of the signature, in order, coveredIssuer those of
+// a tenant with several issuers.
+const (
+	covered       = `("@method" "@authority" "@path" "x-gatehouse-tenant" "x-gatehouse-principal" "x-gatehouse-roles" "x-gatehouse-scopes")`
+	coveredIssuer = `("@method" "@authority" "@path" "x-gatehouse-tenant" "x-gatehouse-principal" "x-gatehouse-issuer" "x-gatehouse-roles" "x-gatehouse-scopes")`
+)
 
 // label names our signature among those of a message.
 const label = "gatehouse"
@@ -150,7 +176,12 @@ const label = "gatehouse"
 func (s *Signer) sign(dst []byte, a *Assertion, now time.Time) []byte {
 	dst = append(dst, FieldSignatureInput+": "+label+"="...)
 	params := len(dst)
-	dst = append(dst, covered+";created="...)
+	if s.issuers {
+		dst = append(dst, coveredIssuer...)
+	} else {
+		dst = append(dst, covered...)
+	}
+	dst = append(dst, ";created="...)
 	dst = strconv.AppendInt(dst, now.Unix(), 10)
 	dst = append(dst, ";expires="...)
 	dst = strconv.AppendInt(dst, now.Add(s.lifetime).Unix(), 10)
@@ -170,6 +201,9 @@ func (s *Signer) sign(dst []byte, a *Assertion, now time.Time) []byte {
 	b = appendPrintable(b, a.Path, false)
 	b = append(append(b, "\n\"x-gatehouse-tenant\": "...), s.tenant...)
 	b = appendVisible(append(b, "\n\"x-gatehouse-principal\": "...), p.ID)
+	if s.issuers {
+		b = appendVisible(append(b, "\n\"x-gatehouse-issuer\": "...), p.Issuer)
+	}
 	b = appendList(append(b, "\n\"x-gatehouse-roles\": "...), p.Roles)
 	b = appendList(append(b, "\n\"x-gatehouse-scopes\": "...), p.Scopes)
 	b = append(append(b, "\n\"@signature-params\": "...), dst[params:]...)

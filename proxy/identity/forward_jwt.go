@@ -17,16 +17,24 @@ import (
 	"github.com/gatehouse-gateway/gatehouse/policy"
 )
 
-// A signer keeps at most mintedSets × mintedWays tokens.
+// A signer keeps at most mintedSets × mintedWays tokens, in mintedBytes with the
+// principals that they are of, as far as that can be told. When there are more
+// it begins anew.
 const (
-	mintedSets = 512
-	mintedWays = 4
+	mintedSets  = 512
+	mintedWays  = 4
+	mintedBytes = 8 << 20
 )
 
 // minted keeps the tokens of one tenant's callers. Reads take no lock.
 type minted struct {
 	seed  maphash.Seed
-	table atomic.Pointer[[mintedSets]atomic.Pointer[mintedSet]] // made by the first put
+	table atomic.Pointer[mintedTable] // made by the first put
+}
+
+type mintedTable struct {
+	sets  [mintedSets]atomic.Pointer[mintedSet]
+	bytes atomic.Int64 // of all tokens
 }
 
 type mintedSet [mintedWays]atomic.Pointer[mintedToken]
@@ -37,6 +45,7 @@ type mintedToken struct {
 	text      []byte
 	half, end int64       // Unix seconds: from when a new one is made, and when this one ends
 	renewing  atomic.Bool // set by the request that makes the next
+	size      int64       // bytes, the principal's included
 }
 
 // subject is what a token says of whom to whom, but for the time.
@@ -59,7 +68,12 @@ func (s *Signer) token(dst []byte, who *Verified, audience gatehouse.BackendID, 
 		}
 	}
 	at := maphash.String(s.minted.seed, to.who.ID) ^ maphash.String(s.minted.seed, string(audience))*3 ^ uint64(to.expires)*0x9e3779b97f4a7c15
-	set := s.minted.set(at)
+	table := s.minted.table.Load()
+	if table == nil || table.bytes.Load() > mintedBytes {
+		s.minted.table.CompareAndSwap(table, new(mintedTable))
+		table = s.minted.table.Load()
+	}
+	set := table.set(at)
 	for i := range set {
 		t := set[i].Load()
 		if t == nil || t.subject != to || now.Unix() >= t.end {
@@ -71,17 +85,17 @@ func (s *Signer) token(dst []byte, who *Verified, audience gatehouse.BackendID, 
 		break
 	}
 	t := s.mint(to, now)
-	set.put(t)
+	if who == nil || who.size <= maxSeen { // or the token is verified each time, and this one not found again
+		if t.size = int64(seenSize + len(t.text)); who != nil {
+			t.size += int64(who.size)
+		}
+		table.bytes.Add(set.put(t))
+	}
 	return append(dst, t.text...)
 }
 
-func (m *minted) set(at uint64) *mintedSet {
-	table := m.table.Load()
-	if table == nil {
-		m.table.CompareAndSwap(nil, new([mintedSets]atomic.Pointer[mintedSet]))
-		table = m.table.Load()
-	}
-	slot := &table[at%mintedSets]
+func (m *mintedTable) set(at uint64) *mintedSet {
+	slot := &m.sets[at%mintedSets]
 	set := slot.Load()
 	if set == nil {
 		slot.CompareAndSwap(nil, new(mintedSet))
@@ -91,8 +105,8 @@ func (m *minted) set(at uint64) *mintedSet {
 }
 
 // put stores t in the place of its forerunner, of nothing, or of the one that
-// ends first.
-func (set *mintedSet) put(t *mintedToken) {
+// ends first, and returns by how many bytes the set grew.
+func (set *mintedSet) put(t *mintedToken) int64 {
 	victim, ends := 0, int64(0)
 	for i := range set {
 		old := set[i].Load()
@@ -104,7 +118,10 @@ func (set *mintedSet) put(t *mintedToken) {
 			victim, ends = i, old.end
 		}
 	}
-	set[victim].Store(t)
+	if old := set[victim].Swap(t); old != nil {
+		return t.size - old.size
+	}
+	return t.size
 }
 
 // mint makes a token (RFC 7519). It outlives the caller's credential by less
@@ -118,6 +135,7 @@ func (s *Signer) mint(to subject, now time.Time) *mintedToken {
 		Iss    string   `json:"iss"`
 		Sub    string   `json:"sub,omitempty"`
 		Aud    string   `json:"aud"`
+		SrcIss string   `json:"src_iss,omitempty"`
 		Tenant string   `json:"tenant"`
 		Roles  []string `json:"roles"`
 		Scope  string   `json:"scope,omitempty"`
@@ -126,7 +144,7 @@ func (s *Signer) mint(to subject, now time.Time) *mintedToken {
 		Exp    int64    `json:"exp"`
 		Jti    string   `json:"jti"`
 	}{
-		issuerName, to.who.ID, string(to.audience), string(s.tenant), append([]string{}, to.who.Roles...), strings.Join(to.who.Scopes, " "),
+		issuerName, to.who.ID, string(to.audience), to.who.Issuer, string(s.tenant), append([]string{}, to.who.Roles...), strings.Join(to.who.Scopes, " "),
 		to.method, issued, end, base64.RawURLEncoding.EncodeToString(jti),
 	}
 	st := s.states.Get().(*state)

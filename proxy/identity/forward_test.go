@@ -48,7 +48,7 @@ func forwardKeys(t testing.TB) map[string]gatehouse.Secret {
 
 func newSigner(t testing.TB, doc gatehouse.Forward) *Signer {
 	t.Helper()
-	s, err := NewSigner("acme", doc)
+	s, err := NewSigner("acme", gatehouse.Identity{Forward: doc})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -342,8 +342,8 @@ func TestForwardJWTRenewal(t *testing.T) {
 	s := newSigner(t, gatehouse.Forward{Mode: gatehouse.ForwardJWT, Key: gatehouse.Secret(sharedSecret)})
 	first := string(s.Append(nil, get(alice), noon))
 	var kept *mintedToken
-	for i := range s.minted.table.Load() {
-		if set := s.minted.table.Load()[i].Load(); set != nil {
+	for i := range s.minted.table.Load().sets {
+		if set := s.minted.table.Load().sets[i].Load(); set != nil {
 			kept = set[0].Load()
 		}
 	}
@@ -376,8 +376,8 @@ func TestForwardJWTIsBounded(t *testing.T) {
 		s.Append(nil, get(whoIs(fmt.Sprint(i), nil, nil)), noon)
 	}
 	n := 0
-	for i := range s.minted.table.Load() {
-		if set := s.minted.table.Load()[i].Load(); set != nil {
+	for i := range s.minted.table.Load().sets {
+		if set := s.minted.table.Load().sets[i].Load(); set != nil {
 			for j := range set {
 				if set[j].Load() != nil {
 					n++
@@ -413,7 +413,7 @@ func TestNewSignerRefuses(t *testing.T) {
 	f := func(key gatehouse.Secret, want string) {
 		t.Helper()
 		for _, mode := range []gatehouse.ForwardMode{gatehouse.ForwardSigned, gatehouse.ForwardJWT} {
-			_, err := NewSigner("acme", gatehouse.Forward{Mode: mode, Key: key})
+			_, err := NewSigner("acme", gatehouse.Identity{Forward: gatehouse.Forward{Mode: mode, Key: key}})
 			if err == nil || !strings.Contains(err.Error(), want) {
 				t.Errorf("%v, want %s", err, want)
 			}

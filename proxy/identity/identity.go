@@ -25,13 +25,18 @@ const (
 
 // The kinds of principal.
 const (
-	kindKey  = "key"
-	kindUser = "user"
+	kindKey    = "key"
+	kindUser   = "user"
+	kindClient = "client" // an application on its own behalf, by an opaque token
 )
 
-// keyIDPrefix begins the id of a principal that is an API key. A token whose
-// sub begins so is refused, or its issuer could pass for any key.
-const keyIDPrefix = "key:"
+// What the ids of principals begin with that no sub of a token has named: a
+// token whose sub begins so is refused, or its issuer could pass for any of
+// them. See also certIDPrefix.
+const (
+	keyIDPrefix    = "key:"
+	clientIDPrefix = "client:"
+)
 
 // Verified is who the caller is and how that was proved. It is immutable and
 // shared between requests.
@@ -48,6 +53,7 @@ type Verified struct {
 	Certificate *policy.Certificate
 
 	bound *binding // what the bearer of the token has to prove; nil: nothing
+	size  int      // of what is held of a token, in bytes and about; 0 for other methods
 }
 
 // Verifier is one tenant's compiled identity. It is immutable but for what
@@ -59,6 +65,7 @@ type Verifier struct {
 	tokens *tokens
 	opaque *opaque // nil: no tokens are introspected
 	proofs *replays
+	failed *failures // signatures that did not hold
 	sets   *KeySets
 	closed atomic.Bool // set by the first Close
 
@@ -69,30 +76,37 @@ type Verifier struct {
 // accepted. The faults' pointers are relative to the identity object; when one
 // of them is not a warning the verifier is nil and nothing is held.
 //
+// standing are the tenant's keys that are in no document, as WithKeys would be
+// given them. Keys that are in prev already are taken over with their last use,
+// and cost a look-up each. Where the document has no APIKeys, keys are off, and
+// standing ones are not accepted either.
+//
 // Issuers with a jwks_url are fetched by sets, which may be nil where nothing
 // is served: their tokens are then refused. prev, which may be nil, is the
 // tenant's running verifier: where the issuers and their keys are unchanged,
 // its cache of verified tokens is carried over. So is what the authorization
 // server said where Introspection is unchanged, and in any case the proofs that
-// were used.
+// were used and the tokens that failed.
 //
 // The caller must Close the verifier when it goes out of service, and close
 // prev only after Compile has returned.
-func Compile(tenant gatehouse.TenantID, doc gatehouse.Identity, sets *KeySets, prev *Verifier) (*Verifier, gatehouse.Faults) {
+func Compile(tenant gatehouse.TenantID, doc gatehouse.Identity, standing []gatehouse.Key, sets *KeySets, prev *Verifier) (*Verifier, gatehouse.Faults) {
 	v := &Verifier{tenant: tenant, header: gatehouse.DefaultKeyHeader, sets: sets}
 	if doc.APIKeys != nil {
 		if doc.APIKeys.Header != "" {
 			v.header = doc.APIKeys.Header
 		}
-		v.keys = compileKeys(tenant, doc.APIKeys.Keys, prev)
+		v.keys = compileKeys(tenant, doc.APIKeys.Keys, standing, prev)
 	}
 	var faults gatehouse.Faults
 	if v.certificates, faults = compileCertificates(doc.ClientCertificates, prev); len(faults) > 0 {
 		return nil, faults
 	}
-	v.opaque, v.proofs = compileOpaque(tenant, doc.Introspection, sets, prev), &replays{limit: maxReplays}
+	v.opaque = compileOpaque(tenant, doc.Introspection, sets, prev)
 	if prev != nil && prev.tenant == tenant {
-		v.proofs = prev.proofs // or those used would pass again
+		v.proofs, v.failed = prev.proofs, prev.failed // or those used would pass again
+	} else {
+		v.proofs, v.failed = &replays{limit: maxReplays}, newFailures()
 	}
 	if prev != nil && prev.tenant == tenant && prev.sets == sets && prev.tokens.same(doc.JWT) && prev.tokens.retain(sets) {
 		v.tokens = prev.tokens
@@ -108,18 +122,22 @@ func Compile(tenant gatehouse.TenantID, doc gatehouse.Identity, sets *KeySets, p
 // WithKeys returns the verifier that follows v when some of the tenant's API
 // keys change and nothing else does. It costs in proportion to the change: the
 // keys of changed come in or take the place of those of the same id, and those
-// of removed go. All keys together must be such as Validate accepts. What
-// Compile says of prev holds for v; WithKeys panics when it is closed already.
+// of removed go. All keys together must be such as Validate accepts. Where v's
+// document has no APIKeys, keys are off and nothing of them is remembered: the
+// Compile that turns them on is to be given them. What Compile says of prev
+// holds for v; WithKeys panics when it is closed already.
 func (v *Verifier) WithKeys(changed []gatehouse.Key, removed []gatehouse.KeyID) *Verifier {
-	next := &Verifier{tenant: v.tenant, header: v.header, tokens: v.tokens, opaque: v.opaque, proofs: v.proofs, sets: v.sets, certificates: v.certificates}
+	next := &Verifier{
+		tenant: v.tenant, header: v.header, tokens: v.tokens, opaque: v.opaque, proofs: v.proofs, failed: v.failed, sets: v.sets,
+		certificates: v.certificates,
+	}
 	if !v.tokens.retain(v.sets) {
 		panic("identity: WithKeys of a closed Verifier")
 	}
-	count := len(changed)
-	if v.keys != nil {
-		count += v.keys.ids.count
+	if v.keys == nil {
+		return next
 	}
-	e := v.keys.edit(v.tenant, count)
+	e := v.keys.edit(v.tenant, max(len(changed), v.keys.ids.count))
 	for _, id := range removed {
 		e.remove(id)
 	}

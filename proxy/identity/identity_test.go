@@ -150,7 +150,7 @@ func issuerDoc() gatehouse.Issuer {
 
 func compile(t testing.TB, tenant gatehouse.TenantID, doc gatehouse.Identity) *Verifier {
 	t.Helper()
-	v, faults := Compile(tenant, doc, nil, nil)
+	v, faults := Compile(tenant, doc, nil, nil, nil)
 	if len(faults) > 0 {
 		t.Fatal(faults)
 	}

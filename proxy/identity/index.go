@@ -95,28 +95,46 @@ type edit struct {
 	owner *owner
 }
 
-// edit begins a change after which the index will have about count entries.
+// edit begins a change on the way of which the index will have count entries
+// at least. It has room for them at once, and shrinks in done alone: between
+// its buckets are never crowded.
 func (x *index) edit(count int) *edit {
 	e := &edit{*x, new(owner)}
 	e.pages = slices.Clone(x.pages)
-	e.fit(count)
+	e.grow(count)
 	return e
 }
 
-// fit chooses the number of buckets for count entries.
-func (e *edit) fit(count int) {
-	have := 0
-	if len(e.pages) > 0 {
-		have = int(e.mask) + 1
+// done returns the index made.
+func (e *edit) done() index {
+	want := e.buckets()
+	for want > 1 && e.count < want*bucketFull/8 {
+		want /= 2
 	}
-	want := max(have, 1)
+	e.resize(want)
+	return e.index
+}
+
+// buckets is the number of them.
+func (e *edit) buckets() int {
+	if len(e.pages) == 0 {
+		return 0
+	}
+	return int(e.mask) + 1
+}
+
+// grow makes room for count entries.
+func (e *edit) grow(count int) {
+	want := max(e.buckets(), 1)
 	for count > want*bucketFull {
 		want *= 2
 	}
-	for want > 1 && count < want*bucketFull/8 {
-		want /= 2
-	}
-	if want == have {
+	e.resize(want)
+}
+
+// resize gives the index want buckets, a power of two.
+func (e *edit) resize(want int) {
+	if want == e.buckets() {
 		return
 	}
 	old := e.index
@@ -131,7 +149,7 @@ func (e *edit) fit(count int) {
 }
 
 func (e *edit) put(x entry) {
-	e.fit(e.count + 1)
+	e.grow(e.count + 1)
 	e.add(x)
 	e.count++
 }
@@ -147,7 +165,6 @@ func (e *edit) remove(x entry) bool {
 	copy(next[copy(next, old[:i]):], old[i+1:])
 	*e.slot(x.tag) = next
 	e.count--
-	e.fit(e.count)
 	return true
 }
 

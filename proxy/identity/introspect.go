@@ -9,6 +9,7 @@ import (
 	"hash/maphash"
 	"io"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"reflect"
 	"strings"
@@ -23,15 +24,25 @@ import (
 
 const (
 	maxOpaque = 4 << 10  // bytes of a token
-	maxAnswer = 64 << 10 // bytes of what the server says about one
+	maxAnswer = 16 << 10 // bytes of what the server says about one
 	// Tokens that the server has not called active before are asked for at
 	// most askRate times a second, askBurst at once: made-up tokens cost the
-	// server no more than that. A token that was active is asked for again
-	// beyond it, or a flood of made-up ones would lock out who is known.
-	askRate  = 100
-	askBurst = 200
-	// maxAsking bounds the requests of one tenant that wait for its server.
-	maxAsking = 256
+	// server no more than that. One address has half of it, so that none alone
+	// locks the others out.
+	askRate         = 100
+	askBurst        = 200
+	addressAskRate  = askRate / 2
+	addressAskBurst = askBurst / 2
+	// maxAsking bounds the requests of one tenant that wait for its server with
+	// unknown tokens, and as many may wait with tokens that were active before:
+	// made-up tokens do not lock out who is known, and neither does a server
+	// that is slow with them. One address waits with at most a quarter of the
+	// unknown.
+	maxAsking        = 256
+	addressMaxAsking = maxAsking / 4
+	// knownFor is how long a token that was active is known beyond its last
+	// answer.
+	knownFor = time.Hour
 )
 
 var (
@@ -50,12 +61,15 @@ type opaque struct {
 	sets    *KeySets                // whose client carries the requests; nil where nothing is served
 	keep    time.Duration
 	timeout time.Duration
+	name    string // of the URL, for the operator
 	// The server's word on a token, by the token's SHA-256. They are apart so
 	// that made-up tokens do not drive out good ones.
 	active, inactive cache
 	flight           singleflight.Group
 	unknown          *rate.Limiter
-	asking           atomic.Int32 // calls in flight
+	addresses        shares       // of unknown
+	asking           atomic.Int32 // calls in flight about unknown tokens
+	again            atomic.Int32 // those about known ones
 }
 
 // compileOpaque keeps that of prev where nothing has changed.
@@ -67,14 +81,17 @@ func compileOpaque(tenant gatehouse.TenantID, doc *gatehouse.Introspection, sets
 		return prev.opaque
 	}
 	seed := maphash.MakeSeed()
-	return &opaque{
+	o := &opaque{
 		terms: terms{tenant: tenant, audience: doc.Audience, tenantClaim: doc.TenantClaim, rolesClaim: cmp.Or(doc.RolesClaim, gatehouse.DefaultRolesClaim)},
 		doc:   *doc,
 		sets:  sets,
 		keep:  doc.CacheFor.Or(gatehouse.DefaultIntrospectionCache), timeout: doc.Timeout.Or(gatehouse.DefaultIntrospectionTimeout),
 		active: cache{seed: seed}, inactive: cache{seed: seed},
 		unknown: rate.NewLimiter(askRate, askBurst),
+		name:    redacted(doc.URL),
 	}
+	o.addresses.init(addressAskRate, addressAskBurst)
+	return o
 }
 
 // TakesOpaque reports whether the tenant has a server that is asked about
@@ -89,9 +106,9 @@ func (v *Verifier) TakesOpaque() bool { return v.opaque != nil }
 // What the server says is remembered for CacheFor, and never past the token's
 // exp; until then Opaque takes no lock and does not allocate. Otherwise it
 // waits for the server, for at most Timeout. Requests with the same token wait
-// for one answer. The principal's id is the answer's sub, or else username, or
-// else client_id, as RFC 9068 section 2.2 has it for a client on its own
-// behalf.
+// for one answer. The principal's id is the answer's sub, or else username; or
+// else, for a client on its own behalf, "client:" and client_id: clients may
+// choose that, and must not choose to be a user (RFC 9700 section 4.15).
 func (v *Verifier) Opaque(token []byte, by *Presented, now time.Time) (*Verified, error) {
 	o := v.opaque
 	if o == nil {
@@ -105,14 +122,14 @@ func (v *Verifier) Opaque(token []byte, by *Presented, now time.Time) (*Verified
 	s, known := o.seen(hash, digest[:], now)
 	if s == nil {
 		var err error
-		if s, err = o.ask(string(token), string(digest[:]), hash, known, now); err != nil {
+		if s, err = o.ask(string(token), string(digest[:]), hash, known, by.client(), now); err != nil {
 			return nil, err
 		}
 	}
 	if s.err != nil {
 		return nil, by.refuse(s.err)
 	}
-	return v.hold(s.verified, token, by, now)
+	return v.hold(s.verified, token, by, now, v.proofs.use)
 }
 
 // opaqueForm is the syntax of b64token (RFC 6750 section 2.1), which RFC 9449
@@ -145,13 +162,14 @@ func (o *opaque) seen(hash uint64, digest []byte, now time.Time) (s *seen, known
 }
 
 // ask has one call to the server for all who want to know of one token.
-func (o *opaque) ask(token, digest string, hash uint64, known bool, now time.Time) (*seen, error) {
+func (o *opaque) ask(token, digest string, hash uint64, known bool, client netip.Addr, now time.Time) (*seen, error) {
 	s, err, _ := o.flight.Do(digest, func() (any, error) {
 		if s, _ := o.seen(hash, []byte(digest), now); s != nil { // since we looked
 			return s, nil
 		}
-		defer o.asking.Add(-1)
-		if o.asking.Add(1) > maxAsking || !known && !o.unknown.AllowN(now, 1) {
+		leave, ok := o.enter(known, client, now)
+		defer leave()
+		if !ok {
 			return nil, unavailable(errThrottled)
 		}
 		c, err := o.call(token)
@@ -173,6 +191,24 @@ func (o *opaque) ask(token, digest string, hash uint64, known bool, now time.Tim
 	return s.(*seen), nil
 }
 
+// enter takes a place among those who ask, which leave gives back in any case,
+// and reports whether there was one.
+func (o *opaque) enter(known bool, client netip.Addr, now time.Time) (leave func(), ok bool) {
+	if known {
+		return func() { o.again.Add(-1) }, o.again.Add(1) <= maxAsking
+	}
+	s := o.addresses.of(client)
+	leave = func() {
+		o.asking.Add(-1)
+		s.asking.Add(-1)
+	}
+	all, own := o.asking.Add(1), s.asking.Add(1)
+	if client.IsValid() && (own > addressMaxAsking || !s.rate.AllowN(now, 1)) {
+		return leave, false
+	}
+	return leave, all <= maxAsking && o.unknown.AllowN(now, 1)
+}
+
 // judge makes up what an answer of the server means, and for how long.
 func (o *opaque) judge(c claims, now time.Time) *seen {
 	s := &seen{until: now.Add(o.keep)}
@@ -188,6 +224,10 @@ func (o *opaque) judge(c claims, now time.Time) *seen {
 		s.until = notBefore
 	}
 	iss, named := c["iss"]
+	who := holder{kindUser, cmp.Or(c.text("sub"), c.text("username")), cmp.Or(c.text("iss"), o.doc.Issuer)}
+	if client := c.text("client_id"); who.id == "" && client != "" {
+		who.kind, who.id = kindClient, clientIDPrefix+client
+	}
 	switch {
 	case err != nil:
 	case named && o.doc.Issuer != "" && iss != o.doc.Issuer:
@@ -195,11 +235,14 @@ func (o *opaque) judge(c claims, now time.Time) *seen {
 	case len(o.audience) > 0 && !c.meant(o.audience):
 		err = invalid(tokenRefused, errAudience)
 	default:
-		s.verified, err = o.admit(c, cmp.Or(c.text("sub"), c.text("username"), c.text("client_id")), MethodOpaque, exp)
+		s.verified, err = o.admit(c, who, MethodOpaque, exp)
 	}
 	s.err = err
 	if err == nil {
-		s.notBefore = notBefore
+		s.notBefore, s.kept = notBefore, s.until.Add(knownFor)
+		if !exp.IsZero() && exp.Before(s.kept) {
+			s.kept = exp
+		}
 	}
 	return s
 }
@@ -225,25 +268,25 @@ func (o *opaque) call(token string) (claims, error) {
 	req.SetBasicAuth(url.QueryEscape(o.doc.ClientID), url.QueryEscape(string(o.doc.ClientSecret)))
 	res, err := o.sets.client.Do(req)
 	if err != nil {
-		return nil, fmt.Errorf("introspect: %w", err) // names the URL
+		return nil, fmt.Errorf("introspect at %s: %w", o.name, bare(err))
 	}
 	defer res.Body.Close()
 	if res.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("introspect at %s: status %d", o.doc.URL, res.StatusCode)
+		return nil, fmt.Errorf("introspect at %s: status %d", o.name, res.StatusCode)
 	}
 	text, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer+1))
 	if err != nil {
-		return nil, fmt.Errorf("introspect at %s: %w", o.doc.URL, err)
+		return nil, fmt.Errorf("introspect at %s: %w", o.name, err)
 	}
 	if len(text) > maxAnswer {
-		return nil, fmt.Errorf("introspect at %s: more than %d bytes", o.doc.URL, maxAnswer)
+		return nil, fmt.Errorf("introspect at %s: more than %d bytes", o.name, maxAnswer)
 	}
 	c, err := readObject(text)
 	if err != nil {
-		return nil, fmt.Errorf("introspect at %s: %w", o.doc.URL, err)
+		return nil, fmt.Errorf("introspect at %s: %w", o.name, err)
 	}
 	if _, ok := c["active"].(bool); !ok {
-		return nil, fmt.Errorf("introspect at %s: active is neither true nor false", o.doc.URL)
+		return nil, fmt.Errorf("introspect at %s: active is neither true nor false", o.name)
 	}
 	return c, nil
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -90,7 +91,7 @@ func introspecting(t *testing.T, doc gatehouse.Identity, tokens map[string]any, 
 		a := &authority{tokens: tokens, status: http.StatusOK}
 		sets := NewKeySets(a, nil)
 		defer sets.Close()
-		v, faults := Compile("acme", doc, sets, nil)
+		v, faults := Compile("acme", doc, nil, sets, nil)
 		if len(faults) > 0 {
 			t.Fatal(faults)
 		}
@@ -127,7 +128,7 @@ func TestOpaque(t *testing.T) {
 	}{
 		"good":         {says(nil), "alice"},
 		"username":     {says(object{"sub": nil, "username": "al", "client_id": "shop"}), "al"},
-		"client":       {says(object{"sub": nil, "client_id": "shop"}), "shop"},
+		"client":       {says(object{"sub": nil, "client_id": "shop"}), "client:shop"},
 		"no-exp":       {says(object{"exp": nil}), "alice"},
 		"no-iss":       {says(object{"iss": nil}), "alice"},
 		"tenant":       {says(object{"org": "acme"}), "alice"},
@@ -156,7 +157,7 @@ func TestOpaque(t *testing.T) {
 		"html":        {"<html>", away + "invalid character '<' looking for beginning of value"},
 		"empty":       {"", away + "EOF"},
 		"list":        {"[]", away + "not a JSON object"},
-		"large":       {says(object{"x": strings.Repeat("x", maxAnswer)}), away + "more than 65536 bytes"},
+		"large":       {says(object{"x": strings.Repeat("x", maxAnswer)}), away + "more than 16384 bytes"},
 		"latin1":      {"{\"active\":true,\"sub\":\"\xe4\"}", away + "not UTF-8"},
 
 		// Not asked at all.
@@ -270,17 +271,17 @@ func TestOpaqueRemembers(t *testing.T) {
 		f("good", 90*time.Second, "alice", 1)
 
 		// The same server after a change elsewhere in the document.
-		next, _ := Compile("acme", opaqueDoc(), v.sets, v)
+		next, _ := Compile("acme", opaqueDoc(), nil, v.sets, v)
 		defer next.Close()
 		if next.opaque != v.opaque {
 			t.Error("a change elsewhere forgot what the server said")
 		}
 		changed := opaqueDoc()
 		changed.Introspection.Audience = []string{api}
-		last, _ := Compile("acme", changed, v.sets, v)
+		last, _ := Compile("acme", changed, nil, v.sets, v)
 		defer last.Close()
 		expect(t, "changed", outcome(last.Opaque([]byte("good"), nil, start.Add(90*time.Second))), "aud has none")
-		other, _ := Compile("umbrella", opaqueDoc(), v.sets, v)
+		other, _ := Compile("umbrella", opaqueDoc(), nil, v.sets, v)
 		defer other.Close()
 		if other.opaque == v.opaque {
 			t.Error("another tenant has the answers")
@@ -420,7 +421,7 @@ func TestOpaqueOverHTTP(t *testing.T) {
 		t.Helper()
 		doc := opaqueDoc()
 		doc.Introspection.URL, doc.Introspection.ClientSecret = server.URL+path, []byte("s")
-		v, _ := Compile("acme", doc, sets, nil)
+		v, _ := Compile("acme", doc, nil, sets, nil)
 		defer v.Close()
 		expect(t, path, outcome(v.Opaque([]byte("mF_9.B5f-4.1JqM"), nil, noon)), want)
 	}
@@ -429,4 +430,74 @@ func TestOpaqueOverHTTP(t *testing.T) {
 	if got := strings.Join(asked, "\n"); got != "/introspect gate+way s mF_9.B5f-4.1JqM\n/moved gate+way s mF_9.B5f-4.1JqM" {
 		t.Error(got)
 	}
+}
+
+// Made-up tokens against a server that is slow do not keep out who is known,
+// and those of one address not who is new.
+func TestOpaqueSlowServer(t *testing.T) {
+	tokens := map[string]any{"known": object{"active": true, "sub": "alice"}, "new": object{"active": true, "sub": "bob"}}
+	introspecting(t, opaqueDoc(), tokens, func(t *testing.T, a *authority, v *Verifier) {
+		start := time.Now()
+		expect(t, "known", outcome(v.Opaque([]byte("known"), from("192.0.2.1"), start)), "alice")
+		a.set(func(a *authority) { a.hang = make(chan struct{}) })
+		flood := func(of int, address func(i int) *Presented, waiting int32) {
+			t.Helper()
+			for i := range 4 * askBurst { // at the rate that is let through
+				go func() {
+					_, _ = v.Opaque(fmt.Appendf(nil, "made-up-%d-%d", of, i), address(i), start.Add(time.Duration(i)*time.Second/askRate))
+				}()
+			}
+			synctest.Wait()
+			if n := v.opaque.asking.Load(); n != waiting {
+				t.Errorf("%d wait, not %d", n, waiting)
+			}
+		}
+		ask := func(token string, by *Presented, at time.Duration) <-chan string {
+			got := make(chan string, 1)
+			go func() { got <- outcome(v.Opaque([]byte(token), by, start.Add(at))) }()
+			synctest.Wait()
+			return got
+		}
+		const throttled = "GH-ID-004 the credential cannot be checked at the moment too many unknown tokens"
+		flood(1, func(int) *Presented { return from("192.0.2.1") }, addressMaxAsking)
+		expect(t, "same address", <-ask("other", from("192.0.2.1"), time.Minute), throttled)
+		fresh := ask("new", from("192.0.2.2"), time.Minute)
+		flood(2, func(i int) *Presented { return from(fmt.Sprintf("198.51.100.%d", i%250)) }, maxAsking)
+		expect(t, "a full house", <-ask("other", from("192.0.2.3"), 2*time.Minute), throttled)
+		again := ask("known", from("192.0.2.1"), 2*time.Minute)
+		close(a.hang)
+		expect(t, "new, another address", <-fresh, "bob")
+		expect(t, "known, asked for again", <-again, "alice")
+		synctest.Wait()
+		if n, m := v.opaque.asking.Load(), v.opaque.again.Load(); n != 0 || m != 0 {
+			t.Errorf("%d and %d places were not given back", n, m)
+		}
+	})
+}
+
+// A token is known for an hour beyond its last answer, and not for longer: then
+// its entry may go.
+func TestOpaqueForgets(t *testing.T) {
+	introspecting(t, opaqueDoc(), map[string]any{"x": object{"active": true, "sub": "alice"}}, func(t *testing.T, _ *authority, v *Verifier) {
+		start := time.Now()
+		if _, err := v.Opaque([]byte("x"), nil, start); err != nil {
+			t.Fatal(err)
+		}
+		c, digest := &v.opaque.active, sha256.Sum256([]byte("x"))
+		hash := maphash.Bytes(c.seed, digest[:])
+		for _, at := range []struct {
+			after time.Duration
+			known bool
+		}{{time.Minute, true}, {knownFor + time.Minute, false}} {
+			for range cacheSegments {
+				c.sweep(c.table.Load(), nil, start.Add(at.after))
+			}
+			if s, known := v.opaque.seen(hash, digest[:], start.Add(at.after)); s != nil || known != at.known {
+				t.Errorf("after %v: %v, known %v", at.after, s, known)
+			}
+		}
+		if n := c.bytes.Load(); n != 0 {
+			t.Errorf("%d bytes are left", n)
+		}
+	})
 }

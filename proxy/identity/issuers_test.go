@@ -58,7 +58,7 @@ func newMany(t testing.TB, n int) *many {
 				Issuer: manyName(j), Audience: []string{api}, Algorithms: []string{"EdDSA"}, JWKSURL: fmt.Sprintf("https://keys.example/%d", j),
 			})
 		}
-		v, faults := Compile(id, doc, m.sets, nil)
+		v, faults := Compile(id, doc, nil, m.sets, nil)
 		if len(faults) > 0 {
 			t.Fatal(faults)
 		}
@@ -132,7 +132,7 @@ func BenchmarkIssuers(b *testing.B) {
 	b.Run("first", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
-			if _, err := v.tokens.verify(string(token), noon, m.sets); err != nil {
+			if _, err := v.tokens.verify(string(token), noon, m.sets, v.failed, here); err != nil {
 				b.Fatal(err)
 			}
 		}

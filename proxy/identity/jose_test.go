@@ -243,7 +243,7 @@ func TestWeakSecretsAreFaults(t *testing.T) {
 		t.Helper()
 		_, faults := Compile("acme", gatehouse.Identity{JWT: []gatehouse.Issuer{{
 			Issuer: iss, Audience: []string{api}, Algorithms: []string{alg}, SecretFile: "s", Secret: make([]byte, n),
-		}}}, nil, nil)
+		}}}, nil, nil, nil)
 		if got := faults.Error(); got != want {
 			t.Errorf("%s of %d bytes: %q, want %q", alg, n, got, want)
 		}

@@ -16,7 +16,7 @@ func TestCompileFaults(t *testing.T) {
 		doc.JWKS = set
 		first := issuerDoc()
 		first.Issuer = "https://first.example"
-		v, faults := Compile("acme", gatehouse.Identity{JWT: []gatehouse.Issuer{first, doc}}, nil, nil)
+		v, faults := Compile("acme", gatehouse.Identity{JWT: []gatehouse.Issuer{first, doc}}, nil, nil, nil)
 		if (v == nil) != (len(faults.Errors()) > 0) {
 			t.Errorf("%s: verifier %v with %v", name, v, faults)
 		}
@@ -70,7 +70,7 @@ func TestCompileFaults(t *testing.T) {
 func TestCompileRefusesAlgorithms(t *testing.T) {
 	f := func(doc gatehouse.Issuer, want string) {
 		t.Helper()
-		_, faults := Compile("acme", gatehouse.Identity{JWT: []gatehouse.Issuer{doc}}, nil, nil)
+		_, faults := Compile("acme", gatehouse.Identity{JWT: []gatehouse.Issuer{doc}}, nil, nil, nil)
 		if len(faults) != 1 || faults[0].Warning || faults[0].Pointer != want {
 			t.Errorf("%v: %v", doc.Algorithms, faults)
 		}

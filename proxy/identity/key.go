@@ -36,13 +36,35 @@ var (
 // as a good one does. A memory of bad keys would have to hash them to find
 // them, so it would spare nothing, and it could be flooded.
 func (v *Verifier) Key(secret []byte, client netip.Addr, now time.Time) (*Verified, error) {
-	if !gatehouse.WellFormedKey(secret) {
+	s, err := v.judge(secret, client, now)
+	if err != nil {
+		return nil, err
+	}
+	if k, at := s.key, now.Unix(); at > k.used.Load() {
+		k.used.Store(at)
+	}
+	if who := s.who.Load(); who != nil {
+		return who, nil
+	}
+	return v.keys.warm.verified(s), nil
+}
+
+// GenuineKey reports whether Key would accept the key. It notes no use and
+// changes nothing: a request at another tenant may ask.
+func (v *Verifier) GenuineKey(secret []byte, client netip.Addr, now time.Time) bool {
+	_, err := v.judge(secret, client, now)
+	return err == nil
+}
+
+// judge returns the live secret of a key that is accepted.
+func (v *Verifier) judge(shown []byte, client netip.Addr, now time.Time) (*secret, error) {
+	if !gatehouse.WellFormedKey(shown) {
 		return nil, invalid(keyRefused, errKeyForm)
 	}
 	if v.keys == nil {
 		return nil, invalid(keyRefused, errKeyUnknown)
 	}
-	hash := gatehouse.KeyHash(sha256.Sum256(secret))
+	hash := gatehouse.KeyHash(sha256.Sum256(shown))
 	s := v.keys.find(&hash)
 	if s == nil {
 		return nil, invalid(keyRefused, errKeyUnknown)
@@ -57,13 +79,7 @@ func (v *Verifier) Key(secret []byte, client netip.Addr, now time.Time) (*Verifi
 	if !k.grant.admits(client) {
 		return nil, invalid(keyRefused, fmt.Errorf("API key %q is not accepted from %s", k.id, client))
 	}
-	if at := now.Unix(); at > k.used.Load() {
-		k.used.Store(at)
-	}
-	if who := s.who.Load(); who != nil {
-		return who, nil
-	}
-	return v.keys.warm.verified(s), nil
+	return s, nil
 }
 
 // find returns the live secret with a hash. The hash is compared in constant

@@ -124,7 +124,7 @@ func BenchmarkMillionKeys(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
 			doc.APIKeys.Keys[n/2].Hash[31]++
-			if _, faults := Compile("acme", doc, nil, v); faults != nil {
+			if _, faults := Compile("acme", doc, nil, nil, v); faults != nil {
 				b.Fatal(faults)
 			}
 		}

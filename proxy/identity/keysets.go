@@ -2,10 +2,12 @@ package identity
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 	"sync"
@@ -59,6 +61,7 @@ type KeySets struct {
 // source is one URL and its keys.
 type source struct {
 	url     string
+	name    string                 // of the URL, for the operator
 	keys    atomic.Pointer[keySet] // nil until the first fetch succeeded; written by the one fetch in flight
 	unknown *rate.Limiter          // fetches for the sake of an unknown kid
 	waiting atomic.Int32           // requests that wait in refetch
@@ -72,7 +75,8 @@ type source struct {
 
 // NewKeySets makes an empty collection. transport carries the requests; nil
 // stands for one that dials any address without proxy. report, unless nil, is
-// told the outcome of each fetch, nil for success; it is called from several
+// told the outcome of each fetch, nil for success, and the URL without what may
+// be secret of it, user information and the query; it is called from several
 // goroutines and must not block. The caller must Close the collection.
 func NewKeySets(transport http.RoundTripper, report func(url string, err error)) *KeySets {
 	if transport == nil {
@@ -115,7 +119,7 @@ func (k *KeySets) acquire(url string) *source {
 	defer k.mu.Unlock()
 	s := k.sources[url]
 	if s == nil {
-		s = &source{url: url, unknown: rate.NewLimiter(rate.Every(unknownEvery), 1)}
+		s = &source{url: url, name: redacted(url), unknown: rate.NewLimiter(rate.Every(unknownEvery), 1)}
 		k.sources[url] = s
 		k.enqueue(s)
 	}
@@ -218,7 +222,7 @@ func (k *KeySets) work() {
 		}
 		k.mu.Unlock()
 		age, err := k.fetch(s)
-		k.report(s.url, err)
+		k.report(s.name, err)
 		k.mu.Lock()
 		k.finish(s)
 		if err != nil {
@@ -270,26 +274,43 @@ func (k *KeySets) fetch(s *source) (time.Duration, error) {
 	req.Header.Set("User-Agent", "gatehouse")
 	res, err := k.client.Do(req)
 	if err != nil {
-		return 0, err
+		return 0, fmt.Errorf("fetch %s: %w", s.name, bare(err))
 	}
 	defer res.Body.Close()
 	if res.StatusCode != http.StatusOK {
-		return 0, fmt.Errorf("fetch %s: status %d", s.url, res.StatusCode)
+		return 0, fmt.Errorf("fetch %s: status %d", s.name, res.StatusCode)
 	}
 	text, err := io.ReadAll(io.LimitReader(res.Body, maxBody+1))
 	if err != nil {
-		return 0, fmt.Errorf("fetch %s: %w", s.url, err)
+		return 0, fmt.Errorf("fetch %s: %w", s.name, err)
 	}
 	if len(text) > maxBody {
-		return 0, fmt.Errorf("fetch %s: more than %d bytes", s.url, maxBody)
+		return 0, fmt.Errorf("fetch %s: more than %d bytes", s.name, maxBody)
 	}
 	set, _, err := parseKeySet(text)
 	if err != nil {
-		return 0, fmt.Errorf("fetch %s: %w", s.url, err)
+		return 0, fmt.Errorf("fetch %s: %w", s.name, err)
 	}
 	set.succeed(s.keys.Load())
 	s.keys.Store(set)
 	return freshness(res.Header.Get("Cache-Control")), nil
+}
+
+// redacted is a URL without user information, query and fragment.
+func redacted(text string) string {
+	u, err := url.Parse(text)
+	if err != nil {
+		return "a malformed URL"
+	}
+	return (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path, RawPath: u.RawPath}).String()
+}
+
+// bare takes the URL off an error of http.Client.
+func bare(err error) error {
+	if e, ok := errors.AsType[*url.Error](err); ok {
+		return e.Err
+	}
+	return err
 }
 
 // freshness is the max-age of a Cache-Control field within bounds.

@@ -2,6 +2,7 @@ package identity
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -74,7 +75,7 @@ func serve(t *testing.T, keys string, test func(t *testing.T, e *endpoint, sets 
 		e := newEndpoint(keys)
 		sets := NewKeySets(e, nil)
 		defer sets.Close()
-		v, faults := Compile("acme", urlDoc(), sets, nil)
+		v, faults := Compile("acme", urlDoc(), nil, sets, nil)
 		if len(faults) > 0 {
 			t.Fatal(faults)
 		}
@@ -231,8 +232,8 @@ func TestKeySetsUnknownKIDWaitsLittle(t *testing.T) {
 func TestKeySetsShareAndForget(t *testing.T) {
 	p := private()
 	serve(t, jwks(jwk("a", p.rsa, nil)), func(t *testing.T, e *endpoint, sets *KeySets, v *Verifier) {
-		second, _ := Compile("umbrella", urlDoc(), sets, nil)
-		third, _ := Compile("acme", urlDoc(), sets, v)
+		second, _ := Compile("umbrella", urlDoc(), nil, sets, nil)
+		third, _ := Compile("acme", urlDoc(), nil, sets, v)
 		if third.tokens != v.tokens {
 			t.Error("the issuers were compiled again")
 		}
@@ -258,7 +259,7 @@ func TestKeySetsShareAndForget(t *testing.T) {
 		expect(t, "still served", outcome(third.Token(fresh("a", p.rsa), nil, time.Now())), "alice")
 		expect(t, "unknown", outcome(third.Token(fresh("b", p.rsa), nil, time.Now())), "kid is not in")
 		// A closed predecessor has nothing to carry over.
-		fourth, _ := Compile("acme", urlDoc(), sets, third)
+		fourth, _ := Compile("acme", urlDoc(), nil, sets, third)
 		defer fourth.Close()
 		if fourth.tokens == third.tokens {
 			t.Error("forgotten keys are in use")
@@ -279,7 +280,7 @@ func TestKeySetsFaultyDocument(t *testing.T) {
 		bad := issuerDoc()
 		bad.Issuer, bad.JWKS = "https://bad.example", "{"
 		doc.JWT = append(doc.JWT, bad)
-		if v, faults := Compile("acme", doc, sets, nil); v != nil || len(faults) != 1 {
+		if v, faults := Compile("acme", doc, nil, sets, nil); v != nil || len(faults) != 1 {
 			t.Errorf("%v %v", v, faults)
 		}
 		if len(sets.sources) != 1 {
@@ -323,7 +324,7 @@ func TestKeySetsOverHTTP(t *testing.T) {
 		sets := NewKeySets(nil, func(_ string, err error) { fetched <- err })
 		doc := urlDoc()
 		doc.JWT[0].JWKSURL = server.URL + path
-		v, _ := Compile("acme", doc, sets, nil)
+		v, _ := Compile("acme", doc, nil, sets, nil)
 		if err := <-fetched; (err == nil) != (want == "alice") {
 			t.Errorf("%s: %v", path, err)
 		}
@@ -332,4 +333,30 @@ func TestKeySetsOverHTTP(t *testing.T) {
 	}
 	f("/jwks", "alice")
 	f("/moved", "no keys yet")
+}
+
+// What may be secret of a URL is not told.
+func TestKeySetsRedact(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newEndpoint("{}")
+		told := make(chan string, 3)
+		sets := NewKeySets(e, func(url string, err error) { told <- fmt.Sprint(url, " ", err) })
+		defer sets.Close()
+		doc := urlDoc()
+		doc.JWT[0].JWKSURL = "https://svc:hunter2@keys.example/a%2Fb?key=hunter3#hunter4"
+		v, _ := Compile("acme", doc, nil, sets, nil)
+		defer v.Close()
+		const where = "https://keys.example/a%2Fb fetch https://keys.example/a%2Fb: "
+		f := func(want string) {
+			t.Helper()
+			if got := <-told; got != where+want {
+				t.Errorf("%s, want %s", got, want)
+			}
+		}
+		f("no usable verification key")
+		e.set(func(e *endpoint) { e.err = errors.New("connection refused") })
+		f("connection refused")
+		e.set(func(e *endpoint) { e.err, e.status = nil, 500 })
+		f("status 500")
+	})
 }

@@ -36,16 +36,16 @@ var (
 // When there is no room the proof is refused, as one that is not remembered
 // could be replayed. The client has done nothing wrong: it is told to come
 // again later.
-func (r *replays) use(thumbprint *[sha256.Size]byte, jti string, at, now time.Time) error {
+func (r *replays) use(p proven) error {
 	text := make([]byte, 0, sha256.Size+maxJTI)
-	hash := sha256.Sum256(append(append(text, thumbprint[:]...), jti...))
+	hash := sha256.Sum256(append(append(text, p.thumbprint[:]...), p.jti...))
 	name := [16]byte(hash[:16])
-	minute := at.Unix() / 60
+	minute := p.at.Unix() / 60
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	used := r.by[minute]
 	if used == nil {
-		r.forget(now)
+		r.forget(p.now)
 	}
 	if _, ok := used[name]; ok {
 		return badProof(errReplay)

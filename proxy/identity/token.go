@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/maphash"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -39,7 +40,8 @@ var (
 // Token identifies the bearer of a JSON Web Token in compact form at the
 // instant now. A refusal is CodeInvalidCredential with a *Refusal as its cause,
 // or CodeForeignCredential when a token that is otherwise good names another
-// tenant. by is what the request shows beside the token, for tokens that are
+// tenant. CodeIdentityUnavailable means that too many tokens of the tenant, or
+// of by.Client, have failed lately for this one to be verified. by is what the request shows beside the token, for tokens that are
 // bound to their holder; nil stands for a bearer token and nothing else. Token
 // keeps no reference to token or by.
 //
@@ -63,7 +65,7 @@ func (v *Verifier) Token(token []byte, by *Presented, now time.Time) (*Verified,
 	s := t.cache.find(hash, token)
 	if s == nil || !s.live(now) {
 		var err error
-		if s, err = t.verify(string(token), now, v.sets); err != nil {
+		if s, err = t.verify(string(token), now, v.sets, v.failed, by.client()); err != nil {
 			return nil, by.refuse(err)
 		}
 		s.hash = hash
@@ -72,14 +74,35 @@ func (v *Verifier) Token(token []byte, by *Presented, now time.Time) (*Verified,
 	if s.verified.bound == nil && !by.proves() {
 		return s.verified, nil
 	}
-	return v.hold(s.verified, token, by, now)
+	return v.hold(s.verified, token, by, now, v.proofs.use)
+}
+
+// GenuineToken reports whether Token would accept a JSON Web Token, but for
+// proofs that were used already. It changes nothing of v: nothing is
+// remembered, fetched or used up. So a request at another tenant may ask; what
+// a bad signature costs counts with the failures of asker, that tenant's
+// verifier.
+func (v *Verifier) GenuineToken(token []byte, by *Presented, now time.Time, asker *Verifier) bool {
+	t := v.tokens
+	if len(token) > maxToken {
+		return false
+	}
+	s := t.cache.find(maphash.Bytes(t.cache.seed, token), token)
+	if s == nil || !s.live(now) {
+		var err error
+		if s, err = t.verify(string(token), now, nil, asker.failed, by.client()); err != nil {
+			return false
+		}
+	}
+	_, err := v.hold(s.verified, token, by, now, nil)
+	return err == nil
 }
 
 // verify does everything that makes a token acceptable at now, its binding
-// aside. The claims are decoded after the signature held, so that a forged
+// aside. Without sets nothing is fetched. The claims are decoded after the signature held, so that a forged
 // token costs little more than its verification; golang-jwt's Parser decodes
 // first.
-func (t *tokens) verify(token string, now time.Time, sets *KeySets) (*seen, error) {
+func (t *tokens) verify(token string, now time.Time, sets *KeySets, failed *failures, client netip.Addr) (*seen, error) {
 	j, err := parseJWS(token)
 	if err != nil {
 		return nil, invalid(tokenRefused, err)
@@ -93,7 +116,13 @@ func (t *tokens) verify(token string, now time.Time, sets *KeySets) (*seen, erro
 	if by == nil {
 		return nil, invalid(tokenIssuer, errIssuer)
 	}
-	k, err := by.check(&j, h, now, sets)
+	k, err := by.find(h, now, sets)
+	if err == nil {
+		err = failed.verify(token, &j, by.algorithms[h.alg], k, client, now)
+	}
+	if errors.Is(err, errFailures) {
+		return nil, unavailable(err)
+	}
 	if err != nil {
 		return nil, invalid(tokenRefused, err)
 	}
@@ -107,22 +136,6 @@ func (t *tokens) verify(token string, now time.Time, sets *KeySets) (*seen, erro
 	}
 	s.until = s.verified.Expires
 	return s, nil
-}
-
-// check verifies the signature and returns the key that made it.
-func (i *issuer) check(j *jws, h header, now time.Time, sets *KeySets) (*key, error) {
-	method := i.algorithms[h.alg]
-	if method == nil {
-		return nil, fmt.Errorf("algorithm %q is not allowed", h.alg)
-	}
-	k, err := i.find(h, now, sets)
-	if err != nil {
-		return nil, err
-	}
-	if err := method.Verify(j.text, j.signature, k.public); err != nil {
-		return nil, fmt.Errorf("signature is invalid: %w", err)
-	}
-	return k, nil
 }
 
 // header is what counts of a token's header. jku, jwk, x5u and x5c are never
@@ -158,6 +171,9 @@ func readHeader(m claims) (h header, err error) {
 
 // find returns the key that a header asks for, from this issuer's keys alone.
 func (i *issuer) find(h header, now time.Time, sets *KeySets) (*key, error) {
+	if i.algorithms[h.alg] == nil {
+		return nil, fmt.Errorf("algorithm %q is not allowed", h.alg)
+	}
 	set := i.keySet()
 	if set == nil {
 		return nil, errNoKeys
@@ -198,7 +214,7 @@ func (i *issuer) accept(h header, c claims, now time.Time) (*Verified, time.Time
 	if !c.meant(i.audience) {
 		return refuse(errAudience)
 	}
-	verified, err := i.admit(c, c.text("sub"), MethodJWT, exp)
+	verified, err := i.admit(c, holder{kindUser, c.text("sub"), i.name}, MethodJWT, exp)
 	return verified, notBefore, err
 }
 
@@ -225,10 +241,19 @@ type terms struct {
 	bound       bool // the token must be
 }
 
+// holder is whom claims are about.
+type holder struct{ kind, id, issuer string }
+
+// named reports whether the id is one that claims may give.
+func (h *holder) named() bool {
+	return h.id != "" && !strings.HasPrefix(h.id, keyIDPrefix) && !strings.HasPrefix(h.id, certIDPrefix) &&
+		(h.kind == kindClient || !strings.HasPrefix(h.id, clientIDPrefix))
+}
+
 // admit makes the identity of claims that are genuine and in time.
-func (t *terms) admit(c claims, sub, method string, exp time.Time) (*Verified, error) {
-	if sub == "" || strings.HasPrefix(sub, keyIDPrefix) || strings.HasPrefix(sub, certIDPrefix) {
-		return nil, invalid(tokenRefused, fmt.Errorf("sub %q is missing or not allowed", sub))
+func (t *terms) admit(c claims, who holder, method string, exp time.Time) (*Verified, error) {
+	if !who.named() {
+		return nil, invalid(tokenRefused, fmt.Errorf("sub %.100q is missing or not allowed", who.id))
 	}
 	if t.tenantClaim != "" {
 		if v, ok := c[t.tenantClaim]; ok && v != string(t.tenant) {
@@ -246,12 +271,8 @@ func (t *terms) admit(c claims, sub, method string, exp time.Time) (*Verified, e
 	if _, ok := c["scope"]; !ok {
 		scopes = c.words("scp")
 	}
-	return &Verified{
-		Principal: policy.NewPrincipal(kindUser, sub, string(t.tenant), c.words(t.rolesClaim), scopes, c.words("groups"), c),
-		Method:    method,
-		Expires:   exp,
-		bound:     bound,
-	}, nil
+	p := policy.NewIssued(who.issuer, who.kind, who.id, string(t.tenant), c.words(t.rolesClaim), scopes, c.words("groups"), c)
+	return &Verified{Principal: p, Method: method, Expires: exp, bound: bound, size: p.Size()}, nil
 }
 
 // lifetime reads exp, nbf and iat and refuses what is not good at now. exp is

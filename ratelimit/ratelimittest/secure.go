@@ -16,7 +16,7 @@ import (
 )
 
 // Secure starts a redis-server that speaks TLS only, with the ACL user
-// "gatehouse" of password "opensesame", which may use keys of gh: only. It
+// "gatehouse" of password "opensesame", which may use keys of gh: only and what docs/howto/redis.md grants. It
 // returns the server, whose URL is rediss://, and the CA as PEM. Do does not
 // work on it.
 func Secure(t testing.TB) (*Server, []byte) {
@@ -47,7 +47,7 @@ func Secure(t testing.TB) (*Server, []byte) {
 	write(t, keyFile, string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: secret})))
 	s.args = append(
 		s.args, "--port", "0", "--tls-port", port(addr), "--tls-cert-file", certFile, "--tls-key-file", keyFile, "--tls-auth-clients", "no",
-		"--user", "default", "off", "--user", "gatehouse", "on", ">opensesame", "~gh:*", "+@all", "-@dangerous", "-@admin",
+		"--user", "default", "off", "--user", "gatehouse", "on", ">opensesame", "~gh:*", "+@read", "+@write", "+@scripting", "+@connection", "+time",
 	)
 	s.URL = "rediss://" + addr
 	s.launch()

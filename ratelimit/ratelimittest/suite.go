@@ -21,7 +21,7 @@ type New func(t testing.TB, tenant gatehouse.TenantID) *ratelimit.Local
 func Test(t *testing.T, f New) {
 	for name, run := range map[string]func(*testing.T, New){
 		"change": change, "whole": whole, "by": by, "absent": absent, "places": places, "queue": queue, "gone": gone,
-		"users": users, "beyond": beyond, "top-up": topUp, "rate": rate, "levels": levels, "race": race, "history": history,
+		"users": users, "beyond": beyond, "top-up": topUp, "rate": rate, "levels": levels, "weigh": weigh, "demand": demand, "race": race, "history": history,
 	} {
 		t.Run(name, func(t *testing.T) { run(t, f) })
 	}
@@ -185,6 +185,82 @@ func by(t *testing.T, f New) {
 	}
 	if text := fmt.Sprint(got); text != "[2 0 2 0 2 2 0]" {
 		t.Errorf("got %s", text)
+	}
+}
+
+// demand: a limit on demand holds the requests that name it.
+func demand(t *testing.T, f New) {
+	l := f(t, "demand")
+	rule := func(name string, n int64) gatehouse.LimitRule {
+		r := quota(name, n)
+		r.OnDemand = true
+		return r
+	}
+	s := l.Stack(time.Now(), nil, plan(quota("all", 9), rule("one", 1)), tenant(gatehouse.Limits{Rules: []gatehouse.LimitRule{rule("two", 2)}}))
+	ask := func(want string, names ...string) {
+		t.Helper()
+		var tk ratelimit.Ticket
+		defer func() { tk.Done(time.Now()) }()
+		expect(t, s.Take(&ratelimit.Request{Now: time.Now(), Named: names}, &tk), want)
+	}
+	ask("allow by plan/all, 8 left")
+	ask("allow by plan/one, 0 left", "one")
+	ask("GH-RL-001 by plan/one, 0 left", "one", "two")
+	ask("allow by tenant/two, 1 left", "two")
+	ask("allow by plan/all, 5 left")
+	if got := lefts(s); got != "[5 0 1]" {
+		t.Errorf("%s are left", got)
+	}
+	for want, names := range map[string][]string{"": {"one", "two"}, "all": {"two", "all"}, "no": {"no", "one"}} {
+		if got := s.Unknown(names); got != want {
+			t.Errorf("%v: %q is unknown, want %q", names, got, want)
+		}
+	}
+	// Held for all from now on, with its count.
+	s = l.Stack(time.Now(), nil, plan(quota("all", 9), quota("one", 1)))
+	ask("GH-RL-001 by plan/one, 0 left")
+}
+
+// weigh: levels say what each limit would make of a request, and take nothing.
+func weigh(t *testing.T, f New) {
+	org, soft, named := quota("org", 1, "claim:org"), quota("soft", 1), quota("named", 1)
+	org.Absent, soft.Mode, named.OnDemand = gatehouse.AbsentSkip, gatehouse.Soft, true
+	s := f(t, "weigh").Stack(time.Now(), nil, plan(slow("slow", 3), quota("quota", 4), org, soft, named),
+		tenant(gatehouse.Limits{Concurrency: 1, MaxConcurrentUsers: 1}))
+	var tk ratelimit.Ticket
+	now := func(cost int64, v ratelimit.Values, user string, names ...string) *ratelimit.Request {
+		return &ratelimit.Request{Now: time.Now(), Cost: cost, Values: v, Principal: []byte(user), Named: names}
+	}
+	expect(t, s.Take(now(2, values{}, "a"), &tk), "allow by plan/soft, 0 left, beyond soft by 0")
+	ask := func(want string, r *ratelimit.Request) {
+		t.Helper()
+		var got []string
+		for _, lv := range s.Levels(nil, r) {
+			what := "pass"
+			switch {
+			case lv.Aside:
+				what = "aside"
+			case lv.Refuses && lv.Retry == ratelimit.Never:
+				what = "never"
+			case lv.Refuses:
+				what = "refuse"
+			case lv.Beyond:
+				what = "beyond"
+			}
+			got = append(got, lv.Limit.Name+" "+what)
+		}
+		if text := strings.Join(got, ", "); text != want {
+			t.Errorf("cost %d of %q\ngot  %s\nwant %s", r.Cost, r.Principal, text, want)
+		}
+	}
+	for range 3 {
+		ask("slow pass, quota pass, org aside, soft beyond, named aside, concurrency refuse, max_concurrent_users pass", now(1, values{}, "a"))
+		ask("slow refuse, quota pass, org never, soft beyond, named never, concurrency refuse, max_concurrent_users refuse", now(2, values{"claim:org": "x"}, "b", "named"))
+		ask("slow never, quota never, org aside, soft beyond, named aside, concurrency refuse, max_concurrent_users refuse", now(5, values{}, "b"))
+	}
+	tk.Done(time.Now())
+	if got := lefts(s); !strings.HasPrefix(got, "[1 2 0 0 1 ") {
+		t.Errorf("%s are left", got)
 	}
 }
 

@@ -150,10 +150,10 @@ func TestPlacesOfTheDead(t *testing.T) {
 	for range 6 {
 		now = now.Add(5 * time.Second)
 		set(now)
-		if err := b.store.client.EvalSha(b.store.background(), b.store.keep.sha, []string{"gh:{acme}:tenant#concurrency"}, placeTime.Microseconds(), placeTime.Milliseconds(), b.store.gateway+":1").Err(); err != nil && !strings.Contains(err.Error(), "NOSCRIPT") {
+		if err := b.store.client.EvalSha(b.store.background(), b.store.keep.sha, []string{"gh:{acme}:tenant#concurrency"}, placeTime.Microseconds(), placeTime.Milliseconds(), 0, b.store.gateway+":1").Err(); err != nil && !strings.Contains(err.Error(), "NOSCRIPT") {
 			t.Fatal(err)
 		} else if err != nil {
-			b.store.client.Eval(b.store.background(), b.store.keep.source, []string{"gh:{acme}:tenant#concurrency"}, placeTime.Microseconds(), placeTime.Milliseconds(), b.store.gateway+":1")
+			b.store.client.Eval(b.store.background(), b.store.keep.source, []string{"gh:{acme}:tenant#concurrency"}, placeTime.Microseconds(), placeTime.Milliseconds(), 0, b.store.gateway+":1")
 		}
 	}
 	in(sb, 2, "allowed=true by -, 0 left, beyond by 0, away=false")

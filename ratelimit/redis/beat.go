@@ -8,7 +8,10 @@ import (
 )
 
 const (
-	beatEvery = time.Second
+	beatEvery = 250 * time.Millisecond
+	// settleAfter is how long after its first sign every other gateway has
+	// heard of one: two of their beats.
+	settleAfter = 2 * beatEvery
 	// deadAfter is how long after its last sign a gateway is held for dead.
 	deadAfter = 5 * time.Second
 	// gatewaysKey holds the gateways that live. It belongs to no tenant.
@@ -29,7 +32,11 @@ func (s *Store) beat(ctx context.Context) {
 		}
 		return err
 	}
-	if err := say("here"); err != nil && len(s.shards) == 1 {
+	var heard time.Time // since when the others can know of this one
+	err := say("here")
+	if err == nil {
+		heard = time.Now()
+	} else if len(s.shards) == 1 {
 		// No request needs to find out. Of a Cluster it is not known which
 		// shards it is true of.
 		s.shards[0].trip(s, 0, gatewaysKey+":probe", err)
@@ -40,7 +47,13 @@ func (s *Store) beat(ctx context.Context) {
 			_ = say("leave") // the others find out by themselves
 			return
 		case <-tick.C:
-			_ = say("here") // the breaker sees it at the next question
+			// Where it fails the breaker sees it at the next question.
+			if err := say("here"); err == nil && heard.IsZero() {
+				heard = time.Now()
+			}
+			if !heard.IsZero() && time.Since(heard) >= settleAfter {
+				s.settled.Store(true)
+			}
 		}
 	}
 }

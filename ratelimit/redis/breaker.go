@@ -8,6 +8,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/gatehouse-gateway/gatehouse/ratelimit"
 )
 
@@ -34,10 +36,21 @@ type breaker struct {
 	key    string // guarded by mu: in the shard, to probe with
 	next   time.Time
 	pause  time.Duration
+	trying bool // guarded by mu: a probe is under way
 }
 
-// report takes in how one call of a batch went.
-func (b *breaker) report(s *Store, c *ratelimit.Call, trip int64, took time.Duration, err error) {
+// report takes in how calls of a batch went.
+func (s *Store) report(c *ratelimit.Call, trip int64, took time.Duration, err error) {
+	b := &s.shards[c.Shard].breaker
+	if err != nil && !errors.Is(err, errStale) && !ofServer(err) {
+		// It is about this question; others are answered.
+		s.failed.Add(1)
+		now := time.Now().UnixNano()
+		if last := s.told.Load(); s.opts.OnError != nil && now-last >= int64(time.Second) && s.told.CompareAndSwap(last, now) {
+			s.opts.OnError(c.Asks[0].Key, err)
+		}
+		return
+	}
 	if err == nil && took <= s.opts.Wait {
 		if b.bad.Load() {
 			b.mu.Lock()
@@ -66,6 +79,26 @@ func (b *breaker) report(s *Store, c *ratelimit.Call, trip int64, took time.Dura
 	}
 }
 
+// ofServer reports whether an error says that Redis cannot be asked, and not
+// that one question cannot be answered.
+func ofServer(err error) bool {
+	if errors.Is(err, errShort) {
+		return false
+	}
+	if _, answered := errors.AsType[redis.Error](err); !answered {
+		return !errors.Is(err, errUnread) // the connection failed, or the time was over
+	}
+	for _, state := range []string{
+		"LOADING", "READONLY", "CLUSTERDOWN", "MASTERDOWN", "NOAUTH", "WRONGPASS", "NOPERM", "MISCONF", "NOREPLICAS", "BUSY",
+		"max number of clients", "ERR max number of clients",
+	} {
+		if redis.HasErrorPrefix(err, state) {
+			return true
+		}
+	}
+	return false
+}
+
 // trip opens the breaker of a shard, to be probed with key.
 func (b *breaker) trip(s *Store, shard int, key string, err error) {
 	b.mu.Lock()
@@ -88,6 +121,8 @@ func jitter(d time.Duration) time.Duration { return d + rand.N(d/2) }
 func (s *Store) probe(ctx context.Context) {
 	tick := time.NewTicker(firstProbe / 4)
 	defer tick.Stop()
+	var wg sync.WaitGroup // of a shard that hangs no other has to wait
+	defer wg.Wait()
 	for {
 		select {
 		case <-ctx.Done():
@@ -95,20 +130,32 @@ func (s *Store) probe(ctx context.Context) {
 		case <-tick.C:
 		}
 		for i := range s.shards {
-			s.shards[i].try(ctx, s, i)
+			if b := &s.shards[i].breaker; b.due() {
+				wg.Go(func() { b.try(ctx, s, i) })
+			}
 		}
 	}
 }
 
-// try probes an open breaker whose time has come. A write that is answered in
-// time closes it.
+// due reports whether the time of a probe has come, and takes it.
+func (b *breaker) due() bool {
+	if !b.open.Load() {
+		return false
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.trying || !time.Now().After(b.next) {
+		return false
+	}
+	b.trying = true
+	return true
+}
+
+// try probes an open breaker. A write that is answered in time closes it.
 func (b *breaker) try(ctx context.Context, s *Store, shard int) {
 	b.mu.Lock()
-	due, key := b.open.Load() && time.Now().After(b.next), b.key
+	key := b.key
 	b.mu.Unlock()
-	if !due {
-		return
-	}
 	began := time.Now()
 	err := s.client.Set(ctx, key, "1", time.Second).Err()
 	if err == nil {
@@ -118,6 +165,7 @@ func (b *breaker) try(ctx context.Context, s *Store, shard int) {
 	}
 	back := err == nil && time.Since(began) <= s.opts.Wait
 	b.mu.Lock()
+	b.trying = false
 	if back {
 		b.failed = 0
 		b.bad.Store(false)

@@ -2,6 +2,7 @@ package redis
 
 import (
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 	"testing"
@@ -92,7 +93,10 @@ func TestKilled(t *testing.T) {
 					if v := during.hit(s); !v.Allowed { // brings the debt
 						t.Errorf("refused after the return: %+v", v)
 					}
-					rest = left(s) + 1
+					become(t, "all is told", func() bool {
+						rest = left(s) + 1
+						return strings.HasSuffix(want, fmt.Sprintf(" %d left", rest))
+					})
 				} else {
 					rest = left(s)
 				}
@@ -264,8 +268,9 @@ func TestSentinelFailover(t *testing.T) {
 		t.Errorf("a request waited %s", longest)
 	}
 	// What was spent in the meantime is told; what the primary had not passed
-	// on may be missing.
-	if spent := 1_000_000 - left(s); spent > y.passed.Load() || spent < y.passed.Load()*9/10 {
+	// on may be missing, and what it has charged without an answer is there
+	// twice: three batches of eight requests at most.
+	if spent := 1_000_000 - left(s); spent > y.passed.Load()+24 || spent < y.passed.Load()*9/10 {
 		t.Errorf("%d passed, Redis counts %d", y.passed.Load(), spent)
 	}
 }
@@ -351,6 +356,7 @@ func TestCrowd(t *testing.T) {
 	p := g.store.client.Pipeline()
 	for i := range exactUsers - 100 {
 		p.ZAdd(t.Context(), key, redis.Z{Score: float64(time.Now().UnixMicro()), Member: fmt.Sprint("other", i)})
+		p.PFAdd(t.Context(), fmt.Sprint(key, ":", time.Now().Unix()/10), fmt.Sprint("other", i))
 	}
 	if _, err := p.Exec(t.Context()); err != nil {
 		t.Fatal(err)
@@ -363,7 +369,8 @@ func TestCrowd(t *testing.T) {
 		}
 		tk.Done(time.Now())
 	}
-	if passed < 580 || passed > 620 {
+	// Four standard errors.
+	if off := math.Abs(float64(passed - 600)); off > 4*0.0081*(exactUsers+500) {
 		t.Errorf("%d users passed where 600 had room", passed)
 	}
 }

@@ -7,8 +7,10 @@
 // of package ratelimit, whose braces keep a tenant in one slot.
 //
 // While Redis cannot be asked, or answers too slowly, a breaker keeps requests
-// from trying: one probe in the background does. A Cluster has a breaker for
-// each of 16 ranges of slots.
+// from trying: one probe in the background does. A Cluster has a queue and a
+// breaker for each of 48 ranges of slots, so that a node that hangs takes no
+// other's tenants along. In a queue tenants have their turns, and questions that
+// are alike are one.
 package redis
 
 import (
@@ -48,8 +50,8 @@ type Options struct {
 	// CA are PEM certificates that servers' certificates must come from.
 	// Default: those of the system.
 	CA []byte
-	// Connections is how many batches may be under way at once, each on a
-	// connection of its own. Default 4.
+	// Connections is how many batches may be under way at once, of a Cluster
+	// for each range of slots, each on a connection of its own. Default 4.
 	Connections int
 	// Wait is how long a request waits for its answer, and what a batch may
 	// take before Redis is held for away. Default 50ms.
@@ -58,6 +60,10 @@ type Options struct {
 	// of going, by the goroutine that found it so. It must not block. Nil:
 	// nobody is told.
 	OnChange func(shard int, away bool, reason error)
+	// OnError is called with an error that is about one question only, and the
+	// first key of that, at most once a second. It must not block. Nil: nobody
+	// is told; Counts.Failed counts them.
+	OnError func(key string, reason error)
 }
 
 const (
@@ -66,8 +72,9 @@ const (
 	// poolSize is far above what is used, Connections and two: after as many
 	// dials that failed the client would try but once a second.
 	poolSize = 64
-	// clusterShards are the ranges of slots with a breaker each.
-	clusterShards = 16
+	// clusterShards are the ranges of slots with a breaker each: most numbers
+	// of nodes divide it, so that a range lies on one node.
+	clusterShards = 48
 )
 
 // ErrCA is what Check and Open wrap where the CA is at fault.
@@ -116,6 +123,9 @@ func (o *Options) universal() (_ *redis.UniversalOptions, cluster bool, _ error)
 		return nil, false, errors.New("redis://, rediss://, redis+sentinel:// or redis+cluster:// is expected")
 	}
 	rest, path, _ := strings.Cut(rest, "/")
+	if strings.Contains(path, "@") {
+		return nil, false, errors.New("a / in user or password is written %2F") // more would show it
+	}
 	u := &redis.UniversalOptions{
 		Username: o.Username, Password: string(o.Password),
 		SentinelUsername: o.SentinelUsername, SentinelPassword: string(o.SentinelPassword),

@@ -161,3 +161,55 @@ func TestURL(t *testing.T) {
 	f("redis+cluster://h/1", "a Cluster has one database only")
 	f("redis://u:%zz@h", "user or password is not written as in a URL")
 }
+
+// What gateways hold ahead of a limit is not spent by the lower one that takes
+// its place: that admits no more than its own.
+func TestLowered(t *testing.T) {
+	t.Parallel()
+	server := ratelimittest.Single(t)
+	f := func(name string, wide, narrow gatehouse.LimitRule, want int64) {
+		t.Helper()
+		var gs []*ratelimit.Local
+		var parts []*ratelimit.Shared
+		for range 2 {
+			g := open(t, Options{URL: server.URL}, gatehouse.StoreLease)
+			gs, parts = append(gs, g.shared.Local(gatehouse.TenantID(name), 0)), append(parts, g.shared)
+		}
+		scope := func(r gatehouse.LimitRule) ratelimit.Scope {
+			return ratelimit.Scope{Kind: ratelimit.PlanScope, Limits: gatehouse.Limits{Rules: []gatehouse.LimitRule{r}}}
+		}
+		var y tally
+		for _, l := range gs {
+			s := l.Stack(time.Now(), nil, scope(wide))
+			for end := time.Now().Add(20 * time.Second); ; {
+				y.hit(s)
+				if parts[0].Overshoot() > 0 && (l == gs[0] || parts[1].Overshoot() > 0) {
+					break
+				}
+				if time.Now().After(end) {
+					t.Fatal("nothing is held ahead")
+				}
+			}
+		}
+		if y.refused.Load() > 0 {
+			t.Fatalf("%s: %s before the change", name, &y)
+		}
+		var after tally
+		var stacks []*ratelimit.Stack
+		for _, l := range gs {
+			stacks = append(stacks, l.Stack(time.Now(), nil, scope(narrow)))
+		}
+		for range 20 {
+			for _, s := range stacks {
+				after.hit(s)
+			}
+		}
+		if after.passed.Load() > want {
+			t.Errorf("%s: %s after the change, %d may pass", name, &after, want)
+		}
+	}
+	month := gatehouse.Window{Unit: "month"}
+	f("rate", gatehouse.LimitRule{Name: "r", Rate: gatehouse.Rate{Count: 1_000_000, Per: time.Second}},
+		gatehouse.LimitRule{Name: "r", Rate: gatehouse.Rate{Count: 1, Per: time.Hour}}, 1)
+	f("quota", gatehouse.LimitRule{Name: "q", Quota: 1 << 40, Window: month}, gatehouse.LimitRule{Name: "q", Quota: 2, Window: month}, 0)
+}

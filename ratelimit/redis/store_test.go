@@ -46,6 +46,9 @@ func open(t testing.TB, o Options, mode gatehouse.LimitStore) *gateway {
 		_ = s.Close()
 	})
 	t.Cleanup(g.stop)
+	if mode == gatehouse.StoreLease {
+		become(t, "units are taken ahead", func() bool { return s.Settled() || s.Away(0) })
+	}
 	return g
 }
 

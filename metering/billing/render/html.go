@@ -15,8 +15,9 @@ var page string
 // HTML returns the invoice as one page that needs nothing else and prints on
 // A4 and letter. All texts are escaped.
 func HTML(inv billing.Invoice, parties Parties) ([]byte, error) {
+	loc := zone(inv)
 	t, err := template.New("invoice").Funcs(template.FuncMap{
-		"money": inv.Currency.Text, "quantity": quantity, "day": day, "span": span,
+		"money": inv.Currency.Text, "quantity": quantity, "day": day, "span": func(p billing.Period) string { return span(p, loc) },
 	}).Parse(page)
 	if err != nil {
 		return nil, fmt.Errorf("parse the page: %w", err)

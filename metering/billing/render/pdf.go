@@ -72,7 +72,7 @@ func (p *sheet) head(inv billing.Invoice, title string, parties Parties) {
 	if inv.Status != billing.Finalized {
 		p.row(5, string(inv.Status))
 	}
-	p.row(5, "Period "+span(inv.Period))
+	p.row(5, "Period "+span(inv.Period, zone(inv)))
 	if !inv.Issued.IsZero() {
 		p.row(5, "Issued "+inv.Issued.UTC().Format(time.DateOnly)+", due "+day(inv.PayBy))
 	}
@@ -105,6 +105,7 @@ func (p *sheet) titles() {
 func (p *sheet) lines(inv billing.Invoice) {
 	p.titles()
 	_, bottom := p.GetPageSize()
+	loc := zone(inv)
 	for _, l := range inv.Lines {
 		if p.GetY() > bottom-32 {
 			p.AddPage()
@@ -120,7 +121,7 @@ func (p *sheet) lines(inv billing.Invoice) {
 		}
 		p.Ln(4.5)
 		p.SetFont("Helvetica", "", 7)
-		note := span(l.Period)
+		note := span(l.Period, loc)
 		if !l.Discount.IsZero() {
 			note += ", " + inv.Currency.Text(l.Amount) + " less " + inv.Currency.Text(l.Discount)
 		}

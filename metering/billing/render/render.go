@@ -102,9 +102,27 @@ func day(t time.Time) string {
 	return t.UTC().Format(time.DateOnly)
 }
 
+// zone is where the days of an invoice's periods begin. One that is not known
+// here is UTC.
+func zone(inv billing.Invoice) *time.Location {
+	if loc, err := time.LoadLocation(inv.TimeZone); err == nil {
+		return loc
+	}
+	return time.UTC
+}
+
+// days are the first and the last day of a period.
+func days(p billing.Period, loc *time.Location) (first, last string) {
+	if p.Start.IsZero() && p.End.IsZero() {
+		return "", ""
+	}
+	return p.Start.In(loc).Format(time.DateOnly), p.End.Add(-time.Nanosecond).In(loc).Format(time.DateOnly)
+}
+
 // span writes a period by its first and last day.
-func span(p billing.Period) string {
-	return day(p.Start) + " – " + day(p.End.Add(-time.Nanosecond))
+func span(p billing.Period, loc *time.Location) string {
+	first, last := days(p, loc)
+	return first + " – " + last
 }
 
 // quantity writes a number for readers: at most six digits after the point.

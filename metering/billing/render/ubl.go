@@ -5,6 +5,7 @@ import (
 	"encoding/xml"
 	"fmt"
 	"strconv"
+	"time"
 
 	"github.com/gatehouse-gateway/gatehouse/metering/billing"
 )
@@ -68,20 +69,24 @@ func UBL(inv billing.Invoice, parties Parties) ([]byte, error) {
 	if err := fits(inv.Number, inv.Currency); err != nil {
 		return nil, err
 	}
-	money := amounts(inv.Currency)
+	money, loc := amounts(inv.Currency), zone(inv)
+	vat := &breakdown{}
+	for _, l := range inv.Lines {
+		vat.add(l.Net, l.Tax, l.Taxes)
+	}
 	doc := e("Invoice",
 		v("cbc:CustomizationID", core),
 		v("cbc:ID", inv.Number), v("cbc:IssueDate", day(inv.Issued)), v("cbc:DueDate", day(inv.PayBy)),
 		v("cbc:InvoiceTypeCode", strconv.Itoa(inv.Type)), v("cbc:DocumentCurrencyCode", string(inv.Currency)),
 		v("cbc:BuyerReference", string(inv.Tenant)),
-		e("cac:InvoicePeriod", v("cbc:StartDate", day(inv.Period.Start)), v("cbc:EndDate", day(inv.Period.End.Add(-1)))),
+		period(inv.Period, loc),
 		party("cac:AccountingSupplierParty", parties.Seller, ""), party("cac:AccountingCustomerParty", parties.Buyer, string(inv.Tenant)),
 		means(parties.IBAN), e("cac:PaymentTerms", v("cbc:Note", parties.Terms)),
-		taxTotal(inv.Taxes, inv.Subtotal, inv.Tax, money),
+		vat.total(inv.Tax, money),
 		total(inv.Subtotal, inv.Tax, prepaid(inv), money),
 	)
 	for i, l := range inv.Lines {
-		doc.kids = append(doc.kids, invoiceLine(i, l, money))
+		doc.kids = append(doc.kids, invoiceLine(i, l, vat, loc, money))
 	}
 	return document(doc, nsInvoice), nil
 }
@@ -93,9 +98,9 @@ func UBLCreditNote(n billing.CreditNote, of billing.Invoice, parties Parties) ([
 		return nil, err
 	}
 	money := amounts(n.Currency)
-	var taxes []billing.LineTax
+	vat := &breakdown{}
 	for _, l := range n.Lines {
-		taxes = append(taxes, l.Taxes...)
+		vat.add(l.Net, l.Tax, l.Taxes)
 	}
 	doc := e("CreditNote",
 		v("cbc:CustomizationID", core), v("cbc:ID", n.Number), v("cbc:IssueDate", day(n.Issued)),
@@ -103,7 +108,7 @@ func UBLCreditNote(n billing.CreditNote, of billing.Invoice, parties Parties) ([
 		v("cbc:BuyerReference", string(n.Tenant)),
 		e("cac:BillingReference", e("cac:InvoiceDocumentReference", v("cbc:ID", n.Invoice), v("cbc:IssueDate", day(of.Issued)))),
 		party("cac:AccountingSupplierParty", parties.Seller, ""), party("cac:AccountingCustomerParty", parties.Buyer, string(n.Tenant)),
-		taxTotal(merge(taxes), n.Subtotal, n.Tax, money), total(n.Subtotal, n.Tax, billing.Decimal{}, money),
+		vat.total(n.Tax, money), total(n.Subtotal, n.Tax, billing.Decimal{}, money),
 	)
 	names := map[string]string{}
 	for _, l := range of.Lines {
@@ -112,7 +117,7 @@ func UBLCreditNote(n billing.CreditNote, of billing.Invoice, parties Parties) ([
 	for i, l := range n.Lines {
 		doc.kids = append(doc.kids, e("cac:CreditNoteLine",
 			v("cbc:ID", strconv.Itoa(i+1)), v("cbc:CreditedQuantity", "1", "unitCode", one), money("cbc:LineExtensionAmount", l.Net),
-			e("cac:Item", v("cbc:Name", or(names[l.Line], l.Line)), category("cac:ClassifiedTaxCategory", l.Taxes)),
+			e("cac:Item", v("cbc:Name", or(names[l.Line], l.Line)), vat.of(l.Taxes).line()),
 			e("cac:Price", v("cbc:PriceAmount", l.Net.String(), "currencyID", string(n.Currency)))))
 	}
 	return document(doc, nsCreditNote), nil
@@ -170,49 +175,9 @@ func means(iban string) element {
 	return e("cac:PaymentMeans", v("cbc:PaymentMeansCode", "58"), e("cac:PayeeFinancialAccount", v("cbc:ID", iban)))
 }
 
-func taxTotal(taxes []billing.LineTax, net, tax billing.Decimal, money func(string, billing.Decimal) element) element {
-	out := e("cac:TaxTotal", money("cbc:TaxAmount", tax))
-	if len(taxes) == 0 {
-		out.kids = append(out.kids, e("cac:TaxSubtotal", money("cbc:TaxableAmount", net), money("cbc:TaxAmount", tax), category("cac:TaxCategory", nil)))
-	}
-	for _, t := range taxes {
-		out.kids = append(out.kids, e("cac:TaxSubtotal", money("cbc:TaxableAmount", t.Base), money("cbc:TaxAmount", t.Amount), category("cac:TaxCategory", []billing.LineTax{t})))
-	}
-	return out
-}
-
-// category is a tax category of UNCL 5305: S with a rate, Z for a rate of zero,
-// O for what is not taxed.
-func category(name string, taxes []billing.LineTax) element {
-	id, percent, reason := "O", "", ""
-	if len(taxes) > 0 {
-		sum := billing.Decimal{}
-		for _, t := range taxes {
-			sum = sum.Add(t.Percent)
-		}
-		if id = "S"; sum.IsZero() {
-			id = "Z"
-		}
-		percent = sum.String()
-	} else if name == "cac:TaxCategory" {
-		reason = "Not subject to tax"
-	}
-	return e(name, v("cbc:ID", id), v("cbc:Percent", percent), v("cbc:TaxExemptionReason", reason), e("cac:TaxScheme", v("cbc:ID", "VAT")))
-}
-
-func merge(taxes []billing.LineTax) []billing.LineTax {
-	var out []billing.LineTax
-next:
-	for _, t := range taxes {
-		for i := range out {
-			if out[i].Code == t.Code && out[i].Percent.Cmp(t.Percent) == 0 {
-				out[i].Base, out[i].Amount = out[i].Base.Add(t.Base), out[i].Amount.Add(t.Amount)
-				continue next
-			}
-		}
-		out = append(out, t)
-	}
-	return out
+func period(p billing.Period, loc *time.Location) element {
+	first, last := days(p, loc)
+	return e("cac:InvoicePeriod", v("cbc:StartDate", first), v("cbc:EndDate", last))
 }
 
 func prepaid(inv billing.Invoice) billing.Decimal {
@@ -239,9 +204,9 @@ func total(net, tax, prepaid billing.Decimal, money func(string, billing.Decimal
 // invoiceLine states quantity and price where they multiply to the net amount,
 // and one unit at the net amount where they do not: tiers, fractions, discounts.
 // Prices are never negative (BR-27); credits have a negative quantity.
-func invoiceLine(i int, l billing.Line, money func(string, billing.Decimal) element) element {
+func invoiceLine(i int, l billing.Line, vat *breakdown, loc *time.Location, money func(string, billing.Decimal) element) element {
 	quantity, price, note := billing.Int(1), l.Net, ""
-	if l.UnitPrice != nil && l.UnitPrice.Mul(l.Quantity).Cmp(l.Net) == 0 && l.UnitPrice.Sign() >= 0 {
+	if plain := l.UnitPrice != nil && l.UnitPrice.Sign() >= 0; plain && l.UnitPrice.Mul(l.Quantity).Cmp(l.Net) == 0 {
 		quantity, price = l.Quantity, *l.UnitPrice
 	} else {
 		note = "Quantity " + l.Quantity.Round(6, billing.HalfUp).String()
@@ -252,7 +217,7 @@ func invoiceLine(i int, l billing.Line, money func(string, billing.Decimal) elem
 	amount := money("cbc:LineExtensionAmount", l.Net)
 	return e("cac:InvoiceLine",
 		v("cbc:ID", strconv.Itoa(i+1)), v("cbc:InvoicedQuantity", quantity.Round(12, billing.HalfUp).String(), "unitCode", one), amount,
-		e("cac:InvoicePeriod", v("cbc:StartDate", day(l.Period.Start)), v("cbc:EndDate", day(l.Period.End.Add(-1)))),
-		e("cac:Item", v("cbc:Description", note), v("cbc:Name", or(l.Text, string(l.Kind))), category("cac:ClassifiedTaxCategory", l.Taxes)),
+		period(l.Period, loc),
+		e("cac:Item", v("cbc:Description", note), v("cbc:Name", or(l.Text, string(l.Kind))), vat.of(l.Taxes).line()),
 		e("cac:Price", v("cbc:PriceAmount", price.Round(12, billing.HalfUp).String(), amount.attrs...)))
 }

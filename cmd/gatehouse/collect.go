@@ -1,0 +1,185 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/gatehouse-gateway/gatehouse"
+	"github.com/gatehouse-gateway/gatehouse/control"
+	"github.com/gatehouse-gateway/gatehouse/control/insight"
+	"github.com/gatehouse-gateway/gatehouse/proxy"
+)
+
+// explain tells what this data plane would make of a request.
+func (p *process) explain(_ context.Context, r control.Request) (control.Explanation, error) {
+	d := proxy.Described{Method: r.Method, URL: r.URL, Headers: r.Headers, Key: r.Key, Address: netip.AddrFrom4([4]byte{127, 0, 0, 1})}
+	if r.Address != "" {
+		var err error
+		if d.Address, err = netip.ParseAddr(r.Address); err != nil {
+			return control.Explanation{}, &gatehouse.Error{Code: gatehouse.CodeInvalid, Message: "address is not an IP address"}
+		}
+	}
+	x, err := p.gateway.Explain(&d)
+	if err != nil {
+		return control.Explanation{}, err
+	}
+	out := control.Explanation{Tenant: x.Tenant, Status: x.Status, Code: x.Code}
+	for _, ph := range x.Phases {
+		e := control.ExplainedPhase{Phase: ph.Phase, Outcome: ph.Outcome, Detail: ph.Detail}
+		if ph.Data != nil {
+			if e.Data, err = json.Marshal(ph.Data); err != nil {
+				return out, fmt.Errorf("explain %s: %w", ph.Phase, err)
+			}
+		}
+		out.Phases = append(out.Phases, e)
+	}
+	return out, nil
+}
+
+func loadOf(l *proxy.Load) control.Load {
+	return control.Load{
+		Requests: l.Requests, Errors: l.Errors, Denied: l.Denied, Limited: l.Limited, BytesIn: l.BytesIn, BytesOut: l.BytesOut,
+		P50: l.P50, P90: l.P90, P99: l.P99,
+	}
+}
+
+// tenantMetrics are live figures of a tenant at this data plane.
+func (p *process) tenantMetrics(_ context.Context, id gatehouse.TenantID) (control.TenantMetrics, error) {
+	f, err := p.gateway.Figures(id)
+	if err != nil {
+		return control.TenantMetrics{}, err
+	}
+	m := control.TenantMetrics{
+		Tenant: id, AsOf: f.At.UTC(), Window: int(f.At.Sub(f.From).Seconds()), Load: loadOf(&f.All), Classes: f.Classes,
+		InFlight: f.InFlight, Queued: f.Queued, Waiting: f.Waiting, Tunnels: f.Tunnels,
+		Limits: []json.RawMessage{}, Backends: []control.BackendConnections{},
+	}
+	for i := range f.Limits {
+		text, err := json.Marshal(f.Limits[i])
+		if err != nil {
+			return m, fmt.Errorf("limit %s: %w", f.Limits[i].Name, err)
+		}
+		m.Limits = append(m.Limits, text)
+	}
+	for _, r := range f.Routes {
+		m.Routes = append(m.Routes, control.RouteMetrics{Route: r.Route, Load: loadOf(&r.Load)})
+	}
+	for _, b := range f.Backends {
+		m.Backends = append(m.Backends, control.BackendConnections(b))
+	}
+	return m, nil
+}
+
+// tenantHealth is the state of what a tenant depends on, as this data plane
+// sees it.
+func (p *process) tenantHealth(_ context.Context, id gatehouse.TenantID) (control.TenantHealth, error) {
+	h, err := p.gateway.Health(id)
+	if err != nil {
+		return control.TenantHealth{}, err
+	}
+	out := control.TenantHealth{Tenant: id, AsOf: time.Now().UTC(), Status: h.Status, Backends: []control.BackendHealth{}, Domains: []control.DomainHealth{}}
+	for _, b := range h.Backends {
+		health := control.BackendHealth{Backend: b.Backend, Status: b.Status, Endpoints: []control.EndpointHealth{}}
+		for _, e := range b.Endpoints {
+			health.Endpoints = append(health.Endpoints, control.EndpointHealth{
+				URL: e.URL, Status: e.Status, InFlight: e.InFlight, Connections: e.Connections, Reason: e.Reason,
+			})
+		}
+		out.Backends = append(out.Backends, health)
+	}
+	for _, d := range h.Domains {
+		out.Domains = append(out.Domains, control.DomainHealth(d))
+	}
+	for _, k := range h.KeySets {
+		status := "fetched"
+		switch {
+		case !k.Fetched:
+			status = "missing"
+		case k.Failures > 0:
+			status = "failing"
+		}
+		out.KeySets = append(out.KeySets, control.KeySetHealth{Issuer: k.Issuer, URL: k.URL, Status: status, Failures: k.Failures})
+	}
+	return out, nil
+}
+
+// analytics are series from the store.
+func (s *store) analytics(ctx context.Context, q control.AnalyticsQuery) (control.Analytics, error) {
+	return s.insight.Series(ctx, q, time.Now())
+}
+
+// What collector does, and how long it may take.
+const (
+	collectEvery = time.Minute
+	pruneEvery   = time.Hour
+	lastWrite    = 5 * time.Second
+	// collectKept bounds the rows that wait for a store that does not answer.
+	collectKept = 200_000
+)
+
+// collector writes what requests came to into the store, by the minute.
+type collector struct {
+	take    func(time.Time) []proxy.Tally
+	store   *insight.Store
+	log     *slog.Logger
+	waiting []insight.Minute // what is not written yet, oldest first
+}
+
+func (p *process) collector() *collector {
+	return &collector{take: p.gateway.TakeTallies, store: p.store.insight, log: p.log}
+}
+
+// run collects at the end of each minute until ctx ends, and then once more.
+func (c *collector) run(ctx context.Context) error {
+	prune := time.Now()
+	for {
+		now := time.Now()
+		err := pause(ctx, now.Truncate(collectEvery).Add(collectEvery).Sub(now))
+		minute := now // the one that has ended, or is about to
+		if err != nil {
+			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastWrite)
+			defer cancel()
+			c.collect(last, minute)
+			return nil
+		}
+		c.collect(ctx, minute)
+		if time.Since(prune) >= pruneEvery {
+			prune = time.Now()
+			if _, err := c.store.Prune(ctx, prune); err != nil && ctx.Err() == nil {
+				c.log.Error("old analytics are not deleted", "error", err)
+			}
+		}
+	}
+}
+
+// collect takes what was counted as that of a minute, and writes it.
+func (c *collector) collect(ctx context.Context, minute time.Time) {
+	for _, t := range c.take(time.Now()) {
+		c.waiting = append(c.waiting, minuteOf(&t, minute))
+	}
+	n, err := c.store.Add(ctx, c.waiting)
+	c.waiting = slices.Delete(c.waiting, 0, n)
+	if err == nil {
+		return
+	}
+	lost := max(len(c.waiting)-collectKept, 0)
+	c.waiting = slices.Delete(c.waiting, 0, lost)
+	c.log.Error("analytics are not written; they are tried again", "error", err, "waiting", len(c.waiting), "lost", lost)
+}
+
+func minuteOf(t *proxy.Tally, at time.Time) insight.Minute {
+	m := insight.Minute{
+		Tenant: t.Tenant, Route: t.Route, At: at, Method: t.Method, Class: t.Class,
+		Requests: t.Requests, Denied: t.Denied, Limited: t.Limited, BytesIn: t.BytesIn, BytesOut: t.BytesOut,
+		Times: make([]insight.Time, len(t.Times)),
+	}
+	for i, b := range t.Times {
+		m.Times[i] = insight.Time(b)
+	}
+	return m
+}

@@ -1,0 +1,108 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"github.com/gatehouse-gateway/gatehouse/configs"
+	"github.com/gatehouse-gateway/gatehouse/control/client"
+	"github.com/spf13/cobra"
+)
+
+// Operations of costs.
+const (
+	opCosts    client.Operation = "GET /api/v1/costs"
+	opSetCosts client.Operation = "PUT /api/v1/costs/sheet"
+	opRevenue  client.Operation = "GET /api/v1/revenue"
+)
+
+func costCommand(r *remote) *cobra.Command {
+	var span rangeFlags
+	var by string
+	c := &cobra.Command{
+		Use: "cost", Short: "Show what traffic has cost, and what is left of its revenue", Args: unknownCommand,
+		Long: `Cost sets compute time, traffic and calls of backends, at the rates of the cost
+sheet, against the invoices whose period ended in the range.`,
+		Example: "  gatehouse cost set -f costs.yaml\n  gatehouse cost --from 2026-01-01T00:00:00Z --to 2026-02-01T00:00:00Z --by plan",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			answer, err := r.do(cmd.Context(), client.Call{Operation: opCosts, Query: span.query()})
+			if err != nil {
+				return err
+			}
+			var costs struct {
+				Routes  []json.RawMessage `json:"routes"`
+				Tenants []json.RawMessage `json:"tenants"`
+				Plans   []json.RawMessage `json:"plans"`
+			}
+			if err := answer.Into(&costs); err != nil {
+				return err
+			}
+			margin := "%s:/of REVENUE:/revenue COST:/cost MARGIN:/margin RATIO:/ratio"
+			switch by {
+			case "tenant":
+				return r.printItems(costs.Tenants, columns(fmt.Sprintf(margin, "TENANT")))
+			case "plan":
+				return r.printItems(costs.Plans, columns(fmt.Sprintf(margin, "PLAN")))
+			case "route":
+				return r.printItems(costs.Routes, columns("TENANT:/tenant ROUTE:/route COMPUTE:/compute EGRESS:/egress INGRESS:/ingress CALLS:/calls COST:/cost"))
+			}
+			return &exit{exitUsage, fmt.Errorf("--by %q is unknown: use tenant, plan or route%s", by, didYouMean(by, []string{"tenant", "plan", "route"}))}
+		},
+	}
+	span.add(c)
+	c.Flags().StringVar(&by, "by", "tenant", "tenant, plan or route")
+	c.AddCommand(costSet(r), costRevenue(r))
+	return c
+}
+
+func costSet(r *remote) *cobra.Command {
+	var f changeFlags
+	var file string
+	c := &cobra.Command{
+		Use: "set", Short: "Say what traffic costs", Args: arguments(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			sheet, err := r.readYAML(file)
+			if err != nil {
+				return err
+			}
+			return r.show(cmd.Context(), client.Call{Operation: opSetCosts, Query: f.query(), Body: sheet}, columns("CURRENCY:/currency COMPUTE_HOUR:/compute_hour EGRESS_GB:/egress_gb INGRESS_GB:/ingress_gb CALL:/call"))
+		},
+	}
+	c.Flags().StringVarP(&file, "file", "f", "", "cost sheet, - for standard input")
+	_ = c.MarkFlagRequired("file") // the flag is there
+	f.add(c, false)
+	return c
+}
+
+func costRevenue(r *remote) *cobra.Command {
+	var month, currency, margin string
+	c := &cobra.Command{
+		Use: "revenue", Short: "Show recurring revenue of a month", Args: arguments(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			q := map[string][]string{"currency": {currency}, "margin": {margin}}
+			if month != "" {
+				q["month"] = []string{month}
+			}
+			return r.show(cmd.Context(), client.Call{Operation: opRevenue, Query: q}, columns(
+				"CURRENCY:/currency START:/bridge/start NEW:/bridge/new REACTIVATED:/bridge/reactivated EXPANSION:/bridge/expansion CONTRACTION:/bridge/contraction "+
+					"CHURNED:/bridge/churned MRR:/metrics/mrr ARR:/metrics/arr ARPU:/metrics/arpu NRR:/metrics/nrr GRR:/metrics/grr CHURN:/metrics/churn LTV:/metrics/ltv"))
+		},
+	}
+	c.Flags().StringVar(&month, "month", "", "as 2026-01 (default: the month that runs)")
+	c.Flags().StringVar(&currency, "currency", "EUR", "of the plans that count")
+	c.Flags().StringVar(&margin, "margin", "1", "gross margin as a fraction, for LTV")
+	return c
+}
+
+// readYAML reads a document as JSON.
+func (r *remote) readYAML(file string) (json.RawMessage, error) {
+	text, err := readInput(r.s, file)
+	if err != nil {
+		return nil, &exit{exitUsage, fmt.Errorf("read %s: %w", file, err)}
+	}
+	var doc json.RawMessage
+	if _, problems := configs.Decode(file, text, &doc); len(problems) > 0 {
+		return nil, problems
+	}
+	return doc, nil
+}

@@ -1,0 +1,327 @@
+package api
+
+import (
+	"bytes"
+	"context"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/gatehouse-gateway/gatehouse"
+	"github.com/gatehouse-gateway/gatehouse/control"
+	"github.com/gatehouse-gateway/gatehouse/control/invoicing"
+	"github.com/gatehouse-gateway/gatehouse/metering/billing"
+)
+
+const billingPath = tenantOne + "/billing"
+
+// billing registers what is about money.
+func (s *rest) billing() {
+	if s.Accounts == nil {
+		return
+	}
+	s.subscriptions()
+	s.invoices()
+	s.credits()
+	s.prices()
+	s.operator()
+	s.webhooks()
+}
+
+type (
+	// SubscriptionPath names a subscription.
+	SubscriptionPath struct {
+		TenantPath
+		Subscription string `path:"subscription" maxLength:"63"`
+	}
+	// InvoicePath names an invoice.
+	InvoicePath struct {
+		TenantPath
+		Invoice string `path:"invoice" maxLength:"63"`
+	}
+	subscriptionChange struct {
+		SubscriptionPath
+		Change
+		RawBody []byte
+	}
+	subscriptionAnswer = one[invoicing.Subscription]
+	items[T any]       struct {
+		Items []T `json:"items"`
+	}
+)
+
+func itemised[T any](all []T, err error) (*one[items[T]], error) {
+	if err != nil {
+		return nil, err
+	}
+	return &one[items[T]]{Body: items[T]{all}}, nil
+}
+
+func (s *rest) subscriptions() {
+	const one = billingPath + "/subscriptions/{subscription}"
+	add(s, "getBilling", http.MethodGet, billingPath, "What a tenant subscribes to, its credit, and what it is entitled to", s.getBilling)
+	add(s, "setBilling", http.MethodPost, billingPath, "Subscribe a tenant to a version of a plan", s.setBilling, body[invoicing.NewSubscription](), created)
+	add(s, "getSubscription", http.MethodGet, one, "Read a subscription", s.getSubscription)
+	add(s, "changeSubscription", http.MethodPost, one+"/changes", "Change plan or quantities, now or at a time that is not billed yet", amended(s, (*invoicing.Accounts).Change), body[invoicing.Move]())
+	add(s, "pauseSubscription", http.MethodPost, one+"/pause", "Stop recurring fees for a while", amended(s, (*invoicing.Accounts).Pause), body[invoicing.Pause](), optional)
+	add(s, "resumeSubscription", http.MethodPost, one+"/resume", "End a pause", amended(s, resume), body[moment](), optional)
+	add(s, "cancelSubscription", http.MethodPost, one+"/cancel", "End a subscription", amended(s, (*invoicing.Accounts).Cancel), body[invoicing.Cancellation](), optional)
+	add(s, "discountSubscription", http.MethodPost, one+"/discounts", "Add a discount", amended(s, (*invoicing.Accounts).Discount), body[billing.Discount]())
+	add(s, "listEntitlements", http.MethodGet, billingPath+"/entitlements", "What a tenant may use, and has used", s.listEntitlements)
+	add(s, "checkEntitlement", http.MethodGet, billingPath+"/entitlements/{feature}", "Whether more of a feature is covered", s.checkEntitlement)
+}
+
+type billingOverview struct {
+	Tenant        gatehouse.TenantID       `json:"tenant"`
+	Customer      *invoicing.Customer      `json:"customer,omitempty"`
+	Subscriptions []invoicing.Subscription `json:"subscriptions"`
+	Wallets       []invoicing.Wallet       `json:"wallets"`
+	Balances      []invoicing.Balance      `json:"balances"`
+}
+
+func (s *rest) getBilling(ctx context.Context, in *TenantPath) (*one[billingOverview], error) {
+	if _, err := s.Plane.Tenant(ctx, in.Tenant); err != nil {
+		return nil, err
+	}
+	v := billingOverview{Tenant: in.Tenant}
+	customer, err := s.Accounts.Customer(ctx, in.Tenant)
+	switch {
+	case err == nil:
+		v.Customer = &customer
+	case gatehouse.CodeOf(err) != gatehouse.CodeNotFound:
+		return nil, err
+	}
+	if v.Subscriptions, err = s.Accounts.Subscriptions(ctx, in.Tenant); err != nil {
+		return nil, err
+	}
+	if v.Wallets, err = s.Accounts.Wallets(ctx, in.Tenant); err != nil {
+		return nil, err
+	}
+	v.Balances, err = s.Accounts.Balances(ctx, in.Tenant)
+	return tagged(v, 0, err)
+}
+
+func (s *rest) setBilling(ctx context.Context, in *tenantChange) (*made[invoicing.Subscription], error) {
+	var body invoicing.NewSubscription
+	m, err := in.read(ctx, in.RawBody, &body)
+	if err != nil {
+		return nil, err
+	}
+	v, err := s.Accounts.Subscribe(ctx, in.Tenant, body, m)
+	return madeOf(v, &v.Meta, err)
+}
+
+func (s *rest) getSubscription(ctx context.Context, in *SubscriptionPath) (*subscriptionAnswer, error) {
+	v, err := s.Accounts.Subscription(ctx, in.Tenant, in.Subscription)
+	return tagged(v, v.Revision, err)
+}
+
+// moment is an instant, now by default.
+type moment struct {
+	At time.Time `json:"at,omitzero"`
+}
+
+func resume(a *invoicing.Accounts, ctx context.Context, tenant gatehouse.TenantID, id string, in moment, m control.Mutation) (invoicing.Subscription, error) {
+	return a.Resume(ctx, tenant, id, in.At, m)
+}
+
+// amended is the operation of a change of a subscription; a body that is left
+// out is its zero value.
+func amended[T any](s *rest, f func(*invoicing.Accounts, context.Context, gatehouse.TenantID, string, T, control.Mutation) (invoicing.Subscription, error)) func(context.Context, *subscriptionChange) (*subscriptionAnswer, error) {
+	return func(ctx context.Context, in *subscriptionChange) (*subscriptionAnswer, error) {
+		var body T
+		m, err := in.mutation(ctx, in.RawBody)
+		if err == nil && len(bytes.TrimSpace(in.RawBody)) > 0 {
+			err = decode(in.media, in.RawBody, &body)
+		}
+		if err != nil {
+			return nil, err
+		}
+		v, err := f(s.Accounts, ctx, in.Tenant, in.Subscription, body, m)
+		return tagged(v, v.Revision, err)
+	}
+}
+
+func (s *rest) listEntitlements(ctx context.Context, in *struct {
+	TenantPath
+	Subscription string `query:"subscription" maxLength:"63" default:"main"`
+},
+) (*one[items[invoicing.Access]], error) {
+	return itemised(s.Accounts.Entitlements(ctx, in.Tenant, in.Subscription))
+}
+
+func (s *rest) checkEntitlement(ctx context.Context, in *struct {
+	TenantPath
+	Feature      string `path:"feature" maxLength:"63"`
+	Subscription string `query:"subscription" maxLength:"63" default:"main"`
+	Want         string `query:"want" maxLength:"40" default:"0" doc:"Units that are wanted."`
+},
+) (*one[invoicing.Access], error) {
+	want, err := billing.ParseDecimal(in.Want)
+	if err != nil || want.Sign() < 0 {
+		return nil, &gatehouse.Error{Code: gatehouse.CodeInvalid, Message: "want is no number that is not negative"}
+	}
+	v, err := s.Accounts.Entitled(ctx, in.Tenant, in.Subscription, in.Feature, want)
+	return tagged(v, 0, err)
+}
+
+func (s *rest) invoices() {
+	const many = billingPath + "/invoices"
+	add(s, "previewInvoice", http.MethodGet, billingPath+"/preview", "The invoice of a period as it would be by now", s.previewInvoice, documents)
+	add(s, "listDrafts", http.MethodGet, billingPath+"/drafts", "Invoices that are not issued yet", s.listDrafts)
+	add(s, "listTenantInvoices", http.MethodGet, many, "List a tenant's invoices, newest first", s.listTenantInvoices)
+	add(s, "finalizeInvoice", http.MethodPost, many, "Issue the invoice of a period that has ended; it does not change any more", s.finalizeInvoice, body[invoicing.Ask](), optional, created)
+	add(s, "getInvoice", http.MethodGet, many+"/{invoice}", "Read an invoice: JSON, CSV, HTML, PDF or UBL", s.getInvoice, documents)
+	add(s, "markInvoice", http.MethodPost, many+"/{invoice}/marks", "Mark an invoice as paid, void or uncollectible", s.markInvoice, body[invoicing.Mark]())
+	add(s, "listInvoices", http.MethodGet, "/api/v1/invoices", "List the invoices of all tenants, newest first", s.listInvoices)
+	add(s, "verifyInvoices", http.MethodGet, "/api/v1/invoices/verify", "Check that the numbers of a seller have no gap and the chain is whole", s.verifyInvoices)
+}
+
+// documents says in which forms an invoice is answered.
+func documents(s *rest, op *huma.Operation) {
+	lines[invoicing.Invoice](s, op)
+	content := op.Responses["200"].Content
+	content[jsonType] = content[ndjsonType]
+	delete(content, ndjsonType)
+	for format, media := range invoicing.Formats {
+		if format != invoicing.JSON {
+			content[mediaType(media)] = &huma.MediaType{Schema: &huma.Schema{Type: huma.TypeString}}
+		}
+	}
+	op.Responses["200"].Description = "The invoice."
+}
+
+// Form is how an invoice is asked for.
+type Form struct {
+	Format string `query:"format" enum:"json,csv,html,pdf,ubl" doc:"Comes before Accept."`
+	Accept string `header:"Accept" maxLength:"500" doc:"application/json, text/csv, text/html, application/pdf or application/xml."`
+}
+
+// format is the first that the caller accepts, JSON by default.
+func (f *Form) format() invoicing.Format {
+	if f.Format != "" {
+		return invoicing.Format(f.Format)
+	}
+	for part := range strings.SplitSeq(f.Accept, ",") {
+		for format, media := range invoicing.Formats {
+			if mediaType(strings.TrimSpace(part)) == mediaType(media) {
+				return format
+			}
+		}
+	}
+	return invoicing.JSON
+}
+
+func paper(inv *invoicing.Invoice, f *Form, err error) (*huma.StreamResponse, error) {
+	if err != nil {
+		return nil, err
+	}
+	text, err := inv.Document(f.format())
+	if err != nil {
+		return nil, err
+	}
+	return written(invoicing.Formats[f.format()], "", text), nil
+}
+
+func (s *rest) previewInvoice(ctx context.Context, in *struct {
+	TenantPath
+	Form
+	Subscription string `query:"subscription" maxLength:"63" default:"main"`
+	Kind         string `query:"kind" enum:"closing,opening" default:"closing"`
+	Period       int    `query:"period" minimum:"-1" default:"-1" doc:"Index of the period; -1 is the one that is next."`
+},
+) (*huma.StreamResponse, error) {
+	ask := invoicing.Ask{Subscription: in.Subscription, Kind: billing.Kind(in.Kind)}
+	if in.Period >= 0 {
+		ask.Period = &in.Period
+	}
+	inv, err := s.Accounts.Preview(ctx, in.Tenant, ask)
+	return paper(&inv, &in.Form, err)
+}
+
+func (s *rest) listDrafts(ctx context.Context, in *TenantPath) (*one[items[invoicing.Invoice]], error) {
+	return itemised(s.Accounts.Drafts(ctx, in.Tenant))
+}
+
+func (s *rest) getInvoice(ctx context.Context, in *struct {
+	InvoicePath
+	Form
+},
+) (*huma.StreamResponse, error) {
+	inv, err := s.Accounts.Invoice(ctx, in.Tenant, in.Invoice)
+	return paper(&inv, &in.Form, err)
+}
+
+// InvoiceQuery narrows lists of invoices.
+type InvoiceQuery struct {
+	Paging
+	Status       string `query:"status" enum:"finalized,paid,void,uncollectible" doc:"Those of this status."`
+	Subscription string `query:"subscription" maxLength:"63" doc:"Those of this subscription."`
+	Number       string `query:"number" maxLength:"63" doc:"The one of this number."`
+}
+
+func (q *InvoiceQuery) filter(tenant gatehouse.TenantID) invoicing.InvoiceFilter {
+	return invoicing.InvoiceFilter{Tenant: tenant, Status: billing.Status(q.Status), Subscription: q.Subscription, Number: q.Number, After: q.Cursor, Limit: q.Limit}
+}
+
+func (s *rest) listTenantInvoices(ctx context.Context, in *struct {
+	TenantPath
+	InvoiceQuery
+},
+) (*listing[invoicing.Invoice], error) {
+	page, err := s.Accounts.Invoices(ctx, in.filter(in.Tenant))
+	return paged(&in.Paging, page, err)
+}
+
+func (s *rest) listInvoices(ctx context.Context, in *InvoiceQuery) (*listing[invoicing.Invoice], error) {
+	page, err := s.Accounts.Invoices(ctx, in.filter(""))
+	return paged(&in.Paging, page, err)
+}
+
+func (s *rest) finalizeInvoice(ctx context.Context, in *tenantChange) (*made[invoicing.Invoice], error) {
+	var body invoicing.Ask
+	m, err := in.mutation(ctx, in.RawBody)
+	if err == nil && len(bytes.TrimSpace(in.RawBody)) > 0 {
+		err = decode(in.media, in.RawBody, &body)
+	}
+	if err != nil {
+		return nil, err
+	}
+	v, err := s.Accounts.Finalize(ctx, in.Tenant, body, m)
+	return madeOf(v, &v.Meta, err)
+}
+
+func (s *rest) markInvoice(ctx context.Context, in *struct {
+	InvoicePath
+	Change
+	RawBody []byte
+},
+) (*one[invoicing.Invoice], error) {
+	var body invoicing.Mark
+	m, err := in.read(ctx, in.RawBody, &body)
+	if err != nil {
+		return nil, err
+	}
+	v, err := s.Accounts.Mark(ctx, in.Tenant, in.Invoice, body, m)
+	return tagged(v, v.Revision, err)
+}
+
+type verified struct {
+	Seller   string `json:"seller"`
+	Invoices int    `json:"invoices"`
+	// Fault is the first gap or broken link; empty for none.
+	Fault string `json:"fault,omitempty"`
+}
+
+func (s *rest) verifyInvoices(ctx context.Context, in *struct {
+	Seller string `query:"seller" maxLength:"8" default:"GH"`
+},
+) (*one[verified], error) {
+	n, err := s.Accounts.VerifyInvoices(ctx, in.Seller)
+	v := verified{Seller: in.Seller, Invoices: n}
+	if err != nil && ctx.Err() == nil {
+		v.Fault = err.Error()
+	}
+	return tagged(v, 0, ctx.Err())
+}

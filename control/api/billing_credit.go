@@ -1,0 +1,121 @@
+package api
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/gatehouse-gateway/gatehouse"
+	"github.com/gatehouse-gateway/gatehouse/control/invoicing"
+)
+
+func (s *rest) credits() {
+	add(s, "grantCredit", http.MethodPost, billingPath+"/credits", "Put prepaid credit into a tenant's wallet", s.grantCredit, body[invoicing.Credit](), created)
+	add(s, "listCreditNotes", http.MethodGet, billingPath+"/credit-notes", "List a tenant's credit notes", s.listCreditNotes)
+	add(s, "createCreditNote", http.MethodPost, billingPath+"/credit-notes", "Take back a part of an invoice, or all of it", s.createCreditNote, body[invoicing.NewNote](), created)
+	add(s, "getCreditNote", http.MethodGet, billingPath+"/credit-notes/{note}", "Read a credit note: JSON or UBL", s.getCreditNote, documents)
+	add(s, "listAlerts", http.MethodGet, billingPath+"/alerts", "List what a tenant's thresholds are, and which were told", s.listAlerts)
+	add(s, "setAlert", http.MethodPut, billingPath+"/alerts/{alert}", "Create or replace an alert", s.setAlert, body[invoicing.NewAlert]())
+	add(s, "deleteAlert", http.MethodDelete, billingPath+"/alerts/{alert}", "Remove an alert", s.deleteAlert, noContent)
+	add(s, "getCustomer", http.MethodGet, billingPath+"/customer", "Who pays for a tenant", s.getCustomer)
+	add(s, "setCustomer", http.MethodPut, billingPath+"/customer", "Say who pays for a tenant", s.setCustomer, body[invoicing.NewCustomer]())
+}
+
+func (s *rest) grantCredit(ctx context.Context, in *tenantChange) (*made[invoicing.Wallet], error) {
+	var body invoicing.Credit
+	m, err := in.read(ctx, in.RawBody, &body)
+	if err != nil {
+		return nil, err
+	}
+	v, err := s.Accounts.Grant(ctx, in.Tenant, body, m)
+	return madeOf(v, &v.Meta, err)
+}
+
+func (s *rest) listCreditNotes(ctx context.Context, in *TenantPath) (*one[items[invoicing.Note]], error) {
+	return itemised(s.Accounts.Notes(ctx, in.Tenant))
+}
+
+func (s *rest) createCreditNote(ctx context.Context, in *tenantChange) (*made[invoicing.Note], error) {
+	var body invoicing.NewNote
+	m, err := in.read(ctx, in.RawBody, &body)
+	if err != nil {
+		return nil, err
+	}
+	v, err := s.Accounts.Credit(ctx, in.Tenant, body, m)
+	return madeOf(v, &v.Meta, err)
+}
+
+func (s *rest) getCreditNote(ctx context.Context, in *struct {
+	TenantPath
+	Form
+	Note string `path:"note" maxLength:"63"`
+},
+) (*huma.StreamResponse, error) {
+	n, err := s.Accounts.Note(ctx, in.Tenant, in.Note)
+	if err != nil {
+		return nil, err
+	}
+	text, err := s.Accounts.NoteDocument(ctx, n, in.format())
+	if err != nil {
+		return nil, err
+	}
+	return written(invoicing.Formats[in.format()], "", text), nil
+}
+
+func (s *rest) listAlerts(ctx context.Context, in *TenantPath) (*one[items[invoicing.Alert]], error) {
+	return itemised(s.Accounts.Alerts(ctx, in.Tenant))
+}
+
+// AlertPath names an alert.
+type AlertPath struct {
+	TenantPath
+	Alert string `path:"alert" maxLength:"63"`
+}
+
+func (s *rest) setAlert(ctx context.Context, in *struct {
+	AlertPath
+	Change
+	RawBody []byte
+},
+) (*one[invoicing.Alert], error) {
+	var body invoicing.NewAlert
+	m, err := in.read(ctx, in.RawBody, &body)
+	if err != nil {
+		return nil, err
+	}
+	if body.ID == "" {
+		body.ID = in.Alert
+	}
+	if body.ID != in.Alert {
+		return nil, &gatehouse.Error{Code: gatehouse.CodeInvalid, Message: "the id is not that of the path"}
+	}
+	v, err := s.Accounts.SetAlert(ctx, in.Tenant, body, m)
+	return tagged(v, v.Revision, err)
+}
+
+func (s *rest) deleteAlert(ctx context.Context, in *struct {
+	AlertPath
+	Change
+},
+) (*gone, error) {
+	m, err := in.mutation(ctx, nil)
+	if err != nil {
+		return nil, err
+	}
+	return goneOf(nil, s.Accounts.DeleteAlert(ctx, in.Tenant, in.Alert, m))
+}
+
+func (s *rest) getCustomer(ctx context.Context, in *TenantPath) (*one[invoicing.Customer], error) {
+	v, err := s.Accounts.Customer(ctx, in.Tenant)
+	return tagged(v, v.Revision, err)
+}
+
+func (s *rest) setCustomer(ctx context.Context, in *tenantChange) (*one[invoicing.Customer], error) {
+	var body invoicing.NewCustomer
+	m, err := in.read(ctx, in.RawBody, &body)
+	if err != nil {
+		return nil, err
+	}
+	v, err := s.Accounts.SetCustomer(ctx, in.Tenant, body, m)
+	return tagged(v, v.Revision, err)
+}

@@ -1,0 +1,275 @@
+package api
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"github.com/gatehouse-gateway/gatehouse"
+	"github.com/gatehouse-gateway/gatehouse/control/invoicing"
+	"github.com/gatehouse-gateway/gatehouse/control/webhook"
+	"github.com/gatehouse-gateway/gatehouse/metering/billing"
+)
+
+type (
+	// PricePath names a plan.
+	PricePath struct {
+		Plan gatehouse.PlanID `path:"plan" maxLength:"63"`
+	}
+	// VersionPath names a version of a plan.
+	VersionPath struct {
+		PricePath
+		Version int `path:"version" minimum:"1" maximum:"999999"`
+	}
+	// WebhookPath names an endpoint.
+	WebhookPath struct {
+		Webhook string `path:"webhook" maxLength:"63"`
+		Tenant  string `query:"tenant" maxLength:"63" doc:"Whose it is; empty for the platform's."`
+	}
+)
+
+func (s *rest) prices() {
+	const many = "/api/v1/plans/{plan}/versions"
+	add(s, "listPriceVersions", http.MethodGet, many, "List the versions of a plan with their prices, oldest first", s.listPriceVersions)
+	add(s, "createPriceVersion", http.MethodPost, many, "Add a version of a plan with its prices", s.createPriceVersion, body[billing.Plan](), created)
+	add(s, "getPriceVersion", http.MethodGet, many+"/{version}", "Read a version of a plan", s.getPriceVersion)
+	add(s, "replacePriceVersion", http.MethodPut, many+"/{version}", "Replace a version that nothing has used; If-Match is required", s.replacePriceVersion, body[billing.Plan]())
+	add(s, "replayPrices", http.MethodPost, "/api/v1/plans/{plan}/replay", "What each tenant of a plan would have paid under drafts; nothing is changed", s.replayPrices, body[replayBody]())
+}
+
+func (s *rest) listPriceVersions(ctx context.Context, in *PricePath) (*one[items[invoicing.Version]], error) {
+	if _, err := s.Plane.Plan(ctx, in.Plan); err != nil {
+		return nil, err
+	}
+	return itemised(s.Accounts.Versions(ctx, in.Plan))
+}
+
+func (s *rest) createPriceVersion(ctx context.Context, in *struct {
+	PricePath
+	Change
+	RawBody []byte
+},
+) (*made[invoicing.Version], error) {
+	var body billing.Plan
+	m, err := in.read(ctx, in.RawBody, &body)
+	if err != nil {
+		return nil, err
+	}
+	v, err := s.Accounts.AddVersion(ctx, in.Plan, body, m)
+	return madeOf(v, &v.Meta, err)
+}
+
+func (s *rest) getPriceVersion(ctx context.Context, in *VersionPath) (*one[invoicing.Version], error) {
+	v, err := s.Accounts.Version(ctx, billing.PlanRef{ID: in.Plan, Version: in.Version})
+	return tagged(v, v.Revision, err)
+}
+
+func (s *rest) replacePriceVersion(ctx context.Context, in *struct {
+	VersionPath
+	Change
+	RawBody []byte
+},
+) (*one[invoicing.Version], error) {
+	if err := in.required(); err != nil {
+		return nil, err
+	}
+	var body billing.Plan
+	m, err := in.read(ctx, in.RawBody, &body)
+	if err != nil {
+		return nil, err
+	}
+	v, err := s.Accounts.ReplaceVersion(ctx, billing.PlanRef{ID: in.Plan, Version: in.Version}, body, m)
+	return tagged(v, v.Revision, err)
+}
+
+type replayBody struct {
+	// Drafts are plans with prices; their ids are free.
+	Drafts []billing.Plan `json:"drafts"`
+	// At lies in the periods that are priced again. Default: a month ago.
+	At time.Time `json:"at,omitzero"`
+	// All tenants, of whatever plan.
+	All bool `json:"all,omitempty"`
+}
+
+func (s *rest) replayPrices(ctx context.Context, in *struct {
+	PricePath
+	Change
+	RawBody []byte
+},
+) (*one[invoicing.Replay], error) {
+	var body replayBody
+	if _, err := in.read(ctx, in.RawBody, &body); err != nil {
+		return nil, err
+	}
+	plan, drafts := in.Plan, make([]*billing.Plan, len(body.Drafts))
+	for i := range body.Drafts {
+		if drafts[i] = &body.Drafts[i]; drafts[i].ID == "" {
+			drafts[i].ID = in.Plan
+		}
+		drafts[i].Version = max(drafts[i].Version, i+1)
+	}
+	if body.All {
+		plan = ""
+	}
+	if body.At.IsZero() {
+		body.At = s.Accounts.Now().AddDate(0, -1, 0)
+	}
+	v, err := s.Accounts.Replay(ctx, plan, drafts, body.At)
+	return tagged(v, 0, err)
+}
+
+func (s *rest) operator() {
+	add(s, "getRevenue", http.MethodGet, "/api/v1/revenue", "Recurring revenue of a month: bridge, MRR, ARR, ARPU, NRR, GRR, churn, LTV", s.getRevenue)
+	add(s, "getCosts", http.MethodGet, "/api/v1/costs", "What traffic has cost by route, and margins by tenant and plan", s.getCosts)
+	add(s, "getCostSheet", http.MethodGet, "/api/v1/costs/sheet", "What traffic costs the operator", s.getCostSheet)
+	add(s, "setCostSheet", http.MethodPut, "/api/v1/costs/sheet", "Say what traffic costs the operator", s.setCostSheet, body[invoicing.NewCostSheet]())
+	add(s, "listSellers", http.MethodGet, "/api/v1/sellers", "List the legal entities that issue invoices", s.listSellers)
+	add(s, "setSeller", http.MethodPut, "/api/v1/sellers/{seller}", "Create or replace a seller; its id begins the numbers of its invoices", s.setSeller, body[invoicing.NewSeller]())
+}
+
+func (s *rest) getRevenue(ctx context.Context, in *struct {
+	Month    string `query:"month" pattern:"^\\d{4}-\\d{2}$" doc:"As 2026-01, in UTC. Default: the month that runs."`
+	Currency string `query:"currency" minLength:"3" maxLength:"3" default:"EUR"`
+	Margin   string `query:"margin" maxLength:"20" default:"1" doc:"Gross margin as a fraction, for LTV."`
+},
+) (*one[invoicing.Revenue], error) {
+	at := s.Accounts.Now()
+	if in.Month != "" {
+		var err error
+		if at, err = time.Parse("2006-01", in.Month); err != nil {
+			return nil, &gatehouse.Error{Code: gatehouse.CodeInvalid, Message: "month is no month such as 2026-01"}
+		}
+	}
+	margin, err := billing.ParseDecimal(in.Margin)
+	if err != nil {
+		return nil, &gatehouse.Error{Code: gatehouse.CodeInvalid, Message: "margin is no decimal number"}
+	}
+	v, err := s.Accounts.Revenue(ctx, at, billing.Currency(in.Currency), margin)
+	return tagged(v, 0, err)
+}
+
+func (s *rest) getCosts(ctx context.Context, in *struct {
+	From time.Time `query:"from" doc:"Default: a month before to."`
+	To   time.Time `query:"to" doc:"Default: now."`
+},
+) (*one[invoicing.Costs], error) {
+	if in.To.IsZero() {
+		in.To = s.Accounts.Now().UTC()
+	}
+	if in.From.IsZero() {
+		in.From = in.To.AddDate(0, -1, 0)
+	}
+	v, err := s.Accounts.Costs(ctx, billing.Period{Start: in.From.UTC(), End: in.To.UTC()})
+	return tagged(v, 0, err)
+}
+
+func (s *rest) getCostSheet(ctx context.Context, _ *struct{}) (*one[invoicing.CostSheet], error) {
+	v, err := s.Accounts.CostSheet(ctx)
+	return tagged(v, v.Revision, err)
+}
+
+func (s *rest) setCostSheet(ctx context.Context, in *struct {
+	Change
+	RawBody []byte
+},
+) (*one[invoicing.CostSheet], error) {
+	var body invoicing.NewCostSheet
+	m, err := in.read(ctx, in.RawBody, &body)
+	if err != nil {
+		return nil, err
+	}
+	v, err := s.Accounts.SetCostSheet(ctx, body, m)
+	return tagged(v, v.Revision, err)
+}
+
+func (s *rest) listSellers(ctx context.Context, _ *struct{}) (*one[items[invoicing.Seller]], error) {
+	return itemised(s.Accounts.Sellers(ctx))
+}
+
+func (s *rest) setSeller(ctx context.Context, in *struct {
+	Seller string `path:"seller" maxLength:"8"`
+	Change
+	RawBody []byte
+},
+) (*one[invoicing.Seller], error) {
+	var body invoicing.NewSeller
+	m, err := in.read(ctx, in.RawBody, &body)
+	if err != nil {
+		return nil, err
+	}
+	body.ID = in.Seller
+	v, err := s.Accounts.SetSeller(ctx, body, m)
+	return tagged(v, v.Revision, err)
+}
+
+func (s *rest) webhooks() {
+	const many, one = "/api/v1/webhooks", "/api/v1/webhooks/{webhook}"
+	if s.Webhooks == nil {
+		return
+	}
+	add(s, "listWebhooks", http.MethodGet, many, "List endpoints of webhooks", s.listWebhooks)
+	add(s, "createWebhook", http.MethodPost, many, "Make an endpoint of webhooks; its secret is in this answer only", s.createWebhook, body[webhook.NewEndpoint](), created)
+	add(s, "rotateWebhook", http.MethodPost, one+"/rotate", "Give an endpoint a new secret, both being signed with for a day", s.rotateWebhook)
+	add(s, "enableWebhook", http.MethodPost, one+"/enable", "Send to an endpoint again", s.enableWebhook)
+	add(s, "deleteWebhook", http.MethodDelete, one, "Remove an endpoint", s.deleteWebhook, noContent)
+	add(s, "listDeliveries", http.MethodGet, one+"/deliveries", "What an endpoint has not taken yet, or never will", s.listDeliveries)
+}
+
+type (
+	webhookAct struct {
+		WebhookPath
+		Change
+	}
+	webhookAnswer = one[webhook.Endpoint]
+)
+
+func (s *rest) listWebhooks(ctx context.Context, in *struct {
+	Tenant string `query:"tenant" maxLength:"63" doc:"Whose; empty for the platform's."`
+},
+) (*one[items[webhook.Endpoint]], error) {
+	return itemised(s.Webhooks.List(ctx, in.Tenant))
+}
+
+func (s *rest) createWebhook(ctx context.Context, in *struct {
+	Change
+	RawBody []byte
+},
+) (*made[webhook.Endpoint], error) {
+	var body webhook.NewEndpoint
+	m, err := in.read(ctx, in.RawBody, &body)
+	if err != nil {
+		return nil, err
+	}
+	v, err := s.Webhooks.Create(ctx, body, m)
+	return madeOf(v, &v.Meta, err)
+}
+
+func (s *rest) rotateWebhook(ctx context.Context, in *webhookAct) (*webhookAnswer, error) {
+	m, err := in.mutation(ctx, nil)
+	if err != nil {
+		return nil, err
+	}
+	v, err := s.Webhooks.Rotate(ctx, in.Tenant, in.Webhook, webhook.DefaultOverlap, m)
+	return tagged(v, v.Revision, err)
+}
+
+func (s *rest) enableWebhook(ctx context.Context, in *webhookAct) (*webhookAnswer, error) {
+	m, err := in.mutation(ctx, nil)
+	if err != nil {
+		return nil, err
+	}
+	v, err := s.Webhooks.Enable(ctx, in.Tenant, in.Webhook, "", m)
+	return tagged(v, v.Revision, err)
+}
+
+func (s *rest) deleteWebhook(ctx context.Context, in *webhookAct) (*gone, error) {
+	m, err := in.mutation(ctx, nil)
+	if err != nil {
+		return nil, err
+	}
+	return goneOf(nil, s.Webhooks.Delete(ctx, in.Tenant, in.Webhook, m))
+}
+
+func (s *rest) listDeliveries(ctx context.Context, in *WebhookPath) (*one[items[webhook.Delivery]], error) {
+	return itemised(s.Webhooks.Deliveries(ctx, in.Tenant, in.Webhook))
+}

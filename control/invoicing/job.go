@@ -1,0 +1,264 @@
+package invoicing
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/gatehouse-gateway/gatehouse"
+	"github.com/gatehouse-gateway/gatehouse/control"
+	"github.com/gatehouse-gateway/gatehouse/control/journal"
+	"github.com/gatehouse-gateway/gatehouse/metering/billing"
+)
+
+// Actor is how the journal names the jobs of this package.
+const Actor = "system:billing"
+
+// reminders are the days after PayBy at which an unpaid invoice is marked.
+var reminders = []int{0, 7, 14, 30}
+
+// Run does what is due until ctx ends: it closes periods, watches thresholds,
+// marks what is overdue and books credit that has expired. It may run in
+// several control planes; everything is done once.
+func (a *Accounts) Run(ctx context.Context) error {
+	tick := time.NewTicker(a.Every)
+	defer tick.Stop()
+	var slow time.Time
+	for {
+		now := a.Now()
+		all := now.Sub(slow) >= seldom
+		if all {
+			slow = now
+		}
+		if _, err := a.round(ctx, all); err != nil && ctx.Err() == nil {
+			a.Log.Error("billing", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+// seldom is the time between two looks at what is overdue and what has
+// expired: they read every unpaid invoice and every wallet.
+const seldom = time.Hour
+
+// Done is what a round of Run has done.
+type Done struct {
+	// Finalized invoices, and reminders, and events of alerts.
+	Finalized int `json:"finalized"`
+	Overdue   int `json:"overdue"`
+	Alerts    int `json:"alerts"`
+	// Waiting are periods that have ended and whose usage is not complete.
+	Waiting int `json:"waiting"`
+}
+
+// Round is one round of Run, with all that Run does seldom. What fails for one tenant does not keep the
+// others from being billed; errors are joined.
+func (a *Accounts) Round(ctx context.Context) (Done, error) { return a.round(ctx, true) }
+
+func (a *Accounts) round(ctx context.Context, all bool) (Done, error) {
+	var d Done
+	err := errors.Join(a.close(ctx, &d), a.watch(ctx, &d))
+	if all {
+		err = errors.Join(err, a.remind(ctx, &d), a.expireAll(ctx))
+	}
+	return d, err
+}
+
+// close issues the invoices that are due.
+func (a *Accounts) close(ctx context.Context, d *Done) error {
+	var failed error
+	plans := map[billing.PlanRef]*billing.Plan{}
+	for r, err := range a.Store.All(ctx, kindSubscription) {
+		if err != nil {
+			return errors.Join(failed, coded(err))
+		}
+		var s Subscription
+		if err := decode(&r, &s); err != nil {
+			failed = errors.Join(failed, err)
+			continue
+		}
+		if s.Done && len(s.Again) == 0 || !a.ripe(ctx, &s, plans) {
+			continue
+		}
+		if err := a.closeOne(ctx, s.Tenant, s.ID, d); err != nil {
+			failed = errors.Join(failed, fmt.Errorf("bill %s/%s: %w", s.Tenant, s.ID, err))
+		}
+		if ctx.Err() != nil {
+			return errors.Join(failed, ctx.Err())
+		}
+	}
+	return failed
+}
+
+// ripe tells whether something of a subscription has ended, without reading
+// its usage. Plans are those that were read before: a version in use does not
+// change.
+func (a *Accounts) ripe(ctx context.Context, s *Subscription, plans map[billing.PlanRef]*billing.Plan) bool {
+	if len(s.Again) > 0 || !s.Opened && !a.now().Before(s.Start) {
+		return true
+	}
+	first := plans[s.Plan]
+	if first == nil {
+		v, err := a.Version(ctx, s.Plan)
+		if err != nil {
+			return true // closeOne tells
+		}
+		first = &v.Plan
+		plans[s.Plan] = first
+	}
+	span := s.Span(first.Cadence, s.Next)
+	return span.Empty() || !a.now().Before(span.End)
+}
+
+// closeOne issues what is due of one subscription, oldest first.
+func (a *Accounts) closeOne(ctx context.Context, tenant gatehouse.TenantID, id string, d *Done) error {
+	for {
+		s, err := a.Subscription(ctx, tenant, id)
+		if err != nil {
+			return err
+		}
+		if !a.ripe(ctx, &s, map[billing.PlanRef]*billing.Plan{}) {
+			return nil
+		}
+		asks := a.pending(&s)
+		if len(asks) == 0 {
+			return nil
+		}
+		ready, err := a.ready(ctx, tenant, &s, asks[0])
+		if err != nil {
+			return err
+		}
+		if !ready {
+			d.Waiting++
+			return nil
+		}
+		_, err = a.Finalize(ctx, tenant, asks[0], control.Mutation{Actor: Actor})
+		if gatehouse.CodeOf(err) == gatehouse.CodeConflict {
+			// Another control plane has issued it, or it is not due after all.
+			again, now := a.Subscription(ctx, tenant, id)
+			if now != nil || again.Revision == s.Revision {
+				return errors.Join(err, now)
+			}
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		d.Finalized++
+	}
+}
+
+// ready tells whether the usage that an invoice charges is complete, or the
+// time of grace over.
+func (a *Accounts) ready(ctx context.Context, tenant gatehouse.TenantID, s *Subscription, ask Ask) (bool, error) {
+	first, err := a.Version(ctx, s.Plan)
+	if err != nil {
+		return false, err
+	}
+	if ask.Kind == billing.Opening {
+		return !a.now().Before(s.Start), nil
+	}
+	end := s.Span(first.Cadence, *ask.Period).End
+	if a.now().Before(end) {
+		return false, nil
+	}
+	gateways, err := a.Usage.Gateways(ctx)
+	if err != nil {
+		return false, fmt.Errorf("bill %s: %w", tenant, err)
+	}
+	_, sealed := watermark(gateways, end)
+	return sealed || !a.now().Before(end.Add(a.Grace)), nil
+}
+
+// remind marks invoices that should have been paid.
+func (a *Accounts) remind(ctx context.Context, d *Done) error {
+	f := InvoiceFilter{Status: billing.Finalized, Limit: 1000}
+	var failed error
+	for {
+		page, err := a.Invoices(ctx, f)
+		if err != nil {
+			return errors.Join(failed, err)
+		}
+		for i := range page.Items {
+			inv := &page.Items[i]
+			if due(inv, a.now()) == nil {
+				continue
+			}
+			if err := a.overdue(ctx, inv.Tenant, inv.Number, d); err != nil {
+				failed = errors.Join(failed, fmt.Errorf("remind of %s: %w", inv.Number, err))
+			}
+		}
+		if f.After = page.Next; page.Next == "" {
+			return failed
+		}
+	}
+}
+
+// due returns the last reminder that has come and is not marked.
+func due(inv *Invoice, now time.Time) *int {
+	for _, days := range slices.Backward(reminders) {
+		marked := slices.ContainsFunc(inv.Overdue, func(o Overdue) bool { return o.Days >= days })
+		if marked {
+			return nil
+		}
+		if inv.Status == billing.Finalized && !now.Before(inv.PayBy.AddDate(0, 0, days)) {
+			return &days
+		}
+	}
+	return nil
+}
+
+func (a *Accounts) overdue(ctx context.Context, tenant gatehouse.TenantID, number string, d *Done) error {
+	_, _, err := commit[Invoice](ctx, a, control.Mutation{Actor: Actor}, event{KindOverdue, tenant, kindInvoice}, func(c *change) error {
+		var inv Invoice
+		if err := c.must(ctx, invoiceRef(tenant, number), &inv); err != nil {
+			return err
+		}
+		days := due(&inv, a.now())
+		if days == nil {
+			return errNothing
+		}
+		inv.Overdue = append(inv.Overdue, Overdue{*days, a.now()})
+		c.put(invoiceRef(tenant, number), inv)
+		return nil
+	})
+	if errors.Is(err, errNothing) {
+		return nil
+	}
+	if err == nil {
+		d.Overdue++
+	}
+	return err
+}
+
+func (a *Accounts) expireAll(ctx context.Context) error {
+	var failed error
+	for r, err := range a.Store.All(ctx, kindWallet) {
+		if err != nil {
+			return errors.Join(failed, coded(err))
+		}
+		var w billing.Wallet
+		if err := decode(&r, &w); err != nil {
+			failed = errors.Join(failed, err)
+			continue
+		}
+		// Credit that had not expired when a period ended pays for it: until
+		// then, and a time of grace, it stays.
+		if err := a.expire(ctx, gatehouse.TenantID(r.Tenant), &w, a.now().Add(-a.hold())); err != nil {
+			failed = errors.Join(failed, fmt.Errorf("expire credit of %s: %w", r.Tenant, err))
+		}
+	}
+	return failed
+}
+
+// hold is how long credit stays in the books after it has expired: as long as
+// a period that it can pay for may be open.
+func (a *Accounts) hold() time.Duration { return a.Grace + 24*time.Hour }
+
+var _ Store = (*journal.Journal)(nil)

@@ -1,0 +1,171 @@
+package invoicing
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/gatehouse-gateway/gatehouse"
+	"github.com/gatehouse-gateway/gatehouse/control"
+	"github.com/gatehouse-gateway/gatehouse/control/journal"
+	"github.com/gatehouse-gateway/gatehouse/metering"
+	"github.com/gatehouse-gateway/gatehouse/metering/billing"
+	"github.com/gatehouse-gateway/gatehouse/metering/ledger"
+)
+
+// cells reads a tenant's usage of a span. Adjustments that take usage back are
+// taken off the cells near them.
+func (a *Accounts) cells(ctx context.Context, s *billing.Subscription, book billing.Book, p billing.Period) ([]metering.Cell, error) {
+	var cells []metering.Cell
+	negative := false
+	for c, err := range a.Usage.TenantCells(ctx, s.Tenant, p.Start, p.End) {
+		if err != nil {
+			return nil, fmt.Errorf("read the usage of %s: %w", s.Tenant, err)
+		}
+		negative = negative || c.Value < 0
+		cells = append(cells, c)
+	}
+	if negative {
+		cells = net(cells, s, book)
+	}
+	return cells, nil
+}
+
+// net takes negative cells off the others of their meter within the same
+// segment of the same period, the nearest in time first, and of their route
+// and consumer where they name one. What is more than there was is left out:
+// usage is not below zero.
+func net(cells []metering.Cell, s *billing.Subscription, book billing.Book) []metering.Cell {
+	var back []metering.Cell
+	out := slices.DeleteFunc(slices.Clone(cells), func(c metering.Cell) bool {
+		if c.Value < 0 {
+			back = append(back, c)
+		}
+		return c.Value < 0
+	})
+	out = billing.Fold(out)
+	for _, b := range back {
+		within := segmentAt(s, book, b.Window)
+		var near []*metering.Cell
+		for i := range out {
+			c := &out[i]
+			if c.Meter == b.Meter && within.Has(c.Window) && (b.Series.Route == "" || b.Series.Route == c.Series.Route) &&
+				(b.Series.Consumer == "" || b.Series.Consumer == c.Series.Consumer) {
+				near = append(near, c)
+			}
+		}
+		slices.SortStableFunc(near, func(x, y *metering.Cell) int {
+			return cmp.Compare(x.Window.Sub(b.Window).Abs(), y.Window.Sub(b.Window).Abs())
+		})
+		left := -b.Value
+		for _, c := range near {
+			part := min(left, c.Value)
+			c.Value -= part
+			left -= part
+		}
+	}
+	return out
+}
+
+// segmentAt is the span of one plan version within one period that an instant
+// lies in.
+func segmentAt(s *billing.Subscription, book billing.Book, at time.Time) billing.Period {
+	first := book[s.Plan]
+	whole := s.Whole(first.Cadence, s.Index(first.Cadence, at))
+	for _, c := range s.Changes {
+		if c.At.After(at) && c.At.Before(whole.End) {
+			whole.End = c.At
+		}
+		if !c.At.After(at) && c.At.After(whole.Start) {
+			whole.Start = c.At
+		}
+	}
+	return whole
+}
+
+// watermark says how far the usage of a span is complete: done where every
+// gateway has sealed it.
+func watermark(gateways []ledger.Gateway, end time.Time) (mark billing.Watermark, done bool) {
+	heard := false
+	for _, g := range gateways {
+		if !g.Retired.IsZero() {
+			continue
+		}
+		if !heard || g.SealedUntil.Before(mark.SealedUntil) {
+			mark.SealedUntil = g.SealedUntil
+		}
+		heard = true
+		if g.SealedUntil.Before(end) {
+			mark.Missing = append(mark.Missing, g.Name)
+		}
+	}
+	return mark, heard && len(mark.Missing) == 0
+}
+
+// Adjust corrects usage by a signed amount, in the ledger. The next invoice
+// charges it, or gives it back, if the period is closed already. No more is
+// taken back than was used in the period.
+func (a *Accounts) Adjust(ctx context.Context, in ledger.Adjustment, m control.Mutation) (ledger.Adjustment, error) {
+	if err := a.Tenant(ctx, in.Tenant); err != nil {
+		return ledger.Adjustment{}, err
+	}
+	if in.Approver == "" {
+		in.Approver = m.Actor
+	}
+	value, err := billing.ParseDecimal(in.Value)
+	if err != nil {
+		return ledger.Adjustment{}, fault("/value", "is not a decimal number", "")
+	}
+	if value.Sign() < 0 {
+		if err := a.covered(ctx, in, value.Neg()); err != nil {
+			return ledger.Adjustment{}, err
+		}
+	}
+	if m.DryRun {
+		return in, nil
+	}
+	verdict, err := a.Usage.Adjust(ctx, in)
+	if err == nil && verdict == ledger.Conflict {
+		err = conflict("adjustment %q exists with another content", in.ID)
+	}
+	return in, err
+}
+
+// covered refuses to take back more than was used.
+func (a *Accounts) covered(ctx context.Context, in ledger.Adjustment, back billing.Decimal) error {
+	subs, err := a.Subscriptions(ctx, in.Tenant)
+	if err != nil {
+		return err
+	}
+	for i := range subs {
+		s := &subs[i].Subscription
+		book, err := a.book(ctx, s)
+		if err != nil {
+			return err
+		}
+		p := segmentAt(s, book, in.Time)
+		cells, err := a.cells(ctx, s, book, p)
+		if err != nil {
+			return err
+		}
+		price := billing.Price{Meter: in.Meter, Route: in.Route}
+		have := billing.Meter(billing.Fold(cells), in.Tenant, &price, p, s.Location(), false).Quantity
+		if back.Cmp(have) > 0 {
+			return fault("/value", fmt.Sprintf("takes back %s of %s, and %s were used from %s to %s", back, in.Meter, have, p.Start.UTC().Format(time.RFC3339), p.End.UTC().Format(time.RFC3339)), "")
+		}
+	}
+	return nil
+}
+
+// book is the versions of a subscription.
+func (a *Accounts) book(ctx context.Context, s *billing.Subscription) (billing.Book, error) {
+	c := change{a: a, expect: map[journal.Ref]int64{}}
+	return c.book(ctx, s, false)
+}
+
+// used is the usage of one meter of a tenant within a span.
+func used(cells []metering.Cell, tenant gatehouse.TenantID, meter string, p billing.Period, loc *time.Location) billing.Decimal {
+	return billing.Meter(cells, tenant, &billing.Price{Meter: meter}, p, loc, false).Quantity
+}
