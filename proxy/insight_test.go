@@ -19,11 +19,11 @@ const counted = `tenants:
     identity: {jwt: [{issuer: "https://issuer.test", audience: [studio], algorithms: [ES256], jwks_url: "https://issuer.test/keys"}]}
     backends:
       - {id: app, endpoints: [{url: "http://app.test"}]}
-      - {id: sick, endpoints: [{url: "http://sick.test"}], circuit: {window: 10s, requests: 2, errors: 50%, open_for: 1m}}
+      - {id: sick, endpoints: [{url: "http://sick.test"}], circuit: {window: 10s, min_requests: 2, failure_ratio: 50%, open_for: 1m}}
     limits: {rules: [{name: burst, rate: 1/h, burst: 8}]}
     routes:
       - {id: open, match: {path: /}, auth: none, backend: app}
-      - {id: sick, match: {path: /sick}, auth: none, backend: sick}
+      - {id: sick, match: {path: /sick/}, auth: none, backend: sick}
       - {id: put, match: {path: /put, methods: [PUT]}, auth: required, backend: app}
 `
 
@@ -152,7 +152,7 @@ func TestQuantile(t *testing.T) {
 func TestHealth(t *testing.T) {
 	h := proxytest.New(t, counted, proxytest.Options{Backends: map[string]proxytest.Script{"sick.test:80": func(c net.Conn) { _ = c.Close() }}})
 	for range 4 {
-		h.Do("GET /sick HTTP/1.1\nHost: studio.test\n\n")
+		h.Do("GET /sick/ HTTP/1.1\nHost: studio.test\n\n")
 	}
 	x, err := h.Gateway.Health("studio")
 	if err != nil {

@@ -159,6 +159,7 @@ func TestURL(t *testing.T) {
 	f("redis+sentinel://a", "the name of the master is missing: redis+sentinel://HOST/NAME")
 	f("redis://h/x", `database "x" is not a number`)
 	f("redis+cluster://h/1", "a Cluster has one database only")
+	f("redis://u:pa/secret@h:6379", "a / in user or password is written %2F")
 	f("redis://u:%zz@h", "user or password is not written as in a URL")
 }
 
