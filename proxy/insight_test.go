@@ -61,8 +61,14 @@ func TestTallies(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := tallied(h.Gateway.TakeTallies(time.Now()))
-	if want := ``; got != want {
-		t.Errorf("got\n%s", got)
+	if want := `studio "open" GET 2xx: 4, 0 denied, 0 limited, 0 in, true out, 4 timed
+studio "open" POST 2xx: 1, 0 denied, 0 limited, 5 in, true out, 1 timed
+studio "open" OTHER 2xx: 1, 0 denied, 0 limited, 0 in, true out, 1 timed
+studio "sick" GET 4xx: 2, 2 denied, 2 limited, 0 in, true out, 2 timed
+studio "sick" GET 5xx: 2, 2 denied, 0 limited, 0 in, true out, 2 timed
+studio "put" PUT 4xx: 1, 1 denied, 0 limited, 0 in, true out, 1 timed
+`; got != want {
+		t.Errorf("got\n%swant\n%s", got, want)
 	}
 	if more := h.Gateway.TakeTallies(time.Now()); len(more) > 0 {
 		t.Errorf("taken twice: %s", tallied(more))
@@ -89,8 +95,16 @@ func TestTallies(t *testing.T) {
 	if show(figures) != show(after) {
 		t.Errorf("before they are taken\n%safter\n%s", show(figures), show(after))
 	}
-	if got, want := show(after), ``; got != want {
-		t.Errorf("got\n%s", got)
+	if got, want := show(after), `map[2xx:6 4xx:3 5xx:2] in flight 0, queued 0, waiting 0, tunnels 0
+"*" 11, 2 errors, 5 denied, 2 limited, true
+"open" 6, 0 errors, 0 denied, 0 limited, true
+"put" 1, 0 errors, 1 denied, 0 limited, true
+"sick" 4, 2 errors, 4 denied, 2 limited, true
+app 0 in flight
+sick 0 in flight
+burst 8 of 8
+`; got != want {
+		t.Errorf("got\n%swant\n%s", got, want)
 	}
 	for range 6 { // what is taken is kept for the live figures, for five takings
 		h.Gateway.TakeTallies(time.Now())
@@ -171,7 +185,13 @@ func TestHealth(t *testing.T) {
 	for _, k := range x.KeySets {
 		fmt.Fprintf(&b, "%s %s fetched %t\n", k.Issuer, k.URL, k.Fetched)
 	}
-	if got, want := b.String(), ``; got != want {
-		t.Errorf("got\n%s", got)
+	if got, want := b.String(), `down
+app healthy: http://app.test healthy ()
+sick down: http://sick.test open (its circuit is open after failures)
+studio.test serving, certificate false
+www.studio.test serving, certificate false
+https://issuer.test https://issuer.test/keys fetched false
+`; got != want {
+		t.Errorf("got\n%swant\n%s", got, want)
 	}
 }

@@ -134,7 +134,7 @@ func TestRefillOnce(t *testing.T) {
 		b.once(ratelimittest.Fault{After: 40 * time.Millisecond})
 		sum := drain(now)
 		var wg sync.WaitGroup
-		wg.Go(func() { both.Take(&Request{Now: now.Add(10 * time.Millisecond), Cost: 1}, new(Ticket)) })
+		wg.Go(func() { both.Take(&Request{Now: now.Add(200 * time.Millisecond), Cost: 11}, new(Ticket)) })
 		synctest.Wait()
 		sum += drain(now.Add(time.Second))
 		wg.Wait()
@@ -234,6 +234,27 @@ func TestWindowOver(t *testing.T) {
 		pass(time.Second)
 		b.expect("charged in the second hour", b.store.Used(key), 2)
 	})
+	// The question for more is on its way while the window ends.
+	faulty(t, gatehouse.StoreLease, 0, func(b *bench) {
+		s := b.stack(planOf(gatehouse.LimitRule{Name: "q", Quota: 100_000, Window: gatehouse.Window{Unit: "hour"}}))
+		pass(time.Hour - 20*time.Millisecond)
+		out := false
+		b.store.Fault = func(c *Call) ratelimittest.Fault {
+			if a := &c.Asks[0]; a.Cost == 0 && a.Ahead > 0 {
+				out = true
+				return ratelimittest.Fault{Before: 40 * time.Millisecond}
+			}
+			return ratelimittest.Fault{}
+		}
+		for !out {
+			b.take(s, nil)
+		}
+		pass(50 * time.Millisecond)
+		b.store.Fault = nil
+		b.drain(s, nil, 500)
+		pass(time.Second)
+		b.expect("charged in the second hour", b.store.Used(key), 500)
+	})
 }
 
 // Outages in a row give no value its part anew because another one was asked.
@@ -264,7 +285,8 @@ func TestOutagesInARow(t *testing.T) {
 		b.store.Fault = nil
 		b.store.Leave(false)
 		n += b.drain(s, nil, 20)
-		b.expect("passed", n, 10)
+		pass(time.Second)
+		b.expect("passed, charged", [2]int64{int64(n), b.store.Used(key)}, [2]int64{10, 10})
 	})
 }
 

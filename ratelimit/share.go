@@ -54,6 +54,7 @@ type share struct {
 	gone    []uint64 // places that go back
 	renewed time.Time
 	tenure  time.Time // when places came last
+	rest    time.Time // until when nothing is told that nobody waits for: it has failed
 	out     int       // questions of requests on their way
 
 	async  *Call // about this count alone; made once
@@ -150,7 +151,7 @@ func (s *share) aim(now time.Time, most int64) int64 {
 func (s *share) tell(d *decision, now time.Time, cost int64) {
 	sp := s.spec
 	if sp.facts.Kind == Quota {
-		d.quota(sp, nil, s.left-s.hand, s.end.Add(s.lag).Sub(now), cost)
+		d.quota(sp, nil, s.left-s.hand, max(s.end.Add(s.lag).Sub(now), 0), cost)
 		return
 	}
 	left := min(sp.terms.tokens(s.parts(now))+float64(s.hand), float64(sp.facts.Burst)) - float64(cost)
@@ -162,7 +163,7 @@ func (s *share) tell(d *decision, now time.Time, cost int64) {
 func (s *share) tellRefused(d *decision, now time.Time, cost int64) {
 	sp := s.spec
 	if sp.facts.Kind == Quota {
-		d.quota(sp, nil, max(s.left, sp.facts.Quota-cost+1), s.end.Add(s.lag).Sub(now), cost)
+		d.quota(sp, nil, max(s.left, sp.facts.Quota-cost+1), max(s.end.Add(s.lag).Sub(now), 0), cost)
 		return
 	}
 	a := Ask{Cost: cost, spec: sp, Left: s.partsAfter(now.Sub(s.at)), lag: s.lag}

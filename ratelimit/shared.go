@@ -24,6 +24,8 @@ const (
 	// settled is how many counts of a tenant tell the store what is owed in
 	// one sweep.
 	settled = 64
+	// restFor is how long a count is left alone whose telling has failed.
+	restFor = 250 * time.Millisecond
 	// turn is how long places are handed on within this gateway while requests
 	// wait for them, here and maybe elsewhere.
 	turn = 100 * time.Millisecond
@@ -196,7 +198,7 @@ func (lim *limit) userCount() int {
 // tend sends the question that is due about one count, if any. l.mu is held.
 func (l *Local) tend(c *cell, now time.Time, swept, parting bool) {
 	s := c.shared
-	if s.busy || l.shared.store.Away(l.shard) {
+	if s.busy || now.Before(s.rest) || l.shared.store.Away(l.shard) {
 		return
 	}
 	lim := c.limit
@@ -328,6 +330,7 @@ func (l *Local) answered(call *Call, err error) {
 	s := c.shared
 	s.busy = false
 	if err != nil {
+		s.rest = l.now.Add(restFor)
 		s.pending -= a.Ahead
 		if a.Action == Take && a.Kind == Concurrency {
 			s.reject(a.ID, a.Ahead)

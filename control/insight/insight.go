@@ -82,8 +82,8 @@ func (s *Store) Close() error {
 }
 
 // chunk is how many minutes are written in one transaction: it keeps other
-// writers of the file waiting for some milliseconds.
-const chunk = 200
+// writers of the file waiting for about 10 ms.
+const chunk = 50
 
 const (
 	selectRow = `SELECT requests, denied, limited, bytes_in, bytes_out, times FROM insight_series
@@ -96,7 +96,7 @@ const (
 
 // Add adds minutes to what is there of them. On an error the first n have been
 // written and the rest has not, unless the connection broke at a commit: then
-// up to 200 more may have been.
+// up to 50 more may have been.
 func (s *Store) Add(ctx context.Context, minutes []Minute) (n int, err error) {
 	for n < len(minutes) {
 		some := minutes[n:min(n+chunk, len(minutes))]

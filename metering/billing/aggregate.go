@@ -37,6 +37,14 @@ type Sample struct {
 	Order string
 }
 
+// after reports whether s is the later of two; equals are in the order told.
+func (s *Sample) after(t *Sample) bool {
+	if s.Time.Equal(t.Time) {
+		return s.Order >= t.Order
+	}
+	return s.Time.After(t.Time)
+}
+
 // Period is a span of time: from Start, up to but not including End.
 type Period struct {
 	Start time.Time `json:"start"`
@@ -99,7 +107,7 @@ func Aggregate(a Aggregation, samples []Sample, within Period, level Decimal) De
 	case Latest:
 		var last *Sample
 		for i, s := range samples {
-			if within.Has(s.Time) && (last == nil || s.Time.After(last.Time) || s.Time.Equal(last.Time) && s.Order >= last.Order) {
+			if within.Has(s.Time) && (last == nil || s.after(last)) {
 				last = &samples[i]
 			}
 		}

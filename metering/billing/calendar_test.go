@@ -56,6 +56,7 @@ func TestProration(t *testing.T) {
 	f(billing.Days, "2026-03-15T11:00:00Z", b, a, b, "17/31")
 	f(billing.Days30, "2026-03-15T11:00:00Z", b, a, b, "8/15")
 	f(billing.Days30, a, b, a, b, "1")
+	f(billing.Days30, "2026-03-29T22:00:00Z", "2026-03-30T22:00:00Z", a, b, "0") // the 31st is the 30th
 	f(billing.Whole, "2026-03-15T11:00:00Z", b, a, b, "1")
 	f(billing.Seconds, "2026-01-15T11:00:00Z", "2026-05-01T00:00:00Z", a, b, "1")
 	f(billing.Seconds, b, "2026-05-01T00:00:00Z", a, b, "0")

@@ -68,7 +68,6 @@ func termOf(p *bag) term {
 	p.idle("change_day")
 	if at := p.text("change_at"); at != "" {
 		t := dated(p, at, basis)
-		said, basis = append(said, t.left), t.basis
 		for _, d := range said {
 			if d.Cmp(t.left) != 0 {
 				refuse("%s and %s of the period are left", d, t.left)

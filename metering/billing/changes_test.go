@@ -12,7 +12,7 @@ import (
 	"github.com/gatehouse-gateway/gatehouse/metering/billing"
 )
 
-// monthly is a plan of one fee or meter, of periods of 30 days.
+// thirty is a plan with periods of 30 days.
 func thirty(t testing.TB, id, prices string) *billing.Plan {
 	t.Helper()
 	return plan(t, `{"id":"`+id+`","version":1,"currency":"EUR","cadence":{"every":30,"unit":"day"},"prices":[`+prices+`]}`)

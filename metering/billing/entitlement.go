@@ -60,7 +60,8 @@ func (e Entitlement) WindowAt(at, anchor time.Time, loc *time.Location, billing 
 // in the window. Want 0 asks whether anything is left at all.
 func (e Entitlement) Check(used, want Decimal, at time.Time, window Period) Access {
 	a := Access{Usage: used, AsOf: at}
-	if !e.From.IsZero() && at.Before(e.From) || !e.Until.IsZero() && !at.Before(e.Until) {
+	begun, over := !at.Before(e.From), !e.Until.IsZero() && !at.Before(e.Until)
+	if !begun || over {
 		return a
 	}
 	if e.Meter == "" || e.Limit == nil {

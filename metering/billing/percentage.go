@@ -44,7 +44,9 @@ func (p *Price) free(i int, before Decimal) bool {
 	if p.FreeEvents == 0 && p.FreeAmount.IsZero() {
 		return false
 	}
-	return (p.FreeEvents == 0 || i < p.FreeEvents) && (p.FreeAmount.IsZero() || before.Cmp(p.FreeAmount) < 0)
+	few := p.FreeEvents == 0 || i < p.FreeEvents
+	little := p.FreeAmount.IsZero() || before.Cmp(p.FreeAmount) < 0
+	return few && little
 }
 
 func (p *Price) percentageOfSum(u Usage, rate Decimal) []Part {

@@ -47,6 +47,9 @@ func TestStoredInvoicesCanBeRead(t *testing.T) {
 			cell("2026-01-23T00:07:00Z", "units", rapid.Int64Range(0, 1<<40).Draw(t, "more")),
 		}
 		inv, err := billing.Draft(billing.Run{Book: book(p), Subscription: s, Cells: cells, Watermark: billing.Watermark{SealedUntil: at("2026-02-01T01:00:00+01:00")}})
+		if err != nil && strings.Contains(err.Error(), "more than 10^15") {
+			return
+		}
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -74,7 +74,8 @@ func (v *validation) metered(at string, p *Price) {
 			}
 		}
 	}
-	if plain := p.Aggregation == "" || p.Aggregation == Max; p.Model == Capacity && (!plain || p.Bucket != "") {
+	peak := p.Bucket == "" && (p.Aggregation == "" || p.Aggregation == Max)
+	if p.Model == Capacity && !peak {
 		v.fault(at+"/aggregation", "a capacity is that of the largest minute", "leave out aggregation and bucket")
 	}
 	if p.Aggregation == Weighted && p.Bucket != "" {

@@ -1,6 +1,7 @@
 package identity
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -100,6 +101,39 @@ func TestIssuersAreTold(t *testing.T) {
 		c, err := readObject(payload)
 		if err != nil || c["src_iss"] != want {
 			t.Errorf("src_iss %v of %v, want %v: %v", c["src_iss"], who, want, err)
+		}
+	}
+}
+
+// What a signer keeps of callers is bounded in bytes, and a caller whose token is
+// not remembered leaves nothing.
+func TestMintedBytes(t *testing.T) {
+	s := newSigner(t, gatehouse.Forward{Mode: gatehouse.ForwardJWT, Key: gatehouse.Secret(sharedSecret)})
+	large := whoIs("large", nil, nil)
+	large.size = maxSeen + 1
+	s.Append(nil, &Assertion{Who: large, Audience: "b"}, noon)
+	if n := s.minted.table.Load().bytes.Load(); n != 0 {
+		t.Errorf("%d bytes kept of a large caller", n)
+	}
+	for i := range 500 {
+		who := whoIs(fmt.Sprint(i), nil, nil)
+		who.size = maxSeen
+		first := string(s.Append(nil, &Assertion{Who: who, Audience: "b"}, noon))
+		if s.minted.table.Load().bytes.Load() <= mintedBytes && string(s.Append(nil, &Assertion{Who: who, Audience: "b"}, noon)) != first {
+			t.Errorf("%d: not kept", i)
+		}
+		sum := int64(0)
+		for j := range s.minted.table.Load().sets {
+			if set := s.minted.table.Load().sets[j].Load(); set != nil {
+				for k := range set {
+					if kept := set[k].Load(); kept != nil {
+						sum += kept.size
+					}
+				}
+			}
+		}
+		if n := s.minted.table.Load().bytes.Load(); n != sum || n > mintedBytes+2*maxSeen {
+			t.Fatalf("%d bytes told, %d kept", n, sum)
 		}
 	}
 }

@@ -41,3 +41,32 @@ func TestJudgeKey(t *testing.T) {
 		t.Errorf("%p %p %v", judged, used, err)
 	}
 }
+
+// Judging a token with its proof remembers neither: the proof passes once all
+// the same, and then no more.
+func TestJudgeToken(t *testing.T) {
+	p := private()
+	v := compile(t, "acme", gatehouse.Identity{JWT: []gatehouse.Issuer{issuerDoc()}})
+	token := sign("EdDSA", object{"kid": "d"}, good(object{"cnf": object{"jkt": jkt(p.p256)}}), p.ed)
+	by := shown(nil)
+	by.Proof = proof("ES256", p.p256, token, nil, nil)
+	state := func() string {
+		return fmt.Sprint(v.tokens.cache.bytes.Load(), v.proofs.count)
+	}
+	const untouched = "0 0"
+	for range 2 {
+		expect(t, "good", challenge(v.JudgeToken([]byte(token), by, noon)), "alice")
+		if _, err := v.JudgeToken([]byte(token[:len(token)-8]+"AAAAAAAA"), by, noon); gatehouse.CodeOf(err) != gatehouse.CodeInvalidCredential {
+			t.Error(err)
+		}
+	}
+	expect(t, "after judging", state(), untouched)
+	expect(t, "used", challenge(v.Token([]byte(token), by, noon)), "alice")
+	expect(t, "judged after its use", challenge(v.JudgeToken([]byte(token), by, noon)), challenge(v.Token([]byte(token), by, noon)))
+	if _, err := v.JudgeToken([]byte(token), by, noon); gatehouse.CodeOf(err) != gatehouse.CodeInvalidCredential {
+		t.Error(err)
+	}
+	if _, err := v.JudgeOpaque([]byte("opaque"), by, noon); gatehouse.CodeOf(err) != gatehouse.CodeInvalidCredential {
+		t.Error(err)
+	}
+}

@@ -214,10 +214,15 @@ func TestScriptFlush(t *testing.T) {
 	}
 }
 
-// A tenant's slot moves to another node under load: nothing is lost.
-func TestClusterSlotMoved(t *testing.T) {
+func TestCluster(t *testing.T) {
 	t.Parallel()
 	c := ratelimittest.Cluster(t)
+	t.Run("a node hangs", func(t *testing.T) { nodeHangs(t, c) })
+	t.Run("a slot moves", func(t *testing.T) { slotMoves(t, c) })
+}
+
+// A tenant's slot moves to another node under load: nothing is lost.
+func slotMoves(t *testing.T, c *ratelimittest.Clustered) {
 	g := open(t, Options{URL: c.URL}, gatehouse.StoreExact)
 	const tenant = "acme"
 	number := slot(tenant)
@@ -238,7 +243,7 @@ func TestClusterSlotMoved(t *testing.T) {
 	}
 	// Other tenants live on other nodes.
 	for i := range 20 {
-		if v := y.hit(quotaOf(g.shared.Local(gatehouse.TenantID(fmt.Sprint("t", i)), 0), 5, "")); v.Away || !v.Allowed {
+		if v := y.hit(quotaOf(g.shared.Local(gatehouse.TenantID(fmt.Sprint("other", i)), 0), 5, "")); v.Away || !v.Allowed {
 			t.Errorf("t%d: %+v", i, v)
 		}
 	}

@@ -29,9 +29,7 @@ func evals(s *ratelimittest.Server) (n int) {
 
 // A node of a Cluster hangs: its tenants' questions are not repeated by the
 // client, and those of other nodes keep their store.
-func TestClusterNodeHangs(t *testing.T) {
-	t.Parallel()
-	c := ratelimittest.Cluster(t)
+func nodeHangs(t *testing.T, c *ratelimittest.Clustered) {
 	g := open(t, Options{URL: c.URL, Wait: 100 * time.Millisecond}, gatehouse.StoreExact)
 	busy := int(slot(gatewaysKey)) / 5462
 	var ids [3]gatehouse.TenantID
@@ -366,5 +364,57 @@ func TestAlike(t *testing.T) {
 	}
 	if c := g.store.Counts(); c.Calls < 101 || c.Failed > 0 {
 		t.Errorf("%+v", c)
+	}
+}
+
+// What is owed is charged once for a serial, in its own window, and what of it
+// lies beyond the quota is told.
+func TestSerials(t *testing.T) {
+	g := open(t, Options{URL: ratelimittest.Single(t).URL}, gatehouse.StoreExact)
+	ask := func(a ratelimit.Ask) ratelimit.Ask {
+		t.Helper()
+		p := g.store.client.Pipeline()
+		calls := []*ratelimit.Call{{Asks: []ratelimit.Ask{a}}}
+		cmd := g.store.encode(t.Context(), p, calls, true)
+		_, _ = p.Exec(t.Context()) // decode has the error
+		if err := decode(calls, cmd); err != nil {
+			t.Fatal(err)
+		}
+		return calls[0].Asks[0]
+	}
+	quota := ratelimit.Ask{Kind: ratelimit.Quota, Key: "gh:{acme}:plan/q", Quota: 10, Terms: ratelimit.Terms{Length: 1e9, Name: "length/1000s"}}
+	owe := func(serial uint64, debt, start int64) string {
+		a := quota
+		a.Serial, a.Debt, a.Start = serial, debt, start
+		b := ask(a)
+		return fmt.Sprint(b.Left, " ", b.Over)
+	}
+	first := quota
+	first.Cost = 1
+	begin := ask(first).Begin
+	got := []string{owe(5, 3, begin), owe(5, 3, begin), owe(4, 3, begin), owe(6, 8, begin - 1), owe(7, 8, begin)}
+	name := g.store.gateway
+	g.store.gateway = "abcd"
+	got = append(got, owe(1, 1, 0), owe(1, 1, 0))
+	g.store.gateway = name
+	got = append(got, owe(7, 8, begin), owe(8, -3, begin))
+	if text := strings.Join(got, ", "); text != "4 0, 4 0, 4 0, 4 0, 12 2, 13 1, 13 0, 13 0, 10 0" {
+		t.Errorf("quota: got %s", text)
+	}
+	for range 2 {
+		a := quota
+		a.Action, a.Once, a.Cost = ratelimit.TopUp, "order-7", 4
+		ask(a)
+	}
+	if left := ask(quota).Left; left != 6 {
+		t.Errorf("after a top-up that came twice %d are used, want 6", left)
+	}
+	rate := ratelimit.Ask{Kind: ratelimit.Rate, Key: "gh:{acme}:plan/r", Cost: 5, Terms: ratelimit.Terms{Count: 1, Per: 1e9, Burst: 10}}
+	ask(rate)
+	for range 2 {
+		rate.Cost, rate.Debt, rate.Serial = 0, -2, 9
+		if left := ask(rate).Left / 1e9; left != 7 {
+			t.Errorf("rate: %d are left, want 7", left)
+		}
 	}
 }

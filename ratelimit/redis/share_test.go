@@ -17,14 +17,12 @@ var long = flag.Duration("for", 200*time.Millisecond, "how long each row of the 
 // Four gateways at ten times the limit: what passes against what may, and the
 // most that all of them held ahead.
 func TestFourGateways(t *testing.T) {
+	t.Parallel()
 	server := ratelimittest.Single(t)
 	var table strings.Builder
 	fmt.Fprintf(&table, "%-9s %-6s %9s %9s %9s %7s %9s %9s %10s\n", "limit", "mode", "tried", "may pass", "passed", "ratio", "overshoot", "questions", "held ahead")
 	for _, mode := range []gatehouse.LimitStore{gatehouse.StoreExact, gatehouse.StoreLease} {
-		var gs []*gateway
-		for range 4 {
-			gs = append(gs, open(t, Options{URL: server.URL}, mode))
-		}
+		gs := several(t, Options{URL: server.URL}, mode, 4)
 		for _, g := range gs {
 			become(t, "all are seen", func() bool { return g.store.Gateways() == 4 })
 		}
@@ -89,8 +87,10 @@ func compare(t *testing.T, table *strings.Builder, gs []*gateway, mode gatehouse
 
 // What was taken ahead comes back when nobody needs it, and at the end.
 func TestGivenBack(t *testing.T) {
+	t.Parallel()
 	server := ratelimittest.Single(t)
-	a, b := open(t, Options{URL: server.URL}, gatehouse.StoreLease), open(t, Options{URL: server.URL}, gatehouse.StoreLease)
+	gs := several(t, Options{URL: server.URL}, gatehouse.StoreLease, 2)
+	a, b := gs[0], gs[1]
 	sa, sb := quotaOf(a.shared.Local("acme", 0), 100_000, ""), quotaOf(b.shared.Local("acme", 0), 100_000, "")
 	var y tally
 	for range 5000 {
@@ -112,9 +112,11 @@ func TestGivenBack(t *testing.T) {
 // Of a limit in Redis, a raise is seen at the next request of every gateway
 // that was told, however long the refusal was to last.
 func TestRaised(t *testing.T) {
+	t.Parallel()
 	server := ratelimittest.Single(t)
 	for _, mode := range []gatehouse.LimitStore{gatehouse.StoreExact, gatehouse.StoreLease} {
-		a, b := open(t, Options{URL: server.URL}, mode), open(t, Options{URL: server.URL}, mode)
+		gs := several(t, Options{URL: server.URL}, mode, 2)
+		a, b := gs[0], gs[1]
 		la, lb := a.shared.Local(gatehouse.TenantID(mode), 0), b.shared.Local(gatehouse.TenantID(mode), 0)
 		var y tally
 		sa, sb := quotaOf(la, 10, ""), quotaOf(lb, 10, "")
@@ -172,8 +174,7 @@ func TestLowered(t *testing.T) {
 		t.Helper()
 		var gs []*ratelimit.Local
 		var parts []*ratelimit.Shared
-		for range 2 {
-			g := open(t, Options{URL: server.URL}, gatehouse.StoreLease)
+		for _, g := range several(t, Options{URL: server.URL}, gatehouse.StoreLease, 2) {
 			gs, parts = append(gs, g.shared.Local(gatehouse.TenantID(name), 0)), append(parts, g.shared)
 		}
 		scope := func(r gatehouse.LimitRule) ratelimit.Scope {

@@ -25,6 +25,25 @@ type gateway struct {
 // open starts a gateway that ends with the test.
 func open(t testing.TB, o Options, mode gatehouse.LimitStore) *gateway {
 	t.Helper()
+	return several(t, o, mode, 1)[0]
+}
+
+// several starts n gateways that are alike.
+func several(t testing.TB, o Options, mode gatehouse.LimitStore, n int) (gs []*gateway) {
+	t.Helper()
+	for range n {
+		gs = append(gs, start(t, o, mode))
+	}
+	for _, g := range gs {
+		if mode == gatehouse.StoreLease {
+			become(t, "units are taken ahead", func() bool { return g.store.Settled() || g.store.Away(0) })
+		}
+	}
+	return gs
+}
+
+func start(t testing.TB, o Options, mode gatehouse.LimitStore) *gateway {
+	t.Helper()
 	if o.Wait == 0 {
 		o.Wait = 2 * time.Second // the machine of a test may be busy
 	}
@@ -46,9 +65,6 @@ func open(t testing.TB, o Options, mode gatehouse.LimitStore) *gateway {
 		_ = s.Close()
 	})
 	t.Cleanup(g.stop)
-	if mode == gatehouse.StoreLease {
-		become(t, "units are taken ahead", func() bool { return s.Settled() || s.Away(0) })
-	}
 	return g
 }
 

@@ -53,7 +53,8 @@ local function rate(key, cost, ahead, debt, of, count, per, burst, age, _, _, _,
   local l, last, c, p, u, s = string.match(redis.call('GET', key) or '', '^r (%-?%d+) (%d+) (%d+) (%d+) (%d+)(.*)$')
   if l then
     l, last, c, p, u, list = tonumber(l), tonumber(last), tonumber(c), tonumber(p), tonumber(u), s
-    if last > now + 1000000 then last = now end -- the clock was set: time counts from here
+    local set = last > now + 1000000
+    if set then last = now end -- the clock was set back: time counts from here
     at = max(now, last)
     changed = c ~= count or p ~= per or u ~= burst
     if changed then
@@ -62,6 +63,7 @@ local function rate(key, cost, ahead, debt, of, count, per, burst, age, _, _, _,
       if p ~= per then l = div(l, p) * per + math.floor((l % p) * per / p) end
     end
     level = fill(min(l, cap), at - last, count, cap)
+    changed = changed or set
   end
   if debt ~= 0 then again, list = seen(list, serial) end
   if again then debt = 0 end
