@@ -132,7 +132,7 @@ func await(ctx context.Context, addr string, p *process) error {
 		select {
 		case err := <-p.end:
 			p.end <- err
-			return fmt.Errorf("%s ended: %v\n%s", filepath.Base(p.cmd.Path), err, p.log.String())
+			return fmt.Errorf("%s ended: %w\n%s", filepath.Base(p.cmd.Path), err, p.log.String())
 		case <-ctx.Done():
 			return fmt.Errorf("%s does not listen: %w\n%s", addr, ctx.Err(), p.log.String())
 		case <-tick.C:

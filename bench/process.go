@@ -42,10 +42,10 @@ func (p *process) stop() {
 	}
 	_ = p.cmd.Process.Signal(syscall.SIGTERM) // it may have ended
 	select {
-	case <-p.end:
+	case <-p.end: //nolint:errcheck // it was told to end
 	case <-time.After(5 * time.Second):
 		_ = p.cmd.Process.Kill()
-		<-p.end
+		<-p.end //nolint:errcheck // it was killed
 	}
 }
 

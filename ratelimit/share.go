@@ -99,7 +99,7 @@ func (s *share) parts(now time.Time) int64 { return s.partsAfter(now.Sub(s.at) -
 func (s *share) partsAfter(while time.Duration) int64 {
 	t := &s.spec.terms
 	us := max(while.Microseconds(), 0)
-	if full := t.Burst * t.Per; us > (full-s.left)/t.Count {
+	if full := t.Burst * t.Per; float64(us)*float64(t.Count) >= float64(full-s.left) {
 		return full
 	}
 	return s.left + t.Count*us

@@ -310,7 +310,7 @@ func TestCrashLoop(t *testing.T) {
 		c.working()
 		<-time.After(20*time.Millisecond + rand.N(180*time.Millisecond))
 		c.now.signal(syscall.SIGKILL)
-		_ = <-c.now.ended // killed
+		<-c.now.ended //nolint:errcheck // killed
 		c.now.ended <- errors.New("killed")
 		c.ended++
 		was := time.Now()

@@ -68,7 +68,7 @@ func serveScript(ts *testscript.TestScript, _ bool, args []string) {
 	go func() { ended <- cmd.Wait() }()
 	ts.Defer(func() {
 		_ = cmd.Process.Signal(syscall.SIGTERM) // it may have ended
-		_ = <-ended                             // the script is over
+		<-ended                                 //nolint:errcheck // the script is over
 	})
 	limit := time.After(time.Minute)
 	for !servingLine.MatchString(out.String()) {

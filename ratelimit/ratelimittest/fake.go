@@ -161,10 +161,10 @@ func (f *Fake) run(c *ratelimit.Call) {
 		if n == nil {
 			n = &count{at: now}
 		}
-		switch {
-		case a.Kind == ratelimit.Rate:
+		switch a.Kind {
+		case ratelimit.Rate:
 			room[i] = n.rate(a, now)
-		case a.Kind == ratelimit.Quota:
+		case ratelimit.Quota:
 			room[i] = n.quota(a, now)
 		default:
 			room[i] = n.set(a, now)

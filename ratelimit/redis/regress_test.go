@@ -370,7 +370,8 @@ func TestAlike(t *testing.T) {
 // What is owed is charged once for a serial, in its own window, and what of it
 // lies beyond the quota is told.
 func TestSerials(t *testing.T) {
-	g := open(t, Options{URL: ratelimittest.Single(t).URL}, gatehouse.StoreExact)
+	url := ratelimittest.Single(t).URL
+	g, other := open(t, Options{URL: url}, gatehouse.StoreExact), open(t, Options{URL: url}, gatehouse.StoreExact)
 	ask := func(a ratelimit.Ask) ratelimit.Ask {
 		t.Helper()
 		p := g.store.client.Pipeline()
@@ -392,11 +393,10 @@ func TestSerials(t *testing.T) {
 	first := quota
 	first.Cost = 1
 	begin := ask(first).Begin
-	got := []string{owe(5, 3, begin), owe(5, 3, begin), owe(4, 3, begin), owe(6, 8, begin - 1), owe(7, 8, begin)}
-	name := g.store.gateway
-	g.store.gateway = "abcd"
+	got := []string{owe(5, 3, begin), owe(5, 3, begin), owe(4, 3, begin), owe(6, 8, begin-1), owe(7, 8, begin)}
+	g, other = other, g
 	got = append(got, owe(1, 1, 0), owe(1, 1, 0))
-	g.store.gateway = name
+	g = other
 	got = append(got, owe(7, 8, begin), owe(8, -3, begin))
 	if text := strings.Join(got, ", "); text != "4 0, 4 0, 4 0, 4 0, 12 2, 13 1, 13 0, 13 0, 10 0" {
 		t.Errorf("quota: got %s", text)
