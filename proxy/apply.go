@@ -143,6 +143,7 @@ func (g *Gateway) candidates(u *gatehouse.Update, plans map[gatehouse.PlanID]*ga
 		s := g.slots[doc.ID]
 		if s == nil {
 			s = &slot{id: doc.ID, limits: g.newLimits(doc.ID), meter: g.counters(doc.ID), gate: newGate(&g.cfg.Limits.PerTenant)}
+			g.recall(doc.ID, s.limits, time.Now())
 		}
 		compile(s, doc)
 	}

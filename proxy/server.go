@@ -85,6 +85,7 @@ type Gateway struct {
 	// served; guarded by mu.
 	keys      map[gatehouse.TenantID]map[gatehouse.KeyID]gatehouse.Key
 	plans     map[gatehouse.PlanID]*gatehouse.Plan
+	quotas    map[gatehouse.TenantID][]ratelimit.QuotaState // loaded, and not yet taken up; guarded by mu
 	listeners []*listener
 	takings   []time.Time // the start, or the last of TakeTallies; guarded by mu
 }

@@ -320,6 +320,7 @@ func (p *process) run(ctx context.Context, started func(context.Context, *proces
 	g.Go(func() error { return p.meter.Run(background) })
 	g.Go(func() error { return p.gateway.Run(background) })
 	g.Go(func() error { return p.limits.run(background) })
+	p.loadQuotas()
 	err := p.feed.load(background)
 	if err == nil {
 		err = p.succeed(ctx)
@@ -329,6 +330,7 @@ func (p *process) run(ctx context.Context, started func(context.Context, *proces
 		return p.abandon(errors.Join(err, g.Wait()))
 	}
 	g.Go(func() error { p.own(background); return nil })
+	g.Go(func() error { return p.keepQuotas(background) })
 	again := make(chan struct{})
 	g.Go(func() error { return p.reload(background, reload, again) })
 	g.Go(func() error { return p.feed.run(background, again) })

