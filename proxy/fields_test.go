@@ -89,6 +89,8 @@ var elsewhere = map[string]string{
 	"tenants.identity.introspection.timeout":            "proxy/identity: TestOpaqueTimeout",
 	"tenants.identity.introspection.tenant_claim":       "proxy/identity: TestOpaque",
 	"tenants.identity.introspection.roles_claim":        "proxy/identity: TestOpaque",
+	"tenants.routes.meter.units.name":                   "proxy: TestRouteUnits",
+	"tenants.routes.meter.units.header":                 "proxy: TestRouteUnits",
 	"tenants.policy.shadow.name":                        "proxy: TestShadowPolicy",
 	"tenants.policy.shadow.source":                      "proxy: TestShadowPolicy",
 	"tenants.policy.log.sample":                         "proxy: TestDecisionLog",

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -110,6 +111,7 @@ func limitAnswers(t *testing.T, style proxy.HeaderStyle) string {
 		synctest.Wait()
 		do("/place")
 		first.Wait()
+		var records []string // written after the answers, in any order
 		for line := range strings.Lines(h.Access()) {
 			var r struct {
 				Path   string
@@ -121,9 +123,11 @@ func limitAnswers(t *testing.T, style proxy.HeaderStyle) string {
 				t.Fatal(err)
 			}
 			if r.Beyond != "" || r.Over != 0 || r.Away {
-				fmt.Fprintf(&all, "record of %s: beyond %q, %d over, away %v\n", r.Path, r.Beyond, r.Over, r.Away)
+				records = append(records, fmt.Sprintf("record of %s: beyond %q, %d over, away %v\n", r.Path, r.Beyond, r.Over, r.Away))
 			}
 		}
+		slices.Sort(records)
+		all.WriteString(strings.Join(records, ""))
 		var m strings.Builder
 		h.Gateway.WriteMetrics(&m)
 		for line := range strings.Lines(m.String()) {

@@ -198,7 +198,7 @@ func TestBadKey(t *testing.T) {
 	if got := <-told; got != "gh:{bad}:plan/q: WRONGTYPE" || len(told) > 1 {
 		t.Errorf("told %s and %d more", got, len(told))
 	}
-	if c := g.store.Counts(); c.Failed != 20 || c.Away != 0 {
+	if c := g.store.Counts(); c.Failed < 20 || c.Away != 0 { // what it owes is asked again
 		t.Errorf("%+v", c)
 	}
 }
