@@ -60,9 +60,10 @@ benchtools: tools
 	[ -z "$$need" ] || { $(APT) update && $(APT) install -y --no-install-recommends $$need; }
 
 
-long: ## The long forms: 200 takeovers under load, 500 kills, bodies of 1 GiB, 9,900 idle sockets
+long: ## The long forms: 200 takeovers under load, 500 kills, 10,000 writes under kills, bodies of 1 GiB, 9,900 idle sockets
 	$(GO) test ./cmd/gatehouse -timeout 30m -v -run 'TestRestarts|TestFlatMemory|TestIdleSockets' -args -restarts 200 -body-mib 1024 -idle 9900
 	$(GO) test ./cmd/gatehouse -timeout 30m -v -run 'TestCrashLoop|TestSinkAway' -args -crashes 500 -acks 1000000 -sink-away 30s
+	$(GO) test ./cmd/gatehouse -timeout 30m -v -run 'TestControlKilled|TestTwoControlPlanes' -args -writes 10000 -kills 100
 
 fuzz: ## Fuzz every target for FUZZ (20s) each
 	@set -e; for p in $$($(GO) list ./...); do for f in $$($(GO) test -list '^Fuzz' $$p | grep '^Fuzz' || true); do \

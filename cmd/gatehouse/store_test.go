@@ -2,7 +2,6 @@ package main
 
 import (
 	"bufio"
-	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -28,12 +27,12 @@ import (
 	"github.com/gatehouse-gateway/gatehouse"
 	"github.com/gatehouse-gateway/gatehouse/control"
 	"github.com/gatehouse-gateway/gatehouse/control/client"
+	"github.com/gatehouse-gateway/gatehouse/control/journal"
 )
 
 var (
 	changes = flag.Int("changes", 50, "changes whose way to another process is timed")
 	loaded  = flag.Int("loaded", 1, "tenants that are loaded meanwhile")
-	kills   = flag.Int("kills", 3, "times that the control plane is killed while it is written to")
 )
 
 // storeArgs run a process on a store.
@@ -176,13 +175,20 @@ func startPair(t *testing.T) *pair {
 	p.control = start(t, p.controlArgs...)
 	p.controlArgs = append(p.controlArgs, "--control", p.control.control) // where it comes back
 	p.owner = p.control.owner(p.controlData)
-	var token control.Token
-	must(t, p.owner, client.Call{Operation: client.CreateToken, Body: map[string]any{"role": "gateway"}}, &token)
-	file := filepath.Join(t.TempDir(), "token")
-	write(t, file, token.Secret+"\n")
-	p.config = settings(t, fmt.Sprintf("roles: [proxy]\ncontrol: {url: \"http://%s\", token_file: %q, gateway: edge-1}\n%s", p.control.control, file, silent))
+	p.config = edgeConfig(t, p.owner, "edge-1")
 	p.edge = start(t, "--config", p.config, "--data", p.edgeData)
 	return p
+}
+
+// edgeConfig is the configuration of a data plane of the control plane that c
+// speaks to.
+func edgeConfig(t *testing.T, c *client.Client, gateway string) string {
+	t.Helper()
+	var token control.Token
+	must(t, c, client.Call{Operation: client.CreateToken, Body: map[string]any{"role": "gateway"}}, &token)
+	file := filepath.Join(t.TempDir(), "token")
+	write(t, file, token.Secret+"\n")
+	return settings(t, fmt.Sprintf("roles: [proxy]\ncontrol: {url: %q, token_file: %q, gateway: %s}\n%s", c.Server(), file, gateway, silent))
 }
 
 var position = regexp.MustCompile(`revision (\d+), hash ([0-9a-f]+)`)
@@ -190,7 +196,14 @@ var position = regexp.MustCompile(`revision (\d+), hash ([0-9a-f]+)`)
 // at is the revision and hash that the data plane says it has.
 func (p *pair) at(t *testing.T) (ready bool, text, where string) {
 	t.Helper()
-	r, err := http.Get("http://" + p.edge.control + "/readyz?verbose")
+	return p.edge.stands()
+}
+
+// stands is the revision and hash that a data plane says it has.
+func (p *program) stands() (ready bool, text, where string) {
+	t := p.t
+	t.Helper()
+	r, err := http.Get("http://" + p.control + "/readyz?verbose")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -209,16 +222,16 @@ func (p *pair) at(t *testing.T) (ready bool, text, where string) {
 // head is the revision and hash of the journal, after its chain was verified.
 func (p *pair) head(t *testing.T) string {
 	t.Helper()
-	var report struct {
-		Head struct {
-			Seq  uint64 `json:"seq"`
-			Hash string `json:"hash"`
-		} `json:"head"`
-		Faults []any `json:"faults"`
-	}
-	must(t, p.owner, client.Call{Operation: client.VerifyAudit}, &report)
-	if len(report.Faults) > 0 {
-		t.Fatalf("the chain is broken: %v", report.Faults)
+	return verified(t, p.owner)
+}
+
+// verified is where a journal ends, revision and hash, and its chain is whole.
+func verified(t *testing.T, c *client.Client) string {
+	t.Helper()
+	var report journal.Report
+	must(t, c, client.Call{Operation: client.VerifyAudit}, &report)
+	if report.Fault != nil || report.Head.Seq == 0 || report.Events != report.Head.Seq {
+		t.Fatalf("the chain is broken: %+v, %+v", report, report.Fault)
 	}
 	return fmt.Sprint(report.Head.Seq, " ", report.Head.Hash)
 }
@@ -336,53 +349,6 @@ func TestChangeLatency(t *testing.T) {
 	if p.head(t) != head {
 		t.Error("the journal is another one")
 	}
-}
-
-// The law of durability: the control plane is killed while it is written to,
-// again and again. No write that was acknowledged is lost, the chain verifies,
-// the data plane serves all the while, and both come to the same revision and
-// hash.
-func TestControlKilled(t *testing.T) {
-	p, backend := startPair(t), newBackend(t, "app", nil)
-	must(t, p.owner, client.Call{Operation: client.CreateTenant, Body: body("busy", backend)}, nil)
-	live(t, p.edge.data, "busy.test")
-	stop := make(chan struct{})
-	l := startLoad(p.edge.data, "busy.test", "app", 2, stop)
-	acknowledged := 0
-	for round := range *kills {
-		ctx, cancel := context.WithCancel(t.Context())
-		done, some := make(chan int), make(chan struct{})
-		go func() {
-			n := 0
-			for ctx.Err() == nil {
-				name := fmt.Sprint(acknowledged + n + 1)
-				if _, err := p.owner.Do(ctx, client.Call{Operation: client.PatchTenant, Path: []string{"busy"}, Body: map[string]any{"name": name}}); err != nil {
-					break
-				}
-				if n++; n == 20+round {
-					close(some)
-				}
-			}
-			done <- n
-		}()
-		<-some
-		p.control.signal(syscall.SIGKILL)
-		cancel()
-		acknowledged += <-done
-		p.control.exits(-1)
-		p.control = start(t, p.controlArgs...)
-		var tenant struct{ Name string }
-		must(t, p.owner, client.Call{Operation: client.GetTenant, Path: []string{"busy"}}, &tenant)
-		// The write under way may be there too.
-		if tenant.Name != fmt.Sprint(acknowledged) && tenant.Name != fmt.Sprint(acknowledged+1) {
-			t.Fatalf("%d writes were acknowledged, the last that is there is %s", acknowledged, tenant.Name)
-		}
-	}
-	close(stop)
-	l.check(t, 1)
-	head := p.head(t)
-	waitFor(t, func() bool { _, _, at := p.at(t); return at == head })
-	t.Logf("%d kills, %d acknowledged writes", *kills, acknowledged)
 }
 
 // A data plane starts from its disk where the control plane is away, says when
