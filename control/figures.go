@@ -102,57 +102,6 @@ type RouteMetrics struct {
 	Load
 }
 
-// TenantHealth is the state of what a tenant depends on.
-type TenantHealth struct {
-	Tenant gatehouse.TenantID `json:"tenant"`
-	AsOf   time.Time          `json:"as_of"`
-	// Status is healthy, degraded or down.
-	Status   string          `json:"status"`
-	Backends []BackendHealth `json:"backends"`
-	Domains  []DomainHealth  `json:"domains"`
-	// KeySets are those that are fetched for the tenant's issuers.
-	KeySets []KeySetHealth `json:"key_sets,omitempty"`
-}
-
-// KeySetHealth is the state of the keys of an issuer.
-type KeySetHealth struct {
-	Issuer string `json:"issuer"`
-	URL    string `json:"url"`
-	// Status is fetched, failing (the keys at hand stay in force) or missing.
-	Status string `json:"status"`
-	// Failures counts the fetches that failed in a row.
-	Failures int `json:"failures,omitempty"`
-}
-
-// BackendHealth is the state of a backend.
-type BackendHealth struct {
-	Backend   gatehouse.BackendID `json:"backend"`
-	Status    string              `json:"status"`
-	Endpoints []EndpointHealth    `json:"endpoints"`
-}
-
-// EndpointHealth is the state of one endpoint.
-type EndpointHealth struct {
-	URL string `json:"url"`
-	// Status is healthy, unhealthy, ejected or open (its circuit is).
-	Status string `json:"status"`
-	// InFlight are requests under way, Connections those that are open.
-	InFlight    int `json:"in_flight"`
-	Connections int `json:"connections"`
-	// Reason says why it is not healthy.
-	Reason string `json:"reason,omitempty"`
-}
-
-// DomainHealth is the state of one of a tenant's hosts.
-type DomainHealth struct {
-	Host string `json:"host"`
-	// Status is serving, suspended, unprovisioned (there is no route yet), or
-	// unreachable: requests for the host do not find the tenant.
-	Status string `json:"status"`
-	// Certificate is when the certificate for it expires; absent for none.
-	Certificate time.Time `json:"certificate_expires,omitzero"`
-}
-
 // AnalyticsQuery asks for a time series.
 type AnalyticsQuery struct {
 	Tenant   gatehouse.TenantID

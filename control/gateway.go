@@ -16,6 +16,8 @@ type Gateways struct {
 
 	mu  sync.Mutex
 	all map[string]*GatewayStatus // guarded by mu
+
+	asked asked
 }
 
 // GatewayStatus is where one data plane stands.
@@ -39,6 +41,10 @@ type GatewayStatus struct {
 
 	sentAt time.Time // of Sent
 }
+
+// LocalGateway is the data plane in the process of the control plane, among
+// all.
+const LocalGateway = "local"
 
 // NewGateways returns an empty register.
 func NewGateways(now func() time.Time) *Gateways {

@@ -120,7 +120,10 @@ class := {
 	"listTokens": "tokens",
 	"revokeToken": "tokens",
 	"followUpdates": "following",
+	"answerQuestion": "following",
 	"reportOutcome": "following",
+	"reportTraffic": "following",
+	"reportUsage": "following",
 }
 
 granted := {

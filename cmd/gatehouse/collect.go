@@ -4,14 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"log/slog"
 	"net/netip"
-	"slices"
-	"time"
 
 	"github.com/gatehouse-gateway/gatehouse"
 	"github.com/gatehouse-gateway/gatehouse/control"
-	"github.com/gatehouse-gateway/gatehouse/control/insight"
 	"github.com/gatehouse-gateway/gatehouse/proxy"
 )
 
@@ -77,12 +73,12 @@ func (p *process) tenantMetrics(_ context.Context, id gatehouse.TenantID) (contr
 
 // tenantHealth is the state of what a tenant depends on, as this data plane
 // sees it.
-func (p *process) tenantHealth(_ context.Context, id gatehouse.TenantID) (control.TenantHealth, error) {
+func (p *process) tenantHealth(_ context.Context, id gatehouse.TenantID) (control.LiveHealth, error) {
 	h, err := p.gateway.Health(id)
 	if err != nil {
-		return control.TenantHealth{}, err
+		return control.LiveHealth{}, err
 	}
-	out := control.TenantHealth{Tenant: id, AsOf: time.Now().UTC(), Status: h.Status, Backends: []control.BackendHealth{}, Domains: []control.DomainHealth{}}
+	out := control.LiveHealth{Status: h.Status, Backends: []control.BackendHealth{}, Domains: []control.DomainHealth{}}
 	for _, b := range h.Backends {
 		health := control.BackendHealth{Backend: b.Backend, Status: b.Status, Endpoints: []control.EndpointHealth{}}
 		for _, e := range b.Endpoints {
@@ -106,80 +102,4 @@ func (p *process) tenantHealth(_ context.Context, id gatehouse.TenantID) (contro
 		out.KeySets = append(out.KeySets, control.KeySetHealth{Issuer: k.Issuer, URL: k.URL, Status: status, Failures: k.Failures})
 	}
 	return out, nil
-}
-
-// analytics are series from the store.
-func (s *store) analytics(ctx context.Context, q control.AnalyticsQuery) (control.Analytics, error) {
-	return s.insight.Series(ctx, q, time.Now())
-}
-
-// What collector does, and how long it may take.
-const (
-	collectEvery = time.Minute
-	pruneEvery   = time.Hour
-	lastWrite    = 5 * time.Second
-	// collectKept bounds the rows that wait for a store that does not answer.
-	collectKept = 200_000
-)
-
-// collector writes what requests came to into the store, by the minute.
-type collector struct {
-	take    func(time.Time) []proxy.Tally
-	store   *insight.Store
-	log     *slog.Logger
-	waiting []insight.Minute // what is not written yet, oldest first
-}
-
-func (p *process) collector() *collector {
-	return &collector{take: p.gateway.TakeTallies, store: p.store.insight, log: p.log}
-}
-
-// run collects at the end of each minute until ctx ends, and then once more.
-func (c *collector) run(ctx context.Context) error {
-	prune := time.Now()
-	for {
-		now := time.Now()
-		err := pause(ctx, now.Truncate(collectEvery).Add(collectEvery).Sub(now))
-		minute := now // the one that has ended, or is about to
-		if err != nil {
-			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastWrite)
-			defer cancel()
-			c.collect(last, minute)
-			return nil
-		}
-		c.collect(ctx, minute)
-		if time.Since(prune) >= pruneEvery {
-			prune = time.Now()
-			if _, err := c.store.Prune(ctx, prune); err != nil && ctx.Err() == nil {
-				c.log.Error("old analytics are not deleted", "error", err)
-			}
-		}
-	}
-}
-
-// collect takes what was counted as that of a minute, and writes it.
-func (c *collector) collect(ctx context.Context, minute time.Time) {
-	for _, t := range c.take(time.Now()) {
-		c.waiting = append(c.waiting, minuteOf(&t, minute))
-	}
-	n, err := c.store.Add(ctx, c.waiting)
-	c.waiting = slices.Delete(c.waiting, 0, n)
-	if err == nil {
-		return
-	}
-	lost := max(len(c.waiting)-collectKept, 0)
-	c.waiting = slices.Delete(c.waiting, 0, lost)
-	c.log.Error("analytics are not written; they are tried again", "error", err, "waiting", len(c.waiting), "lost", lost)
-}
-
-func minuteOf(t *proxy.Tally, at time.Time) insight.Minute {
-	m := insight.Minute{
-		Tenant: t.Tenant, Route: t.Route, At: at, Method: t.Method, Class: t.Class,
-		Requests: t.Requests, Denied: t.Denied, Limited: t.Limited, BytesIn: t.BytesIn, BytesOut: t.BytesOut,
-		Times: make([]insight.Time, len(t.Times)),
-	}
-	for i, b := range t.Times {
-		m.Times[i] = insight.Time(b)
-	}
-	return m
 }

@@ -2,46 +2,90 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
-	"path/filepath"
+	"net/url"
+	"slices"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/gatehouse-gateway/gatehouse/control"
 	"github.com/gatehouse-gateway/gatehouse/control/client"
-	"github.com/gatehouse-gateway/gatehouse/control/insight"
 	"github.com/gatehouse-gateway/gatehouse/proxy"
 )
 
-// What a store does not take waits for the next minute, as that of its own.
+// What the control plane does not take waits for the next minute, as that of
+// its own, and counts once however often it is sent. What waits is bounded.
 func TestCollector(t *testing.T) {
-	store, err := insight.Open(t.Context(), filepath.Join(t.TempDir(), "journal.db"))
-	if err != nil {
-		t.Fatal(err)
+	data := t.TempDir()
+	args := storeArgs(t, data, "--roles", "control")
+	p := start(t, args...)
+	args = append(args, "--control", p.control)
+	owner := p.owner(data)
+	must(t, owner, client.Call{Operation: client.CreateTenant, Body: map[string]any{"id": "studio", "domain": "studio.test"}}, nil)
+	var token control.Token
+	must(t, owner, client.Call{Operation: client.CreateToken, Body: map[string]any{"role": "gateway"}}, &token)
+	remote := &remoteFeed{client: patient(t, p.control, token.Secret)}
+	source := control.Source{Gateway: "edge-1", Epoch: "e"}
+	rows := 1
+	c := &collector{
+		first: 1, log: slog.New(slog.DiscardHandler),
+		take: func(time.Time) (out []proxy.Tally) {
+			for range rows {
+				out = append(out, proxy.Tally{Tenant: "studio", Route: "api", Method: "GET", Class: 2, Requests: 2, Times: []proxy.TimeCount{{Micros: 1023, Count: 2}}})
+			}
+			return out
+		},
+		write: func(ctx context.Context, first uint64, some []control.Minute) (int, error) {
+			return remote.sendTraffic(ctx, source, first, some)
+		},
 	}
-	defer func() {
-		if err := store.Close(); err != nil {
-			t.Error(err)
+	first := time.Now().Add(-10 * time.Minute)
+	p.signal(syscall.SIGKILL)
+	p.exits(-1)
+	c.collect(t.Context(), first)
+	c.collect(t.Context(), first.Add(time.Minute))
+	if len(c.waiting) != 2 || c.first != 1 {
+		t.Errorf("%d wait, from %d", len(c.waiting), c.first)
+	}
+	p = start(t, args...)
+	sent := slices.Clone(c.waiting)
+	c.collect(t.Context(), first.Add(2*time.Minute))
+	if n, err := c.write(t.Context(), 1, sent); n != 2 || err != nil { // as if the answer had been lost
+		t.Error(n, err)
+	}
+	query := url.Values{"from": {first.Add(-time.Minute).UTC().Format(time.RFC3339)}, "to": {time.Now().UTC().Format(time.RFC3339)}}
+	points := func() string {
+		var a control.Analytics
+		must(t, owner, client.Call{Operation: client.GetAnalytics, Path: []string{"studio"}, Query: query}, &a)
+		out := ""
+		for _, s := range a.Series {
+			for _, p := range s.Points {
+				out += fmt.Sprint(p.Requests, " ")
+			}
 		}
-	}()
-	c := &collector{store: store, log: slog.New(slog.DiscardHandler), take: func(time.Time) []proxy.Tally {
-		return []proxy.Tally{{Tenant: "studio", Route: "api", Method: "GET", Class: 2, Requests: 2, Times: []proxy.TimeCount{{Micros: 1023, Count: 2}}}}
-	}}
+		return out
+	}
+	if got := points(); got != "2 2 2 " || len(c.waiting) != 0 || c.first != 4 {
+		t.Errorf("requests by the minute: %s; %d wait, from %d", got, len(c.waiting), c.first)
+	}
+	// A long outage: what waits is bounded, and what follows is counted.
 	away, cancel := context.WithCancel(t.Context())
 	cancel()
-	first := time.Date(2026, 3, 14, 12, 0, 59, 0, time.UTC)
-	c.collect(away, first)
-	c.collect(t.Context(), first.Add(time.Minute))
-	a, err := store.Series(t.Context(), control.AnalyticsQuery{Tenant: "studio", From: first.Add(-time.Hour), To: first.Add(time.Hour), Step: time.Minute}, first)
-	if err != nil || len(a.Series) != 1 || len(a.Series[0].Points) != 2 || len(c.waiting) != 0 {
-		t.Fatalf("%+v, %v, %d waiting", a, err, len(c.waiting))
+	rows = collectKept + 10
+	c.collect(away, first.Add(3*time.Minute))
+	if len(c.waiting) != collectKept || c.first != 4+10 {
+		t.Errorf("%d wait, from %d", len(c.waiting), c.first)
 	}
-	for _, p := range a.Series[0].Points {
-		if p.Requests != 2 {
-			t.Errorf("%+v", p)
-		}
+	c.pass(len(c.waiting) - 1)
+	rows = 0
+	c.collect(t.Context(), first.Add(4*time.Minute))
+	if got := points(); got != "2 2 2 2 " {
+		t.Errorf("requests by the minute: %s", got)
 	}
+	p.signal(syscall.SIGTERM)
+	p.exits(exitOK)
 }
 
 // Live figures and health are those of the data plane, and what was counted

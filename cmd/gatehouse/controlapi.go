@@ -140,7 +140,7 @@ func (p *process) handler() http.Handler {
 		})
 	case p.store != nil:
 		return p.store.handler(api.REST{
-			Usage: p.usage, Ledger: p.sinks.ledger.open, Explain: p.explain, TenantMetrics: p.tenantMetrics, TenantHealth: p.tenantHealth, Analytics: p.store.analytics,
+			Usage: p.usage, Ledger: p.sinks.ledger.open, Explain: p.explain, TenantMetrics: p.tenantMetrics, TenantHealth: p.tenantHealth,
 			ShadowReport: p.shadowReport, Decisions: p.decisions, Replay: p.replay,
 			Checks: checks, Metrics: write, Log: p.log, Loopback: loopback,
 		})
@@ -151,6 +151,7 @@ func (p *process) handler() http.Handler {
 // handler completes the parts of the API.
 func (s *store) handler(parts api.REST) http.Handler {
 	parts.Plane, parts.Operators, parts.Gateways = s.plane, s.operators, s.gateways
+	parts.Analytics, parts.Traffic = s.analytics, s.traffic
 	s.till.usage.open = parts.Ledger
 	parts.Accounts, parts.Webhooks = s.till.accounts, s.till.webhooks
 	return api.NewHandler(parts)

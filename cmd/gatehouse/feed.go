@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/VictoriaMetrics/metrics"
+	"github.com/gatehouse-gateway/gatehouse"
 	"github.com/gatehouse-gateway/gatehouse/control"
 	"github.com/gatehouse-gateway/gatehouse/control/client"
 )
@@ -79,7 +80,33 @@ func (f *storeFeed) run(ctx context.Context, again <-chan struct{}) error {
 // snapshots of it.
 type remoteFeed struct {
 	*client.Follower
-	since time.Time
+	client  *client.Client
+	gateway string
+	since   time.Time
+}
+
+// dialControl is a client of the control plane of the configuration, and the
+// name of this data plane there. It does not connect.
+func dialControl(cfg *config) (_ *client.Client, gateway string, err error) {
+	c := &cfg.Control
+	token, err := os.ReadFile(c.TokenFile)
+	if err != nil {
+		return nil, "", fmt.Errorf("read control.token_file: %w", err)
+	}
+	if gateway = c.Gateway; gateway == "" {
+		if gateway, err = os.Hostname(); err != nil {
+			return nil, "", fmt.Errorf("this host has no name: set control.gateway: %w", err)
+		}
+	}
+	transport, err := newTransport(c.CAFile)
+	if err != nil {
+		return nil, "", fmt.Errorf("control.ca_file: %w", err)
+	}
+	remote, err := client.New(client.Config{Server: c.URL, Token: strings.TrimSpace(string(token)), HTTP: transport, Agent: agent()})
+	if err != nil {
+		return nil, "", fmt.Errorf("control.url: %w", err)
+	}
+	return remote, gateway, nil
 }
 
 // newRemoteFeed follows the control plane of the configuration. The snapshots
@@ -87,9 +114,9 @@ type remoteFeed struct {
 // folder.
 func newRemoteFeed(p *process) (*remoteFeed, error) {
 	c := &p.cfg.Control
-	token, err := os.ReadFile(c.TokenFile)
+	remote, gateway, err := dialControl(p.cfg)
 	if err != nil {
-		return nil, fmt.Errorf("read control.token_file: %w", err)
+		return nil, err
 	}
 	var key []byte
 	if c.SnapshotKeyFile != "" {
@@ -97,28 +124,15 @@ func newRemoteFeed(p *process) (*remoteFeed, error) {
 			return nil, fmt.Errorf("control.snapshot_key_file: %w", err)
 		}
 	}
-	gateway := c.Gateway
-	if gateway == "" {
-		if gateway, err = os.Hostname(); err != nil {
-			return nil, fmt.Errorf("this host has no name: set control.gateway: %w", err)
-		}
-	}
-	transport, err := newTransport(c.CAFile)
-	if err != nil {
-		return nil, fmt.Errorf("control.ca_file: %w", err)
-	}
-	remote, err := client.New(client.Config{Server: c.URL, Token: strings.TrimSpace(string(token)), HTTP: transport, Agent: agent()})
-	if err != nil {
-		return nil, fmt.Errorf("control.url: %w", err)
-	}
 	var hold <-chan struct{}
 	if p.before != nil {
 		hold = p.owned
 	}
 	follower, err := client.NewFollower(client.FollowerConfig{
 		Client: remote, Gateway: gateway, Apply: p.gateway.Apply, Folder: filepath.Join(p.cfg.Data, "snapshots"), Key: key, Hold: hold, Log: p.log,
+		Health: func(id gatehouse.TenantID) (any, error) { return p.tenantHealth(context.Background(), id) },
 	})
-	return &remoteFeed{follower, time.Now()}, err
+	return &remoteFeed{follower, remote, gateway, time.Now()}, err
 }
 
 // load starts from the disk. Where nothing there can be used the process is

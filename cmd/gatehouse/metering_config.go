@@ -36,7 +36,8 @@ type meterConfig struct {
 	Network bool `json:"network"`
 	// Sinks get all usage. The first of kind sqlite or postgres is the ledger;
 	// without one that is metering.db below data, or in the store where that is
-	// PostgreSQL.
+	// PostgreSQL, and a data plane of a control plane elsewhere sends its usage
+	// there too.
 	Sinks []sinkConfig `json:"sinks"`
 }
 
@@ -139,7 +140,7 @@ func (c *meterConfig) validate(counts bool) gatehouse.Faults {
 		info, err := os.Stat(c.LiveDir)
 		fault(err != nil || !info.IsDir(), "live_dir", c.LiveDir+" is no folder", "make it, on a local disk or in memory")
 	}
-	names := map[string]bool{}
+	names := map[string]bool{controlSinkName: true}
 	for i := range c.Sinks {
 		s := &c.Sinks[i]
 		at := fmt.Sprintf("sinks/%d/", i)

@@ -335,8 +335,10 @@ func (p *process) run(ctx context.Context, started func(context.Context, *proces
 	g.Go(func() error { return p.reload(background, reload, again) })
 	g.Go(func() error { return p.feed.run(background, again) })
 	if p.store != nil {
-		g.Go(func() error { return p.store.run(background) })
-		g.Go(func() error { return p.collector().run(background) })
+		g.Go(func() error { return p.store.run(background, p.log) })
+	}
+	if c := p.collector(); c != nil {
+		g.Go(func() error { return c.run(background) })
 	}
 	g.Go(func() error { return p.gateway.Serve(p.data) })
 	if p.secure != nil {

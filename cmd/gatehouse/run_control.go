@@ -49,7 +49,7 @@ func runControl(ctx context.Context, s *streams, cfg *config) (err error) {
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	g, failed := errgroup.WithContext(background)
-	g.Go(func() error { return store.run(background) })
+	g.Go(func() error { return store.run(background, log) })
 	g.Go(server.serve)
 	log.Info("serving", "version", version(), "data_plane", "off", "control", listener.Addr().String(), "data", cfg.Data, "tls", "off")
 	reload, _ := ctx.Value(reloadKey).(chan struct{})

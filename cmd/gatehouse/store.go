@@ -190,10 +190,11 @@ On this machine the command line finds it by itself; elsewhere:
 }
 
 // run keeps the control plane up until ctx ends.
-func (s *store) run(ctx context.Context) error {
+func (s *store) run(ctx context.Context, log *slog.Logger) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return s.operators.Run(ctx) })
 	g.Go(func() error { return s.plane.Run(ctx) })
+	g.Go(func() error { return s.prune(ctx, log) })
 	g.Go(func() error { return s.till.accounts.Run(ctx) })
 	g.Go(func() error { return s.till.webhooks.Run(ctx) })
 	return g.Wait()
@@ -202,7 +203,7 @@ func (s *store) run(ctx context.Context) error {
 // follow hands every change of the store to the gateway until ctx ends. When
 // the store fails it tries again: the gateway serves on.
 func (s *store) follow(ctx context.Context, log *slog.Logger, from control.Position, apply func(gatehouse.Update) gatehouse.Outcome, first func()) error {
-	end := s.gateways.Connect(localGateway, version(), "")
+	end := s.gateways.Connect(control.LocalGateway, version(), "")
 	defer end()
 	for {
 		err := s.followOnce(ctx, &from, apply, first)
@@ -216,16 +217,13 @@ func (s *store) follow(ctx context.Context, log *slog.Logger, from control.Posit
 	}
 }
 
-// localGateway is the data plane of this process, among all.
-const localGateway = "local"
-
 func (s *store) followOnce(ctx context.Context, from *control.Position, apply func(gatehouse.Update) gatehouse.Outcome, first func()) error {
 	for u, err := range s.plane.Follow(ctx, *from) {
 		if err != nil {
 			return err
 		}
-		s.gateways.Send(localGateway, u.Revision)
-		if err := s.gateways.Report(localGateway, apply(u)); err != nil {
+		s.gateways.Send(control.LocalGateway, u.Revision)
+		if err := s.gateways.Report(control.LocalGateway, apply(u)); err != nil {
 			return err
 		}
 		*from = control.Position{Revision: u.Revision, Hash: u.Hash}

@@ -78,7 +78,12 @@ func body(id, backend string) map[string]any {
 // fetchHost is status and text of an answer.
 func fetchHost(t *testing.T, address, host string) string {
 	t.Helper()
-	r, err := http.NewRequest(http.MethodGet, "http://"+address+"/", http.NoBody)
+	return fetchPath(t, address, host, "/")
+}
+
+func fetchPath(t *testing.T, address, host, path string) string {
+	t.Helper()
+	r, err := http.NewRequest(http.MethodGet, "http://"+address+path, http.NoBody)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,7 +14,7 @@ import (
 func (s *rest) insight() {
 	add(s, "explain", http.MethodPost, "/api/v1/explain", "What would become of a request, and why", s.explain, body[control.Request](), mayBeAbsent)
 	add(s, "getTenantMetrics", http.MethodGet, tenantOne+"/metrics", "Live figures of a tenant", s.getTenantMetrics, mayBeAbsent)
-	add(s, "getTenantHealth", http.MethodGet, tenantOne+"/health", "Health of a tenant's backends and domains", s.getTenantHealth, mayBeAbsent)
+	add(s, "getTenantHealth", http.MethodGet, tenantOne+"/health", "Health of a tenant's backends and domains, at all data planes and at each", s.getTenantHealth)
 	add(s, "getAnalytics", http.MethodGet, tenantOne+"/analytics", "Time series of a tenant", s.getAnalytics, mayBeAbsent)
 }
 
@@ -55,8 +55,27 @@ func (s *rest) getTenantMetrics(ctx context.Context, in *TenantPath) (*one[contr
 	return figures(ctx, s, in.Tenant, "live figures are", s.TenantMetrics)
 }
 
+// getTenantHealth asks the data plane of this process, where there is one, and
+// those that follow.
 func (s *rest) getTenantHealth(ctx context.Context, in *TenantPath) (*one[control.TenantHealth], error) {
-	return figures(ctx, s, in.Tenant, "health is", s.TenantHealth)
+	if _, err := s.Plane.Tenant(ctx, in.Tenant); err != nil {
+		return nil, err
+	}
+	var all []control.GatewayHealth
+	if s.TenantHealth != nil {
+		own, err := s.TenantHealth(ctx, in.Tenant)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, control.GatewayHealth{Gateway: control.LocalGateway, LiveHealth: own})
+	}
+	others := s.Gateways.Health(ctx, in.Tenant)
+	all = append(all, others...)
+	out := control.TenantHealth{Tenant: in.Tenant, AsOf: time.Now().UTC(), LiveHealth: control.MergeHealth(all)}
+	if len(others) > 0 {
+		out.Gateways = all
+	}
+	return tagged(out, 0, nil)
 }
 
 // Bounds of a time series.

@@ -26,9 +26,10 @@ func given(r *REST) {
 	r.TenantMetrics = func(_ context.Context, id gatehouse.TenantID) (control.TenantMetrics, error) {
 		return control.TenantMetrics{Tenant: id}, nil
 	}
-	r.TenantHealth = func(_ context.Context, id gatehouse.TenantID) (control.TenantHealth, error) {
-		return control.TenantHealth{Tenant: id}, nil
+	r.TenantHealth = func(context.Context, gatehouse.TenantID) (control.LiveHealth, error) {
+		return control.LiveHealth{Status: "healthy"}, nil
 	}
+	r.Traffic = func(context.Context, *control.TrafficReport) error { return nil }
 	r.Analytics = func(_ context.Context, q control.AnalyticsQuery) (control.Analytics, error) {
 		return control.Analytics{Tenant: q.Tenant, From: q.From, To: q.To, Step: int(q.Step.Seconds())}, nil
 	}

@@ -15,7 +15,7 @@ import (
 	"github.com/gatehouse-gateway/gatehouse/control"
 )
 
-// record is one line of a stream: an update or a heartbeat. A full update is
+// record is one line of a stream: an update, a heartbeat or a question. A full update is
 // told in parts, each of them full, which Last ends.
 type record struct {
 	Update json.RawMessage `json:"update,omitempty"`
@@ -23,6 +23,8 @@ type record struct {
 	Last bool `json:"last,omitempty"`
 	// Heartbeat is the last revision told, while there is nothing to tell.
 	Heartbeat uint64 `json:"heartbeat,omitempty"`
+	// Ask is a question, to be answered by answerQuestion.
+	Ask *control.Question `json:"ask,omitempty"`
 }
 
 const (
@@ -34,6 +36,9 @@ func (s *rest) gateways() {
 	add(s, "listGateways", http.MethodGet, gatewaysPath, "List the data planes that follow this control plane", s.listGateways)
 	add(s, "getGateway", http.MethodGet, gatewaysPath+"/{gateway}", "Read the status of a data plane", s.getGateway)
 	add(s, "reportOutcome", http.MethodPost, gatewaysPath+"/{gateway}/outcomes", "A data plane's answer to an update", s.reportOutcome, body[gatehouse.Outcome](), noContent, large)
+	add(s, "answerQuestion", http.MethodPost, gatewaysPath+"/{gateway}/answers", "A data plane's answer to a question", s.answerQuestion, body[control.Answer](), noContent)
+	add(s, "reportTraffic", http.MethodPost, gatewaysPath+"/{gateway}/traffic", "What requests at a data plane came to, by the minute", s.reportTraffic, body[control.TrafficReport](), noContent, mayBeAbsent)
+	add(s, "reportUsage", http.MethodPost, gatewaysPath+"/{gateway}/usage", "Usage that a data plane has counted, for the ledger", s.reportUsage, body[control.UsageReport](), noContent, mayBeAbsent)
 	add(s, "followUpdates", http.MethodGet, streamPath, "Updates for a data plane as NDJSON: a snapshot where it is needed, then each change", s.follow, lines[record])
 }
 
@@ -121,10 +126,16 @@ func (s *rest) stream(hctx huma.Context, in *followQuery, known bool) error {
 		for range failed {
 		}
 	}()
+	questions, deaf := s.Gateways.Questions(in.Gateway)
+	defer deaf()
 	beat := time.NewTicker(s.Heartbeat)
 	defer beat.Stop()
 	for {
 		select {
+		case q := <-questions:
+			if err := w.write(record{Ask: &q}); err != nil {
+				return err
+			}
 		case err := <-failed:
 			return err
 		case u := <-updates:

@@ -21,6 +21,10 @@ type FollowerConfig struct {
 	Gateway string
 	// Apply brings an update live. It is called by one goroutine at a time.
 	Apply func(gatehouse.Update) gatehouse.Outcome
+	// Health returns how a tenant's backends, hosts and key sets are here, as
+	// the control plane shows it. It is called by many goroutines; nil: the
+	// control plane is not told.
+	Health func(gatehouse.TenantID) (any, error)
 	// Folder keeps the last two good snapshots; empty: nothing is kept.
 	Folder string
 	// Key encrypts them, 32 bytes; nil: they are checksummed only.
@@ -45,6 +49,7 @@ type Follower struct {
 	c      FollowerConfig
 	writer *writer // nil: nothing is kept
 	acks   *acks
+	told   *answers
 
 	mu     sync.Mutex
 	status Status // guarded by mu
@@ -81,7 +86,7 @@ func NewFollower(c FollowerConfig) (*Follower, error) {
 	if c.Silence == 0 {
 		c.Silence = DefaultSilence
 	}
-	f := &Follower{c: c, acks: newAcks(c.Client, c.Gateway)}
+	f := &Follower{c: c, acks: newAcks(c.Client, c.Gateway), told: newAnswers(&c)}
 	if c.Folder != "" {
 		f.writer = newWriter(&disk{folder: c.Folder, key: c.Key, least: foldAfter, shared: c.Hold != nil}, c.Hold)
 	}
@@ -127,6 +132,7 @@ func (f *Follower) Run(ctx context.Context) error {
 	ctx, stop := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	defer wg.Wait()
+	defer f.told.running.Wait()
 	defer stop()
 	wg.Go(func() { f.acks.run(ctx) })
 	lost := make(chan struct{}, 1)
@@ -179,7 +185,7 @@ func (f *Follower) follow(ctx context.Context, lost <-chan struct{}) error {
 		u, err := stream.next(func() {
 			silence.Reset(f.c.Silence)
 			f.note(func(s *Status) { s.Heard = time.Now() })
-		})
+		}, func(q *Question) { f.told.give(ctx, q) })
 		if err != nil {
 			if ctx.Err() != nil {
 				return context.Cause(ctx)

@@ -8,6 +8,8 @@ const (
 	ActivatePolicy Operation = "POST /api/v1/tenants/{tenant}/policies/{policy}/activate"
 	// AdjustUsage: Correct a tenant's usage by a signed amount; what it corrects stays as it was.
 	AdjustUsage Operation = "POST /api/v1/tenants/{tenant}/usage/adjustments"
+	// AnswerQuestion: A data plane's answer to a question.
+	AnswerQuestion Operation = "POST /api/v1/gateways/{gateway}/answers"
 	// Apply: Bring plans and tenants about, each taken or refused by itself.
 	Apply Operation = "POST /api/v1/apply"
 	// CheckCompliance: Compliance checks; not available yet.
@@ -56,7 +58,7 @@ const (
 	GetShadow Operation = "GET /api/v1/tenants/{tenant}/policies/shadow"
 	// GetTenant: Read a tenant.
 	GetTenant Operation = "GET /api/v1/tenants/{tenant}"
-	// GetTenantHealth: Health of a tenant's backends and domains.
+	// GetTenantHealth: Health of a tenant's backends and domains, at all data planes and at each.
 	GetTenantHealth Operation = "GET /api/v1/tenants/{tenant}/health"
 	// GetTenantMetrics: Live figures of a tenant.
 	GetTenantMetrics Operation = "GET /api/v1/tenants/{tenant}/metrics"
@@ -106,6 +108,10 @@ const (
 	ReplayPolicy Operation = "POST /api/v1/tenants/{tenant}/policies/{policy}/replay"
 	// ReportOutcome: A data plane's answer to an update.
 	ReportOutcome Operation = "POST /api/v1/gateways/{gateway}/outcomes"
+	// ReportTraffic: What requests at a data plane came to, by the minute.
+	ReportTraffic Operation = "POST /api/v1/gateways/{gateway}/traffic"
+	// ReportUsage: Usage that a data plane has counted, for the ledger.
+	ReportUsage Operation = "POST /api/v1/gateways/{gateway}/usage"
 	// RestoreTenant: Take a deletion back.
 	RestoreTenant Operation = "POST /api/v1/tenants/{tenant}/restore"
 	// RevokeKey: Revoke an API key.

@@ -27,11 +27,12 @@ type record struct {
 	Update    *gatehouse.Update `json:"update"`
 	Last      bool              `json:"last"`
 	Heartbeat *uint64           `json:"heartbeat"`
+	Ask       *Question         `json:"ask"`
 }
 
-// next returns the next whole update, nil for a heartbeat or a part. heard is
-// called as soon as something has come.
-func (s *stream) next(heard func()) (*gatehouse.Update, error) {
+// next returns the next whole update, nil for anything else. heard is called as
+// soon as something has come, and asked with a question.
+func (s *stream) next(heard func(), asked func(*Question)) (*gatehouse.Update, error) {
 	line, err := s.line(heard)
 	if err != nil {
 		return nil, err
@@ -39,6 +40,9 @@ func (s *stream) next(heard func()) (*gatehouse.Update, error) {
 	var r record
 	if err := json.Unmarshal(line, &r); err != nil {
 		return nil, fmt.Errorf("a record is not understood: %w", err)
+	}
+	if r.Ask != nil {
+		asked(r.Ask)
 	}
 	u := r.Update
 	switch {

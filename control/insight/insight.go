@@ -4,6 +4,9 @@
 // that what is coarser always adds up to what is finer. Hours and days are
 // those of UTC.
 //
+// Minutes come from the data planes of many processes, and may come twice: what
+// a process has added is remembered by number.
+//
 // It starts no goroutine: who collects the minutes calls Add and Prune.
 package insight
 
@@ -15,27 +18,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/gatehouse-gateway/gatehouse"
+	"github.com/gatehouse-gateway/gatehouse/control"
 )
-
-// Minute is what requests of one kind came to within a minute.
-type Minute struct {
-	Tenant gatehouse.TenantID
-	// Route is empty for requests that no route took.
-	Route gatehouse.RouteID
-	// At is in the minute.
-	At     time.Time
-	Method string
-	// Class is the first digit of the status; 0: the client had gone.
-	Class                     int
-	Requests, Denied, Limited int64
-	BytesIn, BytesOut         int64
-	Times                     []Time
-}
-
-// Time is how many requests took at most Micros microseconds, and longer than
-// the bucket before. Sources must agree on the bounds.
-type Time struct{ Micros, Count int64 }
 
 // How long series are kept, by the length of their buckets.
 var spans = [...]struct{ span, kept time.Duration }{
@@ -92,23 +76,48 @@ const (
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
 		ON CONFLICT (tenant, span, at, route, method, class) DO UPDATE SET requests = excluded.requests, denied = excluded.denied,
 		limited = excluded.limited, bytes_in = excluded.bytes_in, bytes_out = excluded.bytes_out, times = excluded.times`
+	selectSource = `SELECT last FROM insight_source WHERE gateway = $1 AND epoch = $2`
+	putSource    = `INSERT INTO insight_source (gateway, epoch, last, seen) VALUES ($1, $2, $3, $4)
+		ON CONFLICT (gateway, epoch) DO UPDATE SET last = excluded.last, seen = excluded.seen`
 )
 
-// Add adds minutes to what is there of them. On an error the first n have been
-// written and the rest has not, unless the connection broke at a commit: then
-// up to 50 more may have been.
-func (s *Store) Add(ctx context.Context, minutes []Minute) (n int, err error) {
+// Add adds minutes to what is there of them, each of a source once: first is
+// the number of the first of them, and those that the source has added before
+// are passed over. It returns how many of them are there now; on an error the
+// rest is not, unless the connection broke at a commit, and may be added again
+// in any case.
+func (s *Store) Add(ctx context.Context, from control.Source, first uint64, minutes []control.Minute) (n int, err error) {
 	for n < len(minutes) {
 		some := minutes[n:min(n+chunk, len(minutes))]
-		if err := s.change(ctx, func(tx *sql.Tx) error { return addAll(ctx, tx, some) }); err != nil {
+		err := s.change(ctx, func(tx *sql.Tx) error {
+			number := first + uint64(n) // of some[0]
+			var known uint64
+			err := tx.QueryRowContext(ctx, selectSource, from.Gateway, from.Epoch).Scan(&known)
+			if err != nil && !errors.Is(err, sql.ErrNoRows) {
+				return err
+			}
+			last := number + uint64(len(some)) - 1
+			if known >= last {
+				return nil
+			}
+			if known >= number {
+				some = some[known-number+1:]
+			}
+			if err := addAll(ctx, tx, some); err != nil {
+				return err
+			}
+			_, err = tx.ExecContext(ctx, putSource, from.Gateway, from.Epoch, int64(last), time.Now().Unix())
+			return err
+		})
+		if err != nil {
 			return n, fmt.Errorf("write analytics: %w", err)
 		}
-		n += len(some)
+		n = min(n+chunk, len(minutes))
 	}
 	return n, nil
 }
 
-func addAll(ctx context.Context, tx *sql.Tx, minutes []Minute) error {
+func addAll(ctx context.Context, tx *sql.Tx, minutes []control.Minute) error {
 	get, err := tx.PrepareContext(ctx, selectRow)
 	if err != nil {
 		return err
@@ -137,6 +146,10 @@ func addAll(ctx context.Context, tx *sql.Tx, minutes []Minute) error {
 	return nil
 }
 
+// remembered is how long a source is known that adds nothing. No data plane
+// tries again for so long.
+const remembered = 30 * 24 * time.Hour
+
 // pruned is how many buckets are deleted in one transaction.
 const pruned = 5000
 
@@ -159,6 +172,12 @@ func (s *Store) Prune(ctx context.Context, now time.Time) (n int64, err error) {
 				return n, fmt.Errorf("prune analytics: %w", err)
 			}
 		}
+	}
+	if err := s.change(ctx, func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, `DELETE FROM insight_source WHERE seen < $1`, now.Add(-remembered).Unix())
+		return err
+	}); err != nil {
+		return n, fmt.Errorf("prune analytics: %w", err)
 	}
 	return n, nil
 }

@@ -2,9 +2,11 @@ package insight_test
 
 import (
 	"context"
+	"crypto/rand"
 	"fmt"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -45,18 +47,19 @@ func open(t testing.TB, address string) *insight.Store {
 	return s
 }
 
-func add(t testing.TB, s *insight.Store, minutes ...insight.Minute) {
+// add adds minutes of a source that has added nothing yet.
+func add(t testing.TB, s *insight.Store, minutes ...control.Minute) {
 	t.Helper()
-	if n, err := s.Add(context.Background(), minutes); err != nil || n != len(minutes) {
+	if n, err := s.Add(context.Background(), control.Source{Gateway: "edge", Epoch: rand.Text()}, 1, minutes); err != nil || n != len(minutes) {
 		t.Fatal(n, err)
 	}
 }
 
 // minute is n requests of 1 ms, and as many of 4 ms, in a minute.
-func minute(route gatehouse.RouteID, method string, class int, at time.Time, n int64) insight.Minute {
-	return insight.Minute{
+func minute(route gatehouse.RouteID, method string, class int, at time.Time, n int64) control.Minute {
+	return control.Minute{
 		Tenant: "studio", Route: route, At: at, Method: method, Class: class, Requests: 2 * n, BytesIn: n, BytesOut: 10 * n,
-		Times: []insight.Time{{Micros: 1000, Count: n}, {Micros: 4000, Count: n}},
+		Times: []control.TimeCount{{Micros: 1000, Count: n}, {Micros: 4000, Count: n}},
 	}
 }
 
@@ -80,7 +83,7 @@ func series(t testing.TB, s *insight.Store, q control.AnalyticsQuery, now time.T
 
 func TestSeries(t *testing.T) {
 	stores(t, func(t *testing.T, s *insight.Store) {
-		refused := insight.Minute{Tenant: "studio", Route: "", At: noon.Add(70 * time.Second), Method: "GET", Class: 4, Requests: 3, Denied: 3, Limited: 2}
+		refused := control.Minute{Tenant: "studio", Route: "", At: noon.Add(70 * time.Second), Method: "GET", Class: 4, Requests: 3, Denied: 3, Limited: 2}
 		elsewhere := minute("api", "GET", 2, noon, 100)
 		elsewhere.Tenant = "shop"
 		add(t, s, minute("api", "GET", 2, noon.Add(5*time.Second), 1), minute("api", "POST", 5, noon, 2), minute("web", "GET", 2, noon.Add(time.Minute), 3), refused, elsewhere)
@@ -130,7 +133,7 @@ func TestSumsAreConserved(t *testing.T) {
 		n++
 		tenant := gatehouse.TenantID(fmt.Sprint("t", n))
 		var want control.Load
-		minutes := make([]insight.Minute, rapid.IntRange(1, 12).Draw(r, "rows"))
+		minutes := make([]control.Minute, rapid.IntRange(1, 12).Draw(r, "rows"))
 		for i := range minutes {
 			m := minute(gatehouse.RouteID(rapid.SampledFrom([]string{"", "a", "b"}).Draw(r, "route")), rapid.SampledFrom([]string{"GET", "PUT"}).Draw(r, "method"),
 				rapid.IntRange(0, 5).Draw(r, "class"), day.Add(time.Duration(rapid.Int64Range(0, 24*3600-1).Draw(r, "at"))*time.Second), rapid.Int64Range(0, 1<<30).Draw(r, "n"))
@@ -194,7 +197,7 @@ func TestAddCancelled(t *testing.T) {
 	s := open(t, filepath.Join(t.TempDir(), "journal.db"))
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	if n, err := s.Add(ctx, []insight.Minute{minute("api", "GET", 2, noon, 1)}); n != 0 || err == nil {
+	if n, err := s.Add(ctx, control.Source{Gateway: "edge", Epoch: "1"}, 1, []control.Minute{minute("api", "GET", 2, noon, 1)}); n != 0 || err == nil {
 		t.Error(n, err)
 	}
 	if got := series(t, s, control.AnalyticsQuery{Tenant: "studio", From: noon, To: noon.Add(time.Minute), Step: time.Minute}, noon); strings.Count(got, "\n") != 1 {
@@ -202,9 +205,46 @@ func TestAddCancelled(t *testing.T) {
 	}
 }
 
+// Whoever is not sure that minutes were taken sends them again, to whichever
+// control plane: each counts once. Sources do not mix.
+func TestAddAgain(t *testing.T) {
+	for name, address := range map[string]func(testing.TB) string{
+		"SQLite":     func(t testing.TB) string { return filepath.Join(t.TempDir(), "journal.db") },
+		"PostgreSQL": servertest.Postgres,
+	} {
+		t.Run(name, func(t *testing.T) {
+			at := address(t)
+			both := []*insight.Store{open(t, at), open(t, at)}
+			all := make([]control.Minute, 130) // three transactions
+			for i := range all {
+				all[i] = minute(gatehouse.RouteID(fmt.Sprint("r", i%7)), "GET", 2, noon, 1)
+			}
+			var running sync.WaitGroup
+			for source := range 3 {
+				from := control.Source{Gateway: fmt.Sprint("edge-", source/2), Epoch: fmt.Sprint(source)}
+				running.Go(func() {
+					for first := 0; first < len(all); first += 17 { // parts of 40, which overlap
+						some := all[first:min(first+40, len(all))]
+						for _, s := range both {
+							if n, err := s.Add(context.Background(), from, uint64(first)+1, some); err != nil || n != len(some) {
+								t.Error(n, err)
+							}
+						}
+					}
+				})
+			}
+			running.Wait()
+			got := series(t, both[0], control.AnalyticsQuery{Tenant: "studio", From: noon, To: noon.Add(time.Minute), Step: time.Minute}, noon)
+			if want := fmt.Sprintf("12:00:00: %d, 0 errors", 3*2*len(all)); !strings.Contains(got, want) {
+				t.Errorf("%swant %s", got, want)
+			}
+		})
+	}
+}
+
 func BenchmarkAdd(b *testing.B) {
 	s := open(b, filepath.Join(b.TempDir(), "journal.db"))
-	minutes := make([]insight.Minute, 200)
+	minutes := make([]control.Minute, 200)
 	for i := range minutes {
 		minutes[i] = minute("api", "GET", 2, noon, 1)
 		minutes[i].Tenant = gatehouse.TenantID(fmt.Sprint("t", i))

@@ -46,7 +46,7 @@ func scanSums(row scanner, before ...any) (s sums, err error) {
 // times are counts by the upper bound of a bucket in microseconds.
 type times map[int64]int64
 
-func timesOf(list []Time) times {
+func timesOf(list []control.TimeCount) times {
 	t := times{}
 	for _, b := range list {
 		t[b.Micros] += b.Count

@@ -20,7 +20,7 @@ const rowsAtOnce = 200
 // Write keeps the cells and seals of b in one transaction. Of two values of
 // one cell the larger stays, whichever came first.
 func (l *Ledger) Write(ctx context.Context, b metering.Batch) error {
-	if err := check(&b); err != nil {
+	if err := Check(&b); err != nil {
 		return fmt.Errorf("write to ledger: %w", err)
 	}
 	l.mu.Lock()
@@ -40,7 +40,8 @@ func (l *Ledger) Write(ctx context.Context, b metering.Batch) error {
 	return nil
 }
 
-func check(b *metering.Batch) error {
+// Check says why Write would refuse a batch, whatever is in the ledger.
+func Check(b *metering.Batch) error {
 	for i := range b.Cells {
 		c := &b.Cells[i]
 		switch {

@@ -1,0 +1,32 @@
+package main
+
+import (
+	"context"
+
+	"github.com/gatehouse-gateway/gatehouse/control"
+	"github.com/gatehouse-gateway/gatehouse/control/client"
+	"github.com/gatehouse-gateway/gatehouse/metering"
+)
+
+// controlSink takes usage to the ledger of a control plane elsewhere. What it
+// is not sure of it sends again: there a cell counts once.
+type controlSink struct {
+	client  *client.Client
+	gateway string
+}
+
+// controlSinkName names it in metrics, and in what is known of how far it is.
+const controlSinkName = "control"
+
+// Name is the same over restarts.
+func (s *controlSink) Name() string { return controlSinkName }
+
+// Write returns when all of b is in the ledger.
+func (s *controlSink) Write(ctx context.Context, b metering.Batch) error {
+	for _, r := range control.UsageReports(b) {
+		if _, err := s.client.Do(ctx, client.Call{Operation: client.ReportUsage, Path: []string{s.gateway}, Body: r}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
