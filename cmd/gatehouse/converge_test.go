@@ -54,7 +54,7 @@ func (w *writer) send(call client.Call) (*client.Answer, error) {
 		if gatehouse.CodeOf(err) != gatehouse.CodeUnavailable {
 			return answer, err
 		}
-		if pause(w.t.Context(), between) != nil {
+		if w.t.Failed() || pause(w.t.Context(), between) != nil {
 			return nil, err
 		}
 	}
@@ -228,6 +228,8 @@ func TestControlKilled(t *testing.T) {
 			}
 			var ok atomic.Int64
 			var running sync.WaitGroup
+			halt := sync.OnceFunc(func() { close(stop); running.Wait() })
+			defer halt()
 			writers := make([]*writer, 8)
 			for i := range writers {
 				w := &writer{t: t, id: i, tenant: fmt.Sprintf("w%d", i), planes: []*client.Client{patient(t, control.control, token)}, ok: &ok}
@@ -236,8 +238,7 @@ func TestControlKilled(t *testing.T) {
 				running.Go(func() { w.write(stop) })
 			}
 			control, killed := mayhem(t, control, &ok, func() { verified(t, owner) }, args...)
-			close(stop)
-			running.Wait()
+			halt()
 			for _, l := range loads {
 				l.check(t, 1)
 			}
@@ -309,13 +310,14 @@ func TestTwoControlPlanes(t *testing.T) {
 	var ok, stale atomic.Int64
 	stop := make(chan struct{})
 	var running sync.WaitGroup
+	halt := sync.OnceFunc(func() { close(stop); running.Wait() })
+	defer halt()
 	for i := range 6 {
 		w := &writer{t: t, id: i, planes: planes, ok: &ok}
 		running.Go(func() { stale.Add(w.count(path, stop)) })
 	}
 	a, killed := mayhem(t, a, &ok, func() {}, args...)
-	close(stop)
-	running.Wait()
+	halt()
 	var now struct{ Name string }
 	must(t, planes[1], client.Call{Operation: client.GetTenant, Path: path}, &now)
 	head := converged(t, planes[0], edges...)
