@@ -131,6 +131,12 @@ func TestStore(t *testing.T) {
 	waitFor(t, func() bool { return fetchHost(t, p.data, "enterprise.example.com") == "200 app" })
 	p.signal(syscall.SIGTERM)
 	p.exits(exitOK)
+	for _, name := range []string{"gatehouse.db", "metering.db"} {
+		info, err := os.Stat(filepath.Join(data, name))
+		if err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("%s: %v %v", name, info, err)
+		}
+	}
 
 	p = start(t, storeArgs(t, data)...)
 	if got := fetchHost(t, p.data, "enterprise.example.com"); got != "200 app" || strings.Contains(p.stderr.String(), "first start") {

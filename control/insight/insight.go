@@ -15,10 +15,10 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/gatehouse-gateway/gatehouse/control"
+	"github.com/gatehouse-gateway/gatehouse/metering/database"
 )
 
 // How long series are kept, by the length of their buckets.
@@ -29,41 +29,21 @@ var spans = [...]struct{ span, kept time.Duration }{
 }
 
 // Store is an open store. Its methods may be called from any goroutine.
-type Store struct {
-	engine engine
-	// read and write are the same pool on PostgreSQL.
-	read, write *sql.DB
-}
+type Store struct{ db *database.DB }
 
 // Open opens the store at the address of a journal, the path of a SQLite file
 // or a URL postgres://…, and makes its tables or brings them up to date. Close
 // ends it.
 func Open(ctx context.Context, address string) (*Store, error) {
-	s := &Store{engine: lite}
-	var err error
-	if strings.HasPrefix(address, "postgres://") || strings.HasPrefix(address, "postgresql://") {
-		s.engine = postgres
-		if s.write, err = openPostgres(address); err != nil {
-			return nil, fmt.Errorf("open analytics: %w", err)
-		}
-		s.read = s.write
-	} else if s.read, s.write, err = openSQLite(address); err != nil {
-		return nil, fmt.Errorf("open analytics %s: %w", address, err)
+	db, err := openDatabase(ctx, address)
+	if err != nil {
+		return nil, fmt.Errorf("open analytics: %w", err)
 	}
-	if err := migrate(ctx, s.engine, s.write); err != nil {
-		return nil, errors.Join(fmt.Errorf("migrate analytics: %w", err), s.Close())
-	}
-	return s, nil
+	return &Store{db}, nil
 }
 
 // Close closes the connections.
-func (s *Store) Close() error {
-	err := s.write.Close()
-	if s.read != s.write {
-		err = errors.Join(err, s.read.Close())
-	}
-	return err
-}
+func (s *Store) Close() error { return s.db.Close() }
 
 // chunk is how many minutes are written in one transaction: it keeps other
 // writers of the file waiting for about 10 ms.
@@ -184,12 +164,12 @@ func (s *Store) Prune(ctx context.Context, now time.Time) (n int64, err error) {
 
 // change runs f in a transaction of the one writer.
 func (s *Store) change(ctx context.Context, f func(*sql.Tx) error) error {
-	tx, err := s.write.BeginTx(ctx, nil)
+	tx, err := s.db.Write.BeginTx(ctx, nil)
 	if err != nil {
 		return err
 	}
 	defer tx.Rollback() //nolint:errcheck // after Commit it does nothing, and before it the other error says more
-	if s.engine == postgres {
+	if s.db.Engine == database.Postgres {
 		if _, err := tx.ExecContext(ctx, "SELECT pg_advisory_xact_lock($1)", writerLock); err != nil {
 			return err
 		}

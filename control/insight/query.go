@@ -48,7 +48,7 @@ func (s *Store) Series(ctx context.Context, q control.AnalyticsQuery, now time.T
 	to := q.To.Add(span - 1).Truncate(span)
 	step := (q.Step + span - 1) / span * span
 	out := control.Analytics{Tenant: q.Tenant, From: from.UTC(), To: to.UTC(), Step: int(step / time.Second), Series: []control.Analytic{}}
-	rows, err := s.read.QueryContext(ctx, `SELECT at, route, method, class, requests, denied, limited, bytes_in, bytes_out, times
+	rows, err := s.db.Read.QueryContext(ctx, `SELECT at, route, method, class, requests, denied, limited, bytes_in, bytes_out, times
 		FROM insight_series WHERE tenant = $1 AND span = $2 AND at >= $3 AND at < $4`,
 		string(q.Tenant), int64(span/time.Second), from.Unix(), to.Unix())
 	if err != nil {

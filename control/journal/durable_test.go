@@ -11,10 +11,15 @@ import (
 // TestDurable holds the settings that make an acknowledged event outlast a
 // loss of power, which no test can cause.
 func TestDurable(t *testing.T) {
-	s, err := openSQLite(t.Context(), filepath.Join(t.TempDir(), "journal.db"))
-	if err != nil {
-		t.Fatal(err)
+	open := func(address string) store {
+		t.Helper()
+		s, err := openStore(t.Context(), address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
 	}
+	s := open(filepath.Join(t.TempDir(), "journal.db"))
 	defer s.close()
 	setting := func(q querier, statement string) string {
 		t.Helper()
@@ -25,23 +30,18 @@ func TestDurable(t *testing.T) {
 		}
 		return v
 	}
-	writer := statements{plain: s.conn}
+	writer := statements{plain: s.(*sqliteStore).conn}
 	if got := setting(writer, "PRAGMA journal_mode") + " " + setting(writer, "PRAGMA synchronous"); got != "wal 2" {
 		t.Errorf("SQLite writes with %s, want wal 2", got)
 	}
 
 	address := servertest.Postgres(t)
-	p, err := openPostgres(t.Context(), address)
-	if err != nil {
-		t.Fatal(err)
-	}
+	p := open(address)
 	if err := p.reading().exec(t.Context(), "DO $$ BEGIN EXECUTE 'ALTER DATABASE ' || current_database() || ' SET synchronous_commit = off'; END $$"); err != nil {
 		t.Fatal(err)
 	}
 	p.close()
-	if p, err = openPostgres(t.Context(), address); err != nil {
-		t.Fatal(err)
-	}
+	p = open(address)
 	defer p.close()
 	w, err := p.begin(t.Context())
 	if err != nil {

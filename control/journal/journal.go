@@ -5,9 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"sync"
 	"time"
+
+	"github.com/gatehouse-gateway/gatehouse/metering/database"
 )
 
 // Config says where a journal is and what it knows about what it keeps.
@@ -70,14 +71,11 @@ func Open(ctx context.Context, c Config) (*Journal, error) {
 	if err := c.Index.check(); err != nil {
 		return nil, err
 	}
-	var s store
-	var err error
-	if strings.HasPrefix(c.Address, "postgres://") || strings.HasPrefix(c.Address, "postgresql://") {
-		// The address may hold a password: it is not named.
-		if s, err = openPostgres(ctx, c.Address); err != nil {
-			return nil, fmt.Errorf("open journal on PostgreSQL: %w", err)
-		}
-	} else if s, err = openSQLite(ctx, c.Address); err != nil {
+	s, err := openStore(ctx, c.Address)
+	if err != nil && database.IsPostgres(c.Address) {
+		return nil, fmt.Errorf("open journal on PostgreSQL: %w", err) // the address may hold a password
+	}
+	if err != nil {
 		return nil, fmt.Errorf("open journal %s: %w", c.Address, err)
 	}
 	j := &Journal{
@@ -273,7 +271,7 @@ func (j *Journal) commit(ctx context.Context, t tx) error {
 
 // named makes a full disk ErrFull.
 func (j *Journal) named(err error) error {
-	if err != nil && j.store.full(err) {
+	if err != nil && database.IsFull(err) {
 		return fmt.Errorf("%w: %w", ErrFull, err)
 	}
 	return err

@@ -2,49 +2,36 @@ package journal
 
 import (
 	"context"
-	"database/sql"
 	"embed"
+	"errors"
 	"fmt"
 	"io/fs"
 
-	"github.com/pressly/goose/v3"
-	"github.com/pressly/goose/v3/database"
+	"github.com/gatehouse-gateway/gatehouse/metering/database"
 )
 
 //go:embed migrations
 var migrations embed.FS
 
-// migrate brings the tables up to date. A database of a newer release is
-// refused rather than written to.
-func migrate(ctx context.Context, db *sql.DB, name string) error {
-	dialect := goose.DialectSQLite3
-	if name == "postgres" {
-		dialect = goose.DialectPostgres
-	}
-	files, err := fs.Sub(migrations, "migrations/"+name)
+// openStore opens a database with the journal's tables. One of a newer release
+// is ErrInvalid.
+func openStore(ctx context.Context, address string) (store, error) {
+	files, err := fs.Sub(migrations, "migrations")
 	if err != nil {
-		return err
+		return nil, err
 	}
-	versions, err := database.NewStore(dialect, "gatehouse_migrations")
-	if err != nil {
-		return err
-	}
-	p, err := goose.NewProvider(goose.DialectCustom, db, files, goose.WithStore(versions))
-	if err != nil {
-		return err
-	}
-	const tries = 5 // processes opening one new SQLite file at once get into each other's way
-	for try := range tries {
-		if _, err = p.Up(ctx); err == nil || name == "postgres" || try == tries-1 {
-			break
-		}
+	db, err := database.Open(ctx, database.Config{
+		Address: address, Migrations: files, Versions: "gatehouse_migrations", Lock: turnLock,
+		Readers: 16, Connections: 20, WriteCache: 64 << 10, ReadCache: 8 << 10,
+	})
+	if errors.Is(err, database.ErrNewer) {
+		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
 	if err != nil {
-		return fmt.Errorf("migrate the journal: %w", err)
+		return nil, err
 	}
-	current, target, err := p.GetVersions(ctx)
-	if err == nil && current > target {
-		err = fmt.Errorf("the journal's tables are of version %d, this release knows %d: %w", current, target, ErrInvalid)
+	if db.Engine == database.Postgres {
+		return &postgresStore{server: db.Server, db: db.Write}, nil
 	}
-	return err
+	return newSQLite(ctx, db)
 }

@@ -24,39 +24,8 @@ const (
 const patience = 30 * time.Second
 
 type postgresStore struct {
-	config *pgx.ConnConfig
+	server *pgx.ConnConfig
 	db     *sql.DB
-}
-
-func openPostgres(ctx context.Context, address string) (*postgresStore, error) {
-	config, err := pgx.ParseConfig(address)
-	if err != nil {
-		return nil, err
-	}
-	// What is acknowledged is durable, whatever the server's default.
-	config.RuntimeParams["synchronous_commit"] = "on"
-	s := &postgresStore{config: config, db: stdlib.OpenDB(*config)}
-	s.db.SetMaxOpenConns(20)
-	s.db.SetMaxIdleConns(8)
-	if err := s.migrate(ctx); err != nil {
-		s.db.Close()
-		return nil, err
-	}
-	return s, nil
-}
-
-// migrate lets one process at a time bring the tables up to date.
-func (s *postgresStore) migrate(ctx context.Context) error {
-	conn, err := s.db.Conn(ctx)
-	if err != nil {
-		return err
-	}
-	defer conn.Close()
-	if _, err := conn.ExecContext(ctx, "SELECT pg_advisory_lock($1)", turnLock); err != nil {
-		return err
-	}
-	defer conn.ExecContext(context.WithoutCancel(ctx), "SELECT pg_advisory_unlock($1)", turnLock) //nolint:errcheck // a lost connection unlocks too
-	return migrate(ctx, s.db, "postgres")
 }
 
 // begin tries again on another connection when a pooled one turns out to be
@@ -120,7 +89,7 @@ func (s *postgresStore) listen(ctx context.Context, wake func()) {
 }
 
 func (s *postgresStore) listenOnce(ctx context.Context, wake func()) {
-	conn, err := pgx.ConnectConfig(ctx, s.config)
+	conn, err := pgx.ConnectConfig(ctx, s.server)
 	if err != nil {
 		return
 	}
@@ -138,11 +107,6 @@ func (s *postgresStore) listenOnce(ctx context.Context, wake func()) {
 			return
 		}
 	}
-}
-
-func (s *postgresStore) full(err error) bool {
-	e, ok := errors.AsType[*pgconn.PgError](err)
-	return ok && e.Code == "53100"
 }
 
 func (s *postgresStore) close() error { return s.db.Close() }

@@ -5,20 +5,16 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"net/url"
-	"os"
-	"path/filepath"
 
-	"modernc.org/sqlite"
-	sqlite3 "modernc.org/sqlite/lib"
+	"github.com/gatehouse-gateway/gatehouse/metering/database"
 )
 
 // sqliteStore has one connection that writes, with its statements prepared,
 // and some that read.
 type sqliteStore struct {
-	writing, readers *sql.DB
-	conn             *sql.Conn // of writing; used by whoever has the turn
-	prepared         map[string]*sql.Stmt
+	db       *database.DB
+	conn     *sql.Conn // the one that writes; used by whoever has the turn
+	prepared map[string]*sql.Stmt
 }
 
 // The statements of a batch.
@@ -40,42 +36,14 @@ const (
 	pruneReplays = `DELETE FROM replays WHERE at <= ?`
 )
 
-func openSQLite(ctx context.Context, path string) (_ *sqliteStore, err error) {
-	// The tail of the log and the index of it get the file's permissions.
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	f.Close()
-	if path, err = filepath.Abs(path); err != nil {
-		return nil, err
-	}
-	if err := syncDir(filepath.Dir(path)); err != nil { // a new file's name must last as what is in it
-		return nil, err
-	}
-	open := func(pragmas ...string) (*sql.DB, error) {
-		q := url.Values{"_pragma": append([]string{"busy_timeout(10000)", "journal_mode(WAL)", "synchronous(FULL)", "temp_store(MEMORY)"}, pragmas...)}
-		return sql.Open("sqlite", (&url.URL{Scheme: "file", Path: path, RawQuery: q.Encode()}).String())
-	}
-	s := &sqliteStore{prepared: map[string]*sql.Stmt{}}
+func newSQLite(ctx context.Context, db *database.DB) (_ *sqliteStore, err error) {
+	s := &sqliteStore{db: db, prepared: map[string]*sql.Stmt{}}
 	defer func() {
 		if err != nil {
 			s.close()
 		}
 	}()
-	if s.writing, err = open("cache_size(-65536)"); err != nil {
-		return nil, err
-	}
-	s.writing.SetMaxOpenConns(2) // the migrations use one beside
-	if s.readers, err = open("query_only(1)", "cache_size(-8192)"); err != nil {
-		return nil, err
-	}
-	s.readers.SetMaxOpenConns(16)
-	s.readers.SetMaxIdleConns(16)
-	if err := migrate(ctx, s.writing, "sqlite"); err != nil {
-		return nil, err
-	}
-	if s.conn, err = s.writing.Conn(ctx); err != nil {
+	if s.conn, err = db.Write.Conn(ctx); err != nil {
 		return nil, err
 	}
 	for _, statement := range []string{
@@ -89,15 +57,6 @@ func openSQLite(ctx context.Context, path string) (_ *sqliteStore, err error) {
 	return s, nil
 }
 
-func syncDir(name string) error {
-	d, err := os.Open(name)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
-}
-
 func (s *sqliteStore) begin(ctx context.Context) (tx, error) {
 	// A file does not hang, and the driver starts a goroutine a statement to
 	// watch a context that can end.
@@ -107,10 +66,10 @@ func (s *sqliteStore) begin(ctx context.Context) (tx, error) {
 	return &sqliteTx{sqliteStore: s, querier: statements{plain: s.conn}}, nil
 }
 
-func (s *sqliteStore) reading() querier { return statements{plain: s.readers} }
+func (s *sqliteStore) reading() querier { return statements{plain: s.db.Read} }
 
 func (s *sqliteStore) snapshot(ctx context.Context) (querier, func() error, error) {
-	t, err := s.readers.BeginTx(ctx, nil)
+	t, err := s.db.Read.BeginTx(ctx, nil)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -118,11 +77,6 @@ func (s *sqliteStore) snapshot(ctx context.Context) (querier, func() error, erro
 }
 
 func (s *sqliteStore) listen(context.Context, func()) {}
-
-func (s *sqliteStore) full(err error) bool {
-	e, ok := errors.AsType[*sqlite.Error](err)
-	return ok && e.Code()&0xff == sqlite3.SQLITE_FULL
-}
 
 func (s *sqliteStore) close() error {
 	for _, p := range s.prepared {
@@ -134,11 +88,7 @@ func (s *sqliteStore) close() error {
 	if s.conn != nil {
 		errs = append(errs, s.conn.Close())
 	}
-	for _, db := range []*sql.DB{s.readers, s.writing} { // the last to close folds the log into the file
-		if db != nil {
-			errs = append(errs, db.Close())
-		}
-	}
+	errs = append(errs, s.db.Close())
 	return errors.Join(errs...)
 }
 
@@ -221,7 +171,7 @@ func (t *sqliteTx) commit(ctx context.Context) (bool, error) {
 	_, err := t.conn.ExecContext(context.WithoutCancel(ctx), "COMMIT")
 	t.done = err == nil
 	// After a failed fsync the log may hold the commit all the same.
-	return err == nil || t.full(err), err
+	return err == nil || database.IsFull(err), err
 }
 
 func (t *sqliteTx) end() {

@@ -21,8 +21,6 @@ type store interface {
 	// listen calls wake when another process may have committed, until ctx
 	// ends.
 	listen(ctx context.Context, wake func())
-	// full tells whether err says that the disk is full.
-	full(err error) bool
 	close() error
 }
 

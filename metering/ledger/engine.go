@@ -1,110 +1,40 @@
 package ledger
 
 import (
-	"context"
-	"database/sql"
 	"embed"
 	"fmt"
 	"io/fs"
-	"net/url"
-	"path/filepath"
 	"strings"
-	"time"
 
-	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/stdlib"
-	"github.com/pressly/goose/v3"
-	"github.com/pressly/goose/v3/lock"
-	"modernc.org/sqlite"
+	"github.com/gatehouse-gateway/gatehouse/metering/database"
 )
 
 // engine is what runs the SQL. Both take the same but for what is below and
 // the bulk statements.
-type engine string
+type engine database.Engine
 
 const (
-	lite     engine = "sqlite"
-	postgres engine = "postgres"
+	lite     = engine(database.SQLite)
+	postgres = engine(database.Postgres)
 )
 
-const (
-	// readers bounds the connections to SQLite that only read.
-	readers = 4
-	// connections bounds those to PostgreSQL.
-	connections = 8
-	// busy is how long one process waits for another that writes to the file.
-	busy = 10 * time.Second
-	// writerLock is PostgreSQL's advisory lock of whoever writes to the
-	// ledger: two writers would upsert one row in one order each, and wait for
-	// each other.
-	writerLock = 0x67617465_6c656467
-)
+// writerLock is PostgreSQL's advisory lock of whoever writes to the ledger: two
+// writers would upsert one row in one order each, and wait for each other.
+const writerLock = 0x67617465_6c656467
 
 //go:embed migrations
 var migrations embed.FS
 
-func migrate(ctx context.Context, e engine, db *sql.DB) error {
-	files, err := fs.Sub(migrations, "migrations/"+string(e))
-	if err != nil {
-		return err
-	}
-	options := []goose.ProviderOption{goose.WithTableName("metering_version"), goose.WithDisableGlobalRegistry(true)}
-	dialect := goose.DialectSQLite3
-	if e == postgres {
-		dialect = goose.DialectPostgres
-		turn, err := lock.NewPostgresSessionLocker(lock.WithLockID(writerLock))
-		if err != nil {
-			return err
-		}
-		options = append(options, goose.WithSessionLocker(turn))
-	}
-	p, err := goose.NewProvider(dialect, db, files, options...)
-	if err != nil {
-		return err
-	}
-	_, err = p.Up(ctx)
-	return err
-}
-
-// openSQLite opens one connection that writes and some that read.
-func openSQLite(path string) (read, write *sql.DB, err error) {
-	if path, err = filepath.Abs(path); err != nil {
-		return nil, nil, err
-	}
-	w, err := sqlite.NewConnector(sqliteURL(path, "_txlock=immediate&_pragma=cache_size(-65536)"))
-	if err != nil {
-		return nil, nil, err
-	}
-	r, err := sqlite.NewConnector(sqliteURL(path, "_pragma=query_only(1)&_pragma=cache_size(-16384)"))
-	if err != nil {
-		return nil, nil, err
-	}
-	read, write = sql.OpenDB(r), sql.OpenDB(w)
-	read.SetMaxOpenConns(readers)
-	write.SetMaxOpenConns(1)
-	return read, write, nil
-}
-
-// sqliteURL makes what Write has committed be on disk when it returns: WAL
-// alone would sync at checkpoints only.
-func sqliteURL(path, more string) string {
-	u := url.URL{Scheme: "file", Path: path, RawQuery: fmt.Sprintf(
-		"_pragma=busy_timeout(%d)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=temp_store(MEMORY)&%s", busy.Milliseconds(), more)}
-	return u.String()
-}
-
-func openPostgres(dsn string) (*sql.DB, error) {
-	config, err := pgx.ParseConfig(dsn)
-	if err != nil {
-		return nil, err
-	}
-	// Queries take lists in JSON, whose length the planner guesses too high: it
-	// would compile for a second what runs for a millisecond.
-	config.RuntimeParams["jit"] = "off"
-	db := stdlib.OpenDB(*config)
-	db.SetMaxOpenConns(connections)
-	db.SetConnMaxIdleTime(time.Minute)
-	return db, nil
+// settings are how the ledger at an address is opened.
+func settings(address string) (database.Config, error) {
+	files, err := fs.Sub(migrations, "migrations")
+	return database.Config{
+		Address: address, Migrations: files, Versions: "metering_version", Lock: writerLock,
+		Readers: 4, Connections: 8, WriteCache: 64 << 10, ReadCache: 16 << 10,
+		// Queries take lists in JSON, whose length the planner guesses too high:
+		// it would compile for a second what runs for a millisecond.
+		Parameters: map[string]string{"jit": "off"},
+	}, err
 }
 
 // list is a subquery of the strings of the JSON array in parameter p.

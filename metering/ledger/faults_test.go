@@ -118,7 +118,7 @@ func faulty(t *testing.T, e engine) (*Ledger, *faults) {
 		}
 		inner = stdlib.GetConnector(*config)
 	} else {
-		c, err := sqlite.NewConnector(sqliteURL(path, "_txlock=immediate"))
+		c, err := sqlite.NewConnector("file:" + path + "?_txlock=immediate&_pragma=busy_timeout(10000)")
 		if err != nil {
 			t.Fatal(err)
 		}

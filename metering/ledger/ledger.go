@@ -8,6 +8,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/gatehouse-gateway/gatehouse/metering/database"
 )
 
 // Ledger is an open ledger. Its methods may be called from any goroutine;
@@ -29,31 +31,18 @@ type Ledger struct {
 // date. dsn is a URL postgres://… or the path of a SQLite file, which may
 // begin with sqlite:. The folder of the file exists. Close ends the ledger.
 func Open(ctx context.Context, dsn string) (*Ledger, error) {
-	if strings.HasPrefix(dsn, "postgres://") || strings.HasPrefix(dsn, "postgresql://") {
-		db, err := openPostgres(dsn)
-		if err != nil {
-			return nil, fmt.Errorf("open ledger: %w", err)
-		}
-		return prepare(ctx, postgres, db, db)
-	}
-	path := strings.TrimPrefix(dsn, "sqlite:")
-	if path == "" {
-		return nil, errors.New("open ledger: no file and no address is given")
-	}
-	read, write, err := openSQLite(path)
+	c, err := settings(strings.TrimPrefix(dsn, "sqlite:"))
 	if err != nil {
-		return nil, fmt.Errorf("open ledger %s: %w", path, err)
+		return nil, fmt.Errorf("open ledger: %w", err)
 	}
-	return prepare(ctx, lite, read, write)
-}
-
-// prepare takes over the pools: it closes them when it fails.
-func prepare(ctx context.Context, e engine, read, write *sql.DB) (*Ledger, error) {
-	l := &Ledger{engine: e, read: read, write: write, now: time.Now, ids: newIDs()}
-	if err := migrate(ctx, e, write); err != nil {
-		return nil, errors.Join(fmt.Errorf("migrate ledger: %w", err), l.Close())
+	db, err := database.Open(ctx, c)
+	if err != nil && database.IsPostgres(dsn) {
+		return nil, fmt.Errorf("open ledger: %w", err) // the address may hold a password
 	}
-	return l, nil
+	if err != nil {
+		return nil, fmt.Errorf("open ledger %s: %w", c.Address, err)
+	}
+	return &Ledger{engine: engine(db.Engine), read: db.Read, write: db.Write, now: time.Now, ids: newIDs()}, nil
 }
 
 // Close closes the connections, once what runs on them has ended.

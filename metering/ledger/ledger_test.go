@@ -68,9 +68,9 @@ func TestOpenFaults(t *testing.T) {
 		}
 	}
 	f("", "no file and no address")
-	f("/nowhere/at/all.db", "migrate ledger: ")
+	f("/nowhere/at/all.db", "open ledger")
 	f("postgres://%zz", "open ledger: ")
-	f("postgres://nobody@127.0.0.1:1/x?connect_timeout=1", "migrate ledger: ")
+	f("postgres://nobody@127.0.0.1:1/x?connect_timeout=1", "open ledger")
 }
 
 func TestWriteRefuses(t *testing.T) {
