@@ -49,6 +49,8 @@ type Effect struct {
 	Faults gatehouse.Faults `json:"faults,omitempty"`
 	// Reason says why it was refused, where that is no fault of the document.
 	Reason string `json:"reason,omitempty"`
+
+	from gatehouse.PlanID // the plan that the tenant had
 }
 
 // group bounds the tenants that are checked, and then committed, at a time.
@@ -89,16 +91,23 @@ func (p *Plane) Apply(ctx context.Context, w Wanted, m Mutation) ([]Effect, erro
 
 func (p *Plane) apply(ctx context.Context, w Wanted, m Mutation) ([]Effect, error) {
 	var out []Effect
+	var o *outlook
+	if m.DryRun {
+		o = newOutlook()
+	}
 	for _, plan := range w.Plans {
 		a, err := p.applyPlan(ctx, plan, m)
 		if err != nil {
 			return out, err
 		}
 		out = append(out, a)
+		if o != nil && a.Action != ActionRefuse {
+			o.plans[plan.ID] = true
+		}
 	}
 	seen := map[gatehouse.TenantID]bool{}
 	for some := range slices.Chunk(w.Tenants, group) {
-		applied, err := p.applyTenants(ctx, some, w.Files, seen, m)
+		applied, err := p.applyTenants(ctx, some, w.Files, seen, o, m)
 		out = append(out, applied...)
 		if err != nil {
 			return out, err
@@ -107,7 +116,7 @@ func (p *Plane) apply(ctx context.Context, w Wanted, m Mutation) ([]Effect, erro
 	if !w.Prune {
 		return out, nil
 	}
-	pruned, err := p.prune(ctx, w, m)
+	pruned, err := p.prune(ctx, w, o, m)
 	return append(out, pruned...), err
 }
 
@@ -155,7 +164,7 @@ func (p *Plane) applyPlan(ctx context.Context, doc gatehouse.Plan, m Mutation) (
 // applyTenants applies some tenants, each by itself. They are committed at
 // once, so that the journal writes them together. Those that met a conflict
 // are tried once more: a host that one of them takes may have been another's.
-func (p *Plane) applyTenants(ctx context.Context, some []gatehouse.Tenant, files map[gatehouse.TenantID]map[string][]byte, seen map[gatehouse.TenantID]bool, m Mutation) ([]Effect, error) {
+func (p *Plane) applyTenants(ctx context.Context, some []gatehouse.Tenant, files map[gatehouse.TenantID]map[string][]byte, seen map[gatehouse.TenantID]bool, o *outlook, m Mutation) ([]Effect, error) {
 	out, errs := make([]Effect, len(some)), make([]error, len(some))
 	again := make([]bool, len(some))
 	for i := range some {
@@ -180,10 +189,12 @@ func (p *Plane) applyTenants(ctx context.Context, some []gatehouse.Tenant, files
 			}
 			// The check is the work; one at a time of it leaves the machine to
 			// others. What follows waits for the disk.
-			c, a, err := p.prepare(ctx, some[i], files[some[i].ID])
+			c, a, err := p.prepare(ctx, some[i], files[some[i].ID], o)
 			if out[i], errs[i] = a, err; err != nil || len(c.Puts) == 0 || m.DryRun {
-				if errs[i] == nil && m.DryRun {
-					errs[i] = p.possible(ctx, &c)
+				if errs[i] == nil && o != nil {
+					if errs[i] = o.possible(ctx, p, &c); errs[i] == nil && len(c.Puts) > 0 {
+						o.moves(a.from, some[i].Plan)
+					}
 				}
 				continue
 			}
@@ -213,7 +224,7 @@ func (p *Plane) applyTenants(ctx context.Context, some []gatehouse.Tenant, files
 
 // prepare makes the change that brings a tenant about, without puts if there
 // is nothing to do, and says what it does.
-func (p *Plane) prepare(ctx context.Context, doc gatehouse.Tenant, files map[string][]byte) (journal.Change, Effect, error) {
+func (p *Plane) prepare(ctx context.Context, doc gatehouse.Tenant, files map[string][]byte, o *outlook) (journal.Change, Effect, error) {
 	a := Effect{Kind: kindTenant, ID: string(doc.ID), Action: ActionCreate}
 	c := journal.Change{Kind: "tenant.apply", Tenant: string(doc.ID), Subject: string(doc.ID), Expect: map[journal.Ref]int64{}}
 	var before *tenantRecord
@@ -228,9 +239,10 @@ func (p *Plane) prepare(ctx context.Context, doc gatehouse.Tenant, files map[str
 	if now.Deletion != nil {
 		return c, a, errDeleted
 	}
+	a.from = now.Document.Plan
 	c.Expect[tenantRef(doc.ID)] = int64(found.Revision) // 0 where there is none
 	r := tenantRecord{Document: doc}
-	if a.Faults, err = p.prepareRecord(ctx, &c, &r, before, files); err != nil || before == nil {
+	if a.Faults, err = p.prepareRecord(ctx, &c, &r, before, files, o); err != nil || before == nil {
 		return c, a, err
 	}
 	if a.Changes, err = Diff(now.Document, r.Document); err != nil {
@@ -263,7 +275,7 @@ func (p *Plane) sameFile(id gatehouse.TenantID, name string, a, b fileRecord) bo
 }
 
 // prune deletes what is stored and not wanted: tenants, then plans.
-func (p *Plane) prune(ctx context.Context, w Wanted, m Mutation) ([]Effect, error) {
+func (p *Plane) prune(ctx context.Context, w Wanted, o *outlook, m Mutation) ([]Effect, error) {
 	tenants, plans := map[string]bool{}, map[string]bool{}
 	for i := range w.Tenants {
 		tenants[string(w.Tenants[i].ID)] = true
@@ -300,7 +312,7 @@ func (p *Plane) prune(ctx context.Context, w Wanted, m Mutation) ([]Effect, erro
 			continue
 		}
 		a := Effect{Kind: kindPlan, ID: r.ID, Action: ActionDelete}
-		if _, err := p.DeletePlan(ctx, gatehouse.PlanID(r.ID), m); err != nil {
+		if _, err := p.deletePlan(ctx, gatehouse.PlanID(r.ID), o.leaving(gatehouse.PlanID(r.ID)), m); err != nil {
 			if a, err = refused(a, err); err != nil {
 				return out, err
 			}

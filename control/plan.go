@@ -186,6 +186,11 @@ func (p *Plane) subscribers(ctx context.Context, id gatehouse.PlanID) (int, erro
 // tenant that is made meanwhile either had it before, and is counted, or is
 // refused. The answer to a dry run is what it would do.
 func (p *Plane) DeletePlan(ctx context.Context, id gatehouse.PlanID, m Mutation) (*Preview, error) {
+	return p.deletePlan(ctx, id, 0, m)
+}
+
+// deletePlan is DeletePlan. In a dry run some of the tenants may be leaving.
+func (p *Plane) deletePlan(ctx context.Context, id gatehouse.PlanID, leaving int, m Mutation) (*Preview, error) {
 	if _, ok, err := p.replayed(ctx, m); ok || err != nil {
 		return nil, err
 	}
@@ -203,7 +208,8 @@ func (p *Plane) DeletePlan(ctx context.Context, id gatehouse.PlanID, m Mutation)
 		}
 		return &gatehouse.Error{Code: gatehouse.CodeConflict, Message: fmt.Sprintf("%d tenants have the plan; give them another first", n)}
 	}
-	if err := inUse(p.subscribers(ctx, id)); err != nil {
+	n, err := p.subscribers(ctx, id)
+	if err := inUse(n-leaving, err); err != nil {
 		return nil, err
 	}
 	c := journal.Change{Kind: "plan.delete", Subject: string(id), Deletes: []journal.Ref{planRef(id)}, Expect: map[journal.Ref]int64{planRef(id): int64(found.Revision)}}

@@ -145,7 +145,7 @@ func (p *Plane) PushPolicy(ctx context.Context, tenant gatehouse.TenantID, in Ne
 		if in.Activate {
 			now := owner
 			owner.Document.Policy.Modules = in.Modules
-			if _, err := p.prepareRecord(ctx, &c, &owner, &now, nil); err != nil {
+			if _, err := p.prepareRecord(ctx, &c, &owner, &now, nil, nil); err != nil {
 				return Policy{}, err
 			}
 		}

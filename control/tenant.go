@@ -75,13 +75,13 @@ func (r *tenantRecord) show(meta Meta, warnings gatehouse.Faults) Tenant {
 
 // examine returns every fault that a data plane would find, and the revision
 // of the plan, 0 for none.
-func (p *Plane) examine(ctx context.Context, r *tenantRecord) (faults gatehouse.Faults, plan uint64, err error) {
+func (p *Plane) examine(ctx context.Context, r *tenantRecord, o *outlook) (faults gatehouse.Faults, plan uint64, err error) {
 	doc := r.Document
 	faults = doc.Validate()
 	if len(faults.Errors()) > 0 {
 		return faults, 0, nil
 	}
-	if doc.Plan != "" {
+	if doc.Plan != "" && !o.hasPlan(doc.Plan) {
 		found, err := p.journal.Get(ctx, planRef(doc.Plan))
 		if errors.Is(err, journal.ErrNotFound) {
 			return append(faults, gatehouse.Fault{Pointer: "/plan", Reason: fmt.Sprintf("plan %q does not exist", doc.Plan)}), 0, nil
@@ -148,7 +148,7 @@ func (p *Plane) CreateTenant(ctx context.Context, doc gatehouse.Tenant, files ma
 
 // putTenant checks r, which follows before, and commits it.
 func (p *Plane) putTenant(ctx context.Context, c journal.Change, r, before *tenantRecord, files map[string][]byte, m Mutation) (Tenant, error) {
-	faults, err := p.prepareRecord(ctx, &c, r, before, files)
+	faults, err := p.prepareRecord(ctx, &c, r, before, files, nil)
 	if err != nil {
 		return Tenant{}, err
 	}
@@ -174,7 +174,7 @@ func (p *Plane) putTenant(ctx context.Context, c journal.Change, r, before *tena
 
 // prepareRecord adds to c what puts r in place of before, nil for none. It
 // returns warnings, or an error for faults.
-func (p *Plane) prepareRecord(ctx context.Context, c *journal.Change, r, before *tenantRecord, files map[string][]byte) (gatehouse.Faults, error) {
+func (p *Plane) prepareRecord(ctx context.Context, c *journal.Change, r, before *tenantRecord, files map[string][]byte, o *outlook) (gatehouse.Faults, error) {
 	var old map[string]fileRecord
 	var hosts []string
 	if before != nil {
@@ -184,7 +184,7 @@ func (p *Plane) prepareRecord(ctx context.Context, c *journal.Change, r, before 
 	if err := invalid(faults); err != nil {
 		return nil, err
 	}
-	more, plan, err := p.examine(ctx, r)
+	more, plan, err := p.examine(ctx, r, o)
 	if err != nil {
 		return nil, err
 	}
