@@ -406,8 +406,28 @@ func TestEdgeAlone(t *testing.T) {
 	p.edge.signal(syscall.SIGTERM)
 	p.edge.exits(exitOK)
 
-	files, err := filepath.Glob(filepath.Join(p.edgeData, "snapshots", "state-*"))
-	if err != nil || len(files) == 0 {
+	// Of two states, of both processes, the newest is damaged: the one before
+	// is served, and what is wrong is said.
+	snapshots := filepath.Join(p.edgeData, "snapshots", "state-*")
+	files, err := filepath.Glob(snapshots)
+	if err != nil || len(files) != 2 {
+		t.Fatal(files, err)
+	}
+	write(t, slices.Max(files), "GHS1c"+strings.Repeat("x", 40))
+	p.edge = start(t, "--config", p.config, "--data", p.edgeData)
+	p.edge.await(p.edge.stderr, `msg="snapshot damaged" error="?\S*`+filepath.Base(slices.Max(files)))
+	if got := fetchHost(t, p.edge.data, "a.test"); got != "200 app" {
+		t.Errorf("by the snapshot before: %s", got)
+	}
+	waitFor(t, func() bool {
+		ready, text, _ := p.at(t)
+		return ready && strings.Contains(text, "serving without the control plane for")
+	})
+	p.edge.signal(syscall.SIGTERM)
+	p.edge.exits(exitOK)
+
+	files, err = filepath.Glob(snapshots)
+	if err != nil || len(files) < 2 {
 		t.Fatal(files, err)
 	}
 	for _, name := range files {

@@ -17,7 +17,7 @@ import (
 var (
 	writes      = flag.Int("writes", 100, "acknowledged writes of TestKill, on each store")
 	tenantCount = flag.Int("tenants", 100, "tenants of TestLarge, with ten keys each")
-	every       = flag.Bool("tamper", false, "flip every bit of every column, and 500 in a journal of 10,000 events")
+	every       = flag.Bool("tamper", false, "flip every bit of every column, 500 in a stored journal of 10,000 events, and every bit of one in memory")
 )
 
 // writerAddress makes the test binary a process that writes until it is

@@ -1,9 +1,12 @@
 package journal
 
 import (
+	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"testing"
+	"time"
 )
 
 // TestVerifier flips every bit of every column of every event.
@@ -51,6 +54,83 @@ func TestVerifier(t *testing.T) {
 		}
 	}
 	t.Logf("%d flips", flips)
+}
+
+// TestVerifierOfMany holds the law of tampering over a journal of 10,000 events:
+// every flip of a bit, every deletion, every swap of two events and every
+// truncation is found, at the event where it was done. The events before that
+// one are as they were, so that each begins with it. The short form does what
+// there is one of for each event, and the flips and swaps of some.
+//
+//	go test ./control/journal -run TestVerifierOfMany -v -args -tamper
+func TestVerifierOfMany(t *testing.T) {
+	t.Parallel()
+	const n = 10_000
+	every := 97
+	if flag.Lookup("tamper").Value.String() == "true" { // of TestMain
+		every = 1
+	}
+	b := newBatch(nil)
+	for i := range n {
+		c := change(i)
+		b.before[c.Puts[0].Ref] = nil
+		if _, err := b.add(&c, micros(1e15)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	all := b.records
+	began := time.Now()
+	at := make([]Checkpoint, n+1) // after so many events
+	var v verifier
+	for i := range all {
+		if err := v.next(&all[i], 0); err != nil {
+			t.Fatalf("event %d: %v", i+1, v.report.Fault)
+		}
+		at[i+1] = v.report.Head
+	}
+	took := time.Since(began)
+	// found tells whether r is found out in the place of event i+1.
+	found := func(i int, r *record) bool {
+		v := verifier{report: Report{Events: uint64(i), Head: at[i]}}
+		return errors.Is(v.next(r, 0), errFault) && v.report.Fault.Seq == uint64(i+1)
+	}
+	flips, deletions, swaps, cuts := 0, 0, 0, 0
+	for i := range all {
+		if i < n-1 {
+			deletions++
+			if !found(i, &all[i+1]) {
+				t.Errorf("event %d was deleted", i+1)
+			}
+		}
+		cuts++
+		v := verifier{report: Report{Events: uint64(i), Head: at[i]}}
+		if err := v.end(context.Background(), &Snapshot{Head: at[n]}, nil); !errors.Is(err, errFault) || v.report.Fault.Kind != Truncated {
+			t.Errorf("the journal was cut after %d events: %v", i, err)
+		}
+		if i%every != 0 {
+			continue
+		}
+		for j := i + 1; j < n; j++ {
+			swaps++
+			r := all[j]
+			r.seq = all[i].seq // else it is a deletion
+			if !found(i, &r) {
+				t.Errorf("event %d stands for event %d", j+1, i+1)
+			}
+		}
+		for column := range 9 {
+			for bit := 0; ; bit++ {
+				r := all[i]
+				if !flip(&r, column, bit) {
+					break
+				}
+				if flips++; !found(i, &r) {
+					t.Errorf("bit %d of column %d of event %d", bit, column, i+1)
+				}
+			}
+		}
+	}
+	t.Logf("%d events, verified at %.0f a second: %d flips, %d deletions, %d swaps, %d truncations, all found", n, n/took.Seconds(), flips, deletions, swaps, cuts)
 }
 
 // flip changes one bit and tells whether there was one.
