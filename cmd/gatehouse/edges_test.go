@@ -112,5 +112,7 @@ func TestEdges(t *testing.T) {
 	if want := fmt.Sprint(got["gone"] + got["all"]); usage.Total != want {
 		t.Errorf("the ledger has %s requests, the series %s", usage.Total, want)
 	}
+	p.signal(syscall.SIGTERM)
+	p.exits(exitOK)
 	t.Logf("two data planes: %d requests in the series, %s in the ledger", got["gone"]+got["all"], usage.Total)
 }
