@@ -64,6 +64,7 @@ long: ## The long forms: 200 takeovers under load, 500 kills, 10,000 writes unde
 	$(GO) test ./cmd/gatehouse -timeout 30m -v -run 'TestRestarts|TestFlatMemory|TestIdleSockets' -args -restarts 200 -body-mib 1024 -idle 9900
 	$(GO) test ./cmd/gatehouse -timeout 30m -v -run 'TestCrashLoop|TestSinkAway' -args -crashes 500 -acks 1000000 -sink-away 30s
 	$(GO) test ./cmd/gatehouse -timeout 30m -v -run 'TestControlKilled|TestTwoControlPlanes' -args -writes 10000 -kills 100
+	$(GO) test ./control/journal -timeout 30m -v -run 'TestKill|TestFlips|TestVerifierOfMany' -args -writes 10000 -tamper
 
 fuzz: ## Fuzz every target for FUZZ (20s) each
 	@set -e; for p in $$($(GO) list ./...); do for f in $$($(GO) test -list '^Fuzz' $$p | grep '^Fuzz' || true); do \

@@ -126,9 +126,11 @@ const (
 	sharedEvents = 1000
 )
 
-// Snapshot returns the state as it is now, or was a moment ago. One is made at
-// a time; who asks meanwhile gets the same.
-func (p *Plane) Snapshot(ctx context.Context) (*Snapshot, error) {
+// Snapshot returns the state as it is now, or was a moment ago, but not before
+// the revision least, which whoever asks has: it would go back, and be without
+// what came since for a moment. One is made at a time; who asks meanwhile gets
+// the same.
+func (p *Plane) Snapshot(ctx context.Context, least uint64) (*Snapshot, error) {
 	select {
 	case p.shared.turn <- struct{}{}:
 		defer func() { <-p.shared.turn }()
@@ -139,7 +141,7 @@ func (p *Plane) Snapshot(ctx context.Context) (*Snapshot, error) {
 	if err != nil {
 		return nil, coded(err)
 	}
-	if s := p.shared.last.Value(); s != nil && p.now().Sub(s.Made) < sharedFor && head.Seq-s.Revision < sharedEvents {
+	if s := p.shared.last.Value(); s != nil && p.now().Sub(s.Made) < sharedFor && head.Seq-s.Revision < sharedEvents && s.Revision >= min(least, head.Seq) {
 		return s, nil
 	}
 	s := &Snapshot{Made: p.now()}

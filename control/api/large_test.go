@@ -102,7 +102,7 @@ func TestLarge(t *testing.T) {
 	measure("find by prefix", n, func(i int) string { return fmt.Sprintf("/api/v1/tenants?prefix=t%05d", nth(i)/10) })
 
 	began = time.Now()
-	snapshot, err := s.plane.Snapshot(t.Context())
+	snapshot, err := s.plane.Snapshot(t.Context(), 0)
 	if err != nil {
 		t.Fatal(err)
 	}

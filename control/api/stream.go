@@ -111,7 +111,7 @@ func (s *rest) stream(hctx huma.Context, in *followQuery, known bool) error {
 	}
 	if !known {
 		var err error
-		if from, err = s.writeSnapshot(ctx, w, in.Gateway); err != nil {
+		if from, err = s.writeSnapshot(ctx, w, in); err != nil {
 			return err
 		}
 	}
@@ -176,14 +176,14 @@ func forward(ctx context.Context, p *control.Plane, from control.Position, to ch
 
 // writeSnapshot writes the whole state. While it is made the follower hears
 // nothing but heartbeats.
-func (s *rest) writeSnapshot(ctx context.Context, w *lineWriter, gateway string) (control.Position, error) {
+func (s *rest) writeSnapshot(ctx context.Context, w *lineWriter, in *followQuery) (control.Position, error) {
 	type result struct {
 		snapshot *control.Snapshot
 		err      error
 	}
 	made := make(chan result, 1)
 	go func() {
-		snapshot, err := s.Plane.Snapshot(ctx)
+		snapshot, err := s.Plane.Snapshot(ctx, in.After)
 		made <- result{snapshot, err}
 	}()
 	beat := time.NewTicker(s.Heartbeat)
@@ -196,7 +196,7 @@ func (s *rest) writeSnapshot(ctx context.Context, w *lineWriter, gateway string)
 			}
 			for text, last := range r.snapshot.Parts() {
 				if last {
-					s.Gateways.Send(gateway, r.snapshot.Revision)
+					s.Gateways.Send(in.Gateway, r.snapshot.Revision)
 				}
 				if err := w.write(record{Update: text, Last: last}); err != nil {
 					return r.snapshot.Position, err

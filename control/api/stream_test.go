@@ -247,12 +247,12 @@ func TestSlowFollower(t *testing.T) {
 func TestSharedSnapshot(t *testing.T) {
 	s := start(t, "")
 	s.made("POST /api/v1/tenants\n\n" + `{"id": "a"}`)
-	first, err := s.plane.Snapshot(t.Context())
+	first, err := s.plane.Snapshot(t.Context(), 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	s.made("POST /api/v1/tenants\n\n" + `{"id": "b"}`)
-	second, err := s.plane.Snapshot(t.Context())
+	second, err := s.plane.Snapshot(t.Context(), 0)
 	if err != nil || second != first || first.Size() == 0 {
 		t.Error(err, second == first, first.Size())
 	}

@@ -166,8 +166,11 @@ func (f *Follower) follow(ctx context.Context, lost <-chan struct{}) error {
 	defer silence.Stop()
 	at := f.Status()
 	query := url.Values{}
-	if at.Hash != "" {
+	if at.Revision > 0 {
+		// Without the hash everything is told anew, as of this revision or later.
 		query.Set("after", strconv.FormatUint(at.Revision, 10))
+	}
+	if at.Hash != "" {
 		query.Set("hash", at.Hash)
 	}
 	// One attempt: Run has its own times between two.
