@@ -45,6 +45,37 @@ test_billing_gives_plans_only if {
 	not operators.allow with input as object.union(asks("billing", ["acme"], "patchTenant", "acme"), {"parts": ["plan"]})
 }
 
+test_tenants_see_their_invoices_and_leave_payment_to_the_platform if {
+	every operation in ["listTenantInvoices", "getInvoice", "previewInvoice", "getSubscription", "checkEntitlement", "setAlert"] {
+		operators.allow with input as asks("operator", ["acme"], operation, "acme")
+		not operators.allow with input as asks("operator", ["acme"], operation, "globex")
+	}
+	every operation in ["markInvoice", "finalizeInvoice", "grantCredit", "createCreditNote", "adjustBilling", "setBilling", "setCustomer", "listEntries"] {
+		every role in ["owner", "operator", "billing"] {
+			not operators.allow with input as asks(role, ["acme"], operation, "acme")
+		}
+		operators.allow with input as asks("billing", [], operation, "acme")
+	}
+	not operators.allow with input as asks("owner", ["acme"], "listInvoices", "")
+}
+
+test_auditor_and_viewer_read_money if {
+	every role in ["auditor", "viewer"] {
+		every operation in ["getInvoice", "listTenantInvoices", "getBilling", "previewInvoice"] {
+			operators.allow with input as asks(role, [], operation, "acme")
+		}
+		operators.allow with input as asks(role, [], "listInvoices", "")
+		every operation in ["markInvoice", "setBilling", "adjustBilling", "setAlert"] {
+			not operators.allow with input as asks(role, [], operation, "acme")
+		}
+		not operators.allow with input as asks(role, [], "createPriceVersion", "")
+		not operators.allow with input as asks(role, [], "listWebhooks", "")
+	}
+	operators.allow with input as asks("auditor", [], "getRevenue", "")
+	not operators.allow with input as asks("viewer", [], "getRevenue", "")
+	not operators.allow with input as asks("policy-editor", [], "getInvoice", "acme")
+}
+
 test_unknown_is_denied if {
 	not operators.allow with input as asks("owner", [], "newOperation", "")
 	not operators.allow with input as asks("root", [], "getTenant", "acme")

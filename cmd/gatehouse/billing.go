@@ -104,3 +104,11 @@ func (u *lateUsage) Adjust(ctx context.Context, a ledger.Adjustment) (ledger.Ver
 	}
 	return l.Adjust(ctx, a)
 }
+
+func (u *lateUsage) Adjustments(ctx context.Context, tenant gatehouse.TenantID, from, to time.Time) ([]ledger.Adjustment, error) {
+	l, err := u.ledger(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return l.Adjustments(ctx, tenant, from, to)
+}

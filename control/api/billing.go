@@ -18,15 +18,22 @@ const billingPath = tenantOne + "/billing"
 
 // billing registers what is about money.
 func (s *rest) billing() {
-	if s.Accounts == nil {
-		return
-	}
 	s.subscriptions()
 	s.invoices()
 	s.credits()
 	s.prices()
 	s.operator()
 	s.webhooks()
+}
+
+// priced registers an operation of billing: where there is none it answers 501.
+func priced[I, O any](s *rest, id, method, path, summary string, handler func(context.Context, *I) (*O, error), change ...func(*rest, *huma.Operation)) {
+	add(s, id, method, path, summary, func(ctx context.Context, in *I) (*O, error) {
+		if s.Accounts == nil {
+			return nil, notBuilt("billing is")
+		}
+		return handler(ctx, in)
+	}, append(change, mayBeAbsent)...)
 }
 
 type (
@@ -60,16 +67,16 @@ func itemised[T any](all []T, err error) (*one[items[T]], error) {
 
 func (s *rest) subscriptions() {
 	const one = billingPath + "/subscriptions/{subscription}"
-	add(s, "getBilling", http.MethodGet, billingPath, "What a tenant subscribes to, its credit, and what it is entitled to", s.getBilling)
-	add(s, "setBilling", http.MethodPost, billingPath, "Subscribe a tenant to a version of a plan", s.setBilling, body[invoicing.NewSubscription](), created)
-	add(s, "getSubscription", http.MethodGet, one, "Read a subscription", s.getSubscription)
-	add(s, "changeSubscription", http.MethodPost, one+"/changes", "Change plan or quantities, now or at a time that is not billed yet", amended(s, (*invoicing.Accounts).Change), body[invoicing.Move]())
-	add(s, "pauseSubscription", http.MethodPost, one+"/pause", "Stop recurring fees for a while", amended(s, (*invoicing.Accounts).Pause), body[invoicing.Pause](), optional)
-	add(s, "resumeSubscription", http.MethodPost, one+"/resume", "End a pause", amended(s, resume), body[moment](), optional)
-	add(s, "cancelSubscription", http.MethodPost, one+"/cancel", "End a subscription", amended(s, (*invoicing.Accounts).Cancel), body[invoicing.Cancellation](), optional)
-	add(s, "discountSubscription", http.MethodPost, one+"/discounts", "Add a discount", amended(s, (*invoicing.Accounts).Discount), body[billing.Discount]())
-	add(s, "listEntitlements", http.MethodGet, billingPath+"/entitlements", "What a tenant may use, and has used", s.listEntitlements)
-	add(s, "checkEntitlement", http.MethodGet, billingPath+"/entitlements/{feature}", "Whether more of a feature is covered", s.checkEntitlement)
+	priced(s, "getBilling", http.MethodGet, billingPath, "What a tenant subscribes to, its credit, and what it is entitled to", s.getBilling)
+	priced(s, "setBilling", http.MethodPost, billingPath, "Subscribe a tenant to a version of a plan", s.setBilling, body[invoicing.NewSubscription](), created)
+	priced(s, "getSubscription", http.MethodGet, one, "Read a subscription", s.getSubscription)
+	priced(s, "changeSubscription", http.MethodPost, one+"/changes", "Change plan or quantities, now or at a time that is not billed yet", amended(s, (*invoicing.Accounts).Change), body[invoicing.Move]())
+	priced(s, "pauseSubscription", http.MethodPost, one+"/pause", "Stop recurring fees for a while", amended(s, (*invoicing.Accounts).Pause), body[invoicing.Pause](), optional)
+	priced(s, "resumeSubscription", http.MethodPost, one+"/resume", "End a pause", amended(s, resume), body[moment](), optional)
+	priced(s, "cancelSubscription", http.MethodPost, one+"/cancel", "End a subscription", amended(s, (*invoicing.Accounts).Cancel), body[invoicing.Cancellation](), optional)
+	priced(s, "discountSubscription", http.MethodPost, one+"/discounts", "Add a discount", amended(s, (*invoicing.Accounts).Discount), body[billing.Discount]())
+	priced(s, "listEntitlements", http.MethodGet, billingPath+"/entitlements", "What a tenant may use, and has used", s.listEntitlements)
+	priced(s, "checkEntitlement", http.MethodGet, billingPath+"/entitlements/{feature}", "Whether more of a feature is covered", s.checkEntitlement)
 }
 
 type billingOverview struct {
@@ -168,14 +175,14 @@ func (s *rest) checkEntitlement(ctx context.Context, in *struct {
 
 func (s *rest) invoices() {
 	const many = billingPath + "/invoices"
-	add(s, "previewInvoice", http.MethodGet, billingPath+"/preview", "The invoice of a period as it would be by now", s.previewInvoice, documents)
-	add(s, "listDrafts", http.MethodGet, billingPath+"/drafts", "Invoices that are not issued yet", s.listDrafts)
-	add(s, "listTenantInvoices", http.MethodGet, many, "List a tenant's invoices, newest first", s.listTenantInvoices)
-	add(s, "finalizeInvoice", http.MethodPost, many, "Issue the invoice of a period that has ended; it does not change any more", s.finalizeInvoice, body[invoicing.Ask](), optional, created)
-	add(s, "getInvoice", http.MethodGet, many+"/{invoice}", "Read an invoice: JSON, CSV, HTML, PDF or UBL", s.getInvoice, documents)
-	add(s, "markInvoice", http.MethodPost, many+"/{invoice}/marks", "Mark an invoice as paid, void or uncollectible", s.markInvoice, body[invoicing.Mark]())
-	add(s, "listInvoices", http.MethodGet, "/api/v1/invoices", "List the invoices of all tenants, newest first", s.listInvoices)
-	add(s, "verifyInvoices", http.MethodGet, "/api/v1/invoices/verify", "Check that the numbers of a seller have no gap and the chain is whole", s.verifyInvoices)
+	priced(s, "previewInvoice", http.MethodGet, billingPath+"/preview", "The invoice of a period as it would be by now", s.previewInvoice, documents)
+	priced(s, "listDrafts", http.MethodGet, billingPath+"/drafts", "Invoices that are not issued yet", s.listDrafts)
+	priced(s, "listTenantInvoices", http.MethodGet, many, "List a tenant's invoices, newest first", s.listTenantInvoices)
+	priced(s, "finalizeInvoice", http.MethodPost, many, "Issue the invoice of a period that has ended; it does not change any more", s.finalizeInvoice, body[invoicing.Ask](), optional, created)
+	priced(s, "getInvoice", http.MethodGet, many+"/{invoice}", "Read an invoice: JSON, CSV, HTML, PDF or UBL", s.getInvoice, documents)
+	priced(s, "markInvoice", http.MethodPost, many+"/{invoice}/marks", "Mark an invoice as paid, void or uncollectible", s.markInvoice, body[invoicing.Mark]())
+	priced(s, "listInvoices", http.MethodGet, "/api/v1/invoices", "List the invoices of all tenants, newest first", s.listInvoices)
+	priced(s, "verifyInvoices", http.MethodGet, "/api/v1/invoices/verify", "Check that the numbers of a seller have no gap and the chain is whole", s.verifyInvoices)
 }
 
 // documents says in which forms an invoice is answered.

@@ -7,18 +7,22 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/gatehouse-gateway/gatehouse"
 	"github.com/gatehouse-gateway/gatehouse/control/invoicing"
+	"github.com/gatehouse-gateway/gatehouse/metering/ledger"
 )
 
 func (s *rest) credits() {
-	add(s, "grantCredit", http.MethodPost, billingPath+"/credits", "Put prepaid credit into a tenant's wallet", s.grantCredit, body[invoicing.Credit](), created)
-	add(s, "listCreditNotes", http.MethodGet, billingPath+"/credit-notes", "List a tenant's credit notes", s.listCreditNotes)
-	add(s, "createCreditNote", http.MethodPost, billingPath+"/credit-notes", "Take back a part of an invoice, or all of it", s.createCreditNote, body[invoicing.NewNote](), created)
-	add(s, "getCreditNote", http.MethodGet, billingPath+"/credit-notes/{note}", "Read a credit note: JSON or UBL", s.getCreditNote, documents)
-	add(s, "listAlerts", http.MethodGet, billingPath+"/alerts", "List what a tenant's thresholds are, and which were told", s.listAlerts)
-	add(s, "setAlert", http.MethodPut, billingPath+"/alerts/{alert}", "Create or replace an alert", s.setAlert, body[invoicing.NewAlert]())
-	add(s, "deleteAlert", http.MethodDelete, billingPath+"/alerts/{alert}", "Remove an alert", s.deleteAlert, noContent)
-	add(s, "getCustomer", http.MethodGet, billingPath+"/customer", "Who pays for a tenant", s.getCustomer)
-	add(s, "setCustomer", http.MethodPut, billingPath+"/customer", "Say who pays for a tenant", s.setCustomer, body[invoicing.NewCustomer]())
+	priced(s, "grantCredit", http.MethodPost, billingPath+"/credits", "Put prepaid credit into a tenant's wallet", s.grantCredit, body[invoicing.Credit](), created)
+	priced(s, "listCreditNotes", http.MethodGet, billingPath+"/credit-notes", "List a tenant's credit notes", s.listCreditNotes)
+	priced(s, "createCreditNote", http.MethodPost, billingPath+"/credit-notes", "Take back a part of an invoice, or all of it", s.createCreditNote, body[invoicing.NewNote](), created)
+	priced(s, "getCreditNote", http.MethodGet, billingPath+"/credit-notes/{note}", "Read a credit note: JSON or UBL", s.getCreditNote, documents)
+	priced(s, "adjustBilling", http.MethodPost, billingPath+"/adjustments", "Correct usage that is billed by a signed amount; the next invoice has it", s.adjustBilling, body[ledger.Adjustment](), created)
+	priced(s, "listLateUsage", http.MethodGet, billingPath+"/late", "List usage that came after its invoice, and which one charged it", s.listLateUsage)
+	priced(s, "listEntries", http.MethodGet, billingPath+"/entries", "List a tenant's entries in the operator's books, which balance", s.listEntries)
+	priced(s, "listAlerts", http.MethodGet, billingPath+"/alerts", "List what a tenant's thresholds are, and which were told", s.listAlerts)
+	priced(s, "setAlert", http.MethodPut, billingPath+"/alerts/{alert}", "Create or replace an alert", s.setAlert, body[invoicing.NewAlert]())
+	priced(s, "deleteAlert", http.MethodDelete, billingPath+"/alerts/{alert}", "Remove an alert", s.deleteAlert, noContent)
+	priced(s, "getCustomer", http.MethodGet, billingPath+"/customer", "Who pays for a tenant", s.getCustomer)
+	priced(s, "setCustomer", http.MethodPut, billingPath+"/customer", "Say who pays for a tenant", s.setCustomer, body[invoicing.NewCustomer]())
 }
 
 func (s *rest) grantCredit(ctx context.Context, in *tenantChange) (*made[invoicing.Wallet], error) {
@@ -64,6 +68,34 @@ func (s *rest) getCreditNote(ctx context.Context, in *struct {
 
 func (s *rest) listAlerts(ctx context.Context, in *TenantPath) (*one[items[invoicing.Alert]], error) {
 	return itemised(s.Accounts.Alerts(ctx, in.Tenant))
+}
+
+func (s *rest) adjustBilling(ctx context.Context, in *tenantChange) (*made[ledger.Adjustment], error) {
+	var a ledger.Adjustment
+	m, err := in.read(ctx, in.RawBody, &a)
+	if err != nil {
+		return nil, err
+	}
+	if err := adjustmentOf(ctx, &a, in.Tenant, in.Idempotency); err != nil {
+		return nil, err
+	}
+	v, err := s.Accounts.Adjust(ctx, a, m)
+	if err != nil {
+		return nil, err
+	}
+	out := &made[ledger.Adjustment]{Status: http.StatusCreated, Body: v}
+	if in.DryRun {
+		out.Status = http.StatusOK
+	}
+	return out, nil
+}
+
+func (s *rest) listLateUsage(ctx context.Context, in *TenantPath) (*one[items[invoicing.Late]], error) {
+	return itemised(s.Accounts.Late(ctx, in.Tenant))
+}
+
+func (s *rest) listEntries(ctx context.Context, in *TenantPath) (*one[items[invoicing.Entry]], error) {
+	return itemised(s.Accounts.Entries(ctx, in.Tenant))
 }
 
 // AlertPath names an alert.

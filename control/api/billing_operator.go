@@ -7,7 +7,6 @@ import (
 
 	"github.com/gatehouse-gateway/gatehouse"
 	"github.com/gatehouse-gateway/gatehouse/control/invoicing"
-	"github.com/gatehouse-gateway/gatehouse/control/webhook"
 	"github.com/gatehouse-gateway/gatehouse/metering/billing"
 )
 
@@ -21,20 +20,15 @@ type (
 		PricePath
 		Version int `path:"version" minimum:"1" maximum:"999999"`
 	}
-	// WebhookPath names an endpoint.
-	WebhookPath struct {
-		Webhook string `path:"webhook" maxLength:"63"`
-		Tenant  string `query:"tenant" maxLength:"63" doc:"Whose it is; empty for the platform's."`
-	}
 )
 
 func (s *rest) prices() {
 	const many = "/api/v1/plans/{plan}/versions"
-	add(s, "listPriceVersions", http.MethodGet, many, "List the versions of a plan with their prices, oldest first", s.listPriceVersions)
-	add(s, "createPriceVersion", http.MethodPost, many, "Add a version of a plan with its prices", s.createPriceVersion, body[billing.Plan](), created)
-	add(s, "getPriceVersion", http.MethodGet, many+"/{version}", "Read a version of a plan", s.getPriceVersion)
-	add(s, "replacePriceVersion", http.MethodPut, many+"/{version}", "Replace a version that nothing has used; If-Match is required", s.replacePriceVersion, body[billing.Plan]())
-	add(s, "replayPrices", http.MethodPost, "/api/v1/plans/{plan}/replay", "What each tenant of a plan would have paid under drafts; nothing is changed", s.replayPrices, body[replayBody]())
+	priced(s, "listPriceVersions", http.MethodGet, many, "List the versions of a plan with their prices, oldest first", s.listPriceVersions)
+	priced(s, "createPriceVersion", http.MethodPost, many, "Add a version of a plan with its prices", s.createPriceVersion, body[billing.Plan](), created)
+	priced(s, "getPriceVersion", http.MethodGet, many+"/{version}", "Read a version of a plan", s.getPriceVersion)
+	priced(s, "replacePriceVersion", http.MethodPut, many+"/{version}", "Replace a version that nothing has used; If-Match is required", s.replacePriceVersion, body[billing.Plan]())
+	priced(s, "replayPrices", http.MethodPost, "/api/v1/plans/{plan}/replay", "What each tenant of a plan would have paid under drafts; nothing is changed", s.replayPrices, body[replayBody]())
 }
 
 func (s *rest) listPriceVersions(ctx context.Context, in *PricePath) (*one[items[invoicing.Version]], error) {
@@ -119,12 +113,12 @@ func (s *rest) replayPrices(ctx context.Context, in *struct {
 }
 
 func (s *rest) operator() {
-	add(s, "getRevenue", http.MethodGet, "/api/v1/revenue", "Recurring revenue of a month: bridge, MRR, ARR, ARPU, NRR, GRR, churn, LTV", s.getRevenue)
-	add(s, "getCosts", http.MethodGet, "/api/v1/costs", "What traffic has cost by route, and margins by tenant and plan", s.getCosts)
-	add(s, "getCostSheet", http.MethodGet, "/api/v1/costs/sheet", "What traffic costs the operator", s.getCostSheet)
-	add(s, "setCostSheet", http.MethodPut, "/api/v1/costs/sheet", "Say what traffic costs the operator", s.setCostSheet, body[invoicing.NewCostSheet]())
-	add(s, "listSellers", http.MethodGet, "/api/v1/sellers", "List the legal entities that issue invoices", s.listSellers)
-	add(s, "setSeller", http.MethodPut, "/api/v1/sellers/{seller}", "Create or replace a seller; its id begins the numbers of its invoices", s.setSeller, body[invoicing.NewSeller]())
+	priced(s, "getRevenue", http.MethodGet, "/api/v1/revenue", "Recurring revenue of a month: bridge, MRR, ARR, ARPU, NRR, GRR, churn, LTV", s.getRevenue)
+	priced(s, "getCosts", http.MethodGet, "/api/v1/costs", "What traffic has cost by route, and margins by tenant and plan", s.getCosts)
+	priced(s, "getCostSheet", http.MethodGet, "/api/v1/costs/sheet", "What traffic costs the operator", s.getCostSheet)
+	priced(s, "setCostSheet", http.MethodPut, "/api/v1/costs/sheet", "Say what traffic costs the operator", s.setCostSheet, body[invoicing.NewCostSheet]())
+	priced(s, "listSellers", http.MethodGet, "/api/v1/sellers", "List the legal entities that issue invoices", s.listSellers)
+	priced(s, "setSeller", http.MethodPut, "/api/v1/sellers/{seller}", "Create or replace a seller; its id begins the numbers of its invoices", s.setSeller, body[invoicing.NewSeller]())
 }
 
 func (s *rest) getRevenue(ctx context.Context, in *struct {
@@ -200,76 +194,4 @@ func (s *rest) setSeller(ctx context.Context, in *struct {
 	body.ID = in.Seller
 	v, err := s.Accounts.SetSeller(ctx, body, m)
 	return tagged(v, v.Revision, err)
-}
-
-func (s *rest) webhooks() {
-	const many, one = "/api/v1/webhooks", "/api/v1/webhooks/{webhook}"
-	if s.Webhooks == nil {
-		return
-	}
-	add(s, "listWebhooks", http.MethodGet, many, "List endpoints of webhooks", s.listWebhooks)
-	add(s, "createWebhook", http.MethodPost, many, "Make an endpoint of webhooks; its secret is in this answer only", s.createWebhook, body[webhook.NewEndpoint](), created)
-	add(s, "rotateWebhook", http.MethodPost, one+"/rotate", "Give an endpoint a new secret, both being signed with for a day", s.rotateWebhook)
-	add(s, "enableWebhook", http.MethodPost, one+"/enable", "Send to an endpoint again", s.enableWebhook)
-	add(s, "deleteWebhook", http.MethodDelete, one, "Remove an endpoint", s.deleteWebhook, noContent)
-	add(s, "listDeliveries", http.MethodGet, one+"/deliveries", "What an endpoint has not taken yet, or never will", s.listDeliveries)
-}
-
-type (
-	webhookAct struct {
-		WebhookPath
-		Change
-	}
-	webhookAnswer = one[webhook.Endpoint]
-)
-
-func (s *rest) listWebhooks(ctx context.Context, in *struct {
-	Tenant string `query:"tenant" maxLength:"63" doc:"Whose; empty for the platform's."`
-},
-) (*one[items[webhook.Endpoint]], error) {
-	return itemised(s.Webhooks.List(ctx, in.Tenant))
-}
-
-func (s *rest) createWebhook(ctx context.Context, in *struct {
-	Change
-	RawBody []byte
-},
-) (*made[webhook.Endpoint], error) {
-	var body webhook.NewEndpoint
-	m, err := in.read(ctx, in.RawBody, &body)
-	if err != nil {
-		return nil, err
-	}
-	v, err := s.Webhooks.Create(ctx, body, m)
-	return madeOf(v, &v.Meta, err)
-}
-
-func (s *rest) rotateWebhook(ctx context.Context, in *webhookAct) (*webhookAnswer, error) {
-	m, err := in.mutation(ctx, nil)
-	if err != nil {
-		return nil, err
-	}
-	v, err := s.Webhooks.Rotate(ctx, in.Tenant, in.Webhook, webhook.DefaultOverlap, m)
-	return tagged(v, v.Revision, err)
-}
-
-func (s *rest) enableWebhook(ctx context.Context, in *webhookAct) (*webhookAnswer, error) {
-	m, err := in.mutation(ctx, nil)
-	if err != nil {
-		return nil, err
-	}
-	v, err := s.Webhooks.Enable(ctx, in.Tenant, in.Webhook, "", m)
-	return tagged(v, v.Revision, err)
-}
-
-func (s *rest) deleteWebhook(ctx context.Context, in *webhookAct) (*gone, error) {
-	m, err := in.mutation(ctx, nil)
-	if err != nil {
-		return nil, err
-	}
-	return goneOf(nil, s.Webhooks.Delete(ctx, in.Tenant, in.Webhook, m))
-}
-
-func (s *rest) listDeliveries(ctx context.Context, in *WebhookPath) (*one[items[webhook.Delivery]], error) {
-	return itemised(s.Webhooks.Deliveries(ctx, in.Tenant, in.Webhook))
 }

@@ -2,23 +2,13 @@ package api
 
 import (
 	"bytes"
-	"context"
-	"crypto/rand"
-	"maps"
 	"net/http"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	"github.com/gatehouse-gateway/gatehouse"
-	"github.com/gatehouse-gateway/gatehouse/control"
-	"github.com/gatehouse-gateway/gatehouse/control/invoicing"
-	"github.com/gatehouse-gateway/gatehouse/control/journal"
-	"github.com/gatehouse-gateway/gatehouse/control/webhook"
 	"github.com/gatehouse-gateway/gatehouse/metering"
-	"github.com/gatehouse-gateway/gatehouse/metering/ledger"
 )
 
 // till is the clock of billing.
@@ -44,45 +34,20 @@ func (c *till) set(t *testing.T, day string) {
 	c.now = at
 }
 
-// startBilling opens a control plane with accounts and webhooks.
-func startBilling(t *testing.T) (*service, *till, *ledger.Ledger) {
+// startBilling opens a control plane whose accounts are in 2026.
+func startBilling(t *testing.T) (*service, *till) {
 	t.Helper()
 	clock := &till{}
 	clock.set(t, "2026-01-01")
-	l, err := ledger.Open(t.Context(), filepath.Join(t.TempDir(), "ledger.db"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Close() })
-	address := filepath.Join(t.TempDir(), "gatehouse.db")
-	s := startWith(t, address, func(r *REST) {
-		both := maps.Clone(control.Index) // of whoever opens the journal last
-		maps.Copy(both, invoicing.Index)
-		j, err := journal.Open(t.Context(), journal.Config{Address: address, Index: both})
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { j.Close() })
-		// Who may do what is for policies/roles.rego and TestMatrix.
-		all := func(context.Context, control.Access) (bool, string, error) { return true, "", nil }
-		if r.Operators, err = control.NewOperators(t.Context(), r.Plane, all); err != nil {
-			t.Fatal(err)
-		}
-		r.Accounts = invoicing.New(invoicing.Parts{
-			Store: j, Usage: l, Now: clock.Now,
-			Tenant: func(ctx context.Context, id gatehouse.TenantID) error { _, err := r.Plane.Tenant(ctx, id); return err },
-			Plan:   func(ctx context.Context, id gatehouse.PlanID) error { _, err := r.Plane.Plan(ctx, id); return err },
-		})
-		if r.Webhooks, err = webhook.New(webhook.Config{Journal: j, Read: invoicing.Message, Kinds: invoicing.MessageKinds, Key: bytes.Repeat([]byte{1}, 32), Random: rand.Reader, Now: clock.Now}); err != nil {
-			t.Fatal(err)
-		}
-	})
-	return s, clock, l
+	s := start(t, "")
+	s.bill(clock.Now)
+	s.handler = NewHandler(s.parts)
+	return s, clock
 }
 
 // TestBilling goes through every operation that is about money.
 func TestBilling(t *testing.T) {
-	s, clock, l := startBilling(t)
+	s, clock := startBilling(t)
 	use := func(minute string, n int64) {
 		t.Helper()
 		at, err := time.Parse(time.RFC3339, minute)
@@ -90,7 +55,7 @@ func TestBilling(t *testing.T) {
 			t.Fatal(err)
 		}
 		epoch := metering.Epoch{Counter: 1}
-		if err := l.Write(t.Context(), metering.Batch{
+		if err := s.ledger.Write(t.Context(), metering.Batch{
 			Cells: []metering.Cell{{Gateway: "gw", Epoch: epoch, Window: at, Meter: "requests", Value: n, Series: metering.SeriesKey{Tenant: "acme", Route: "r"}}},
 			Seals: []metering.Seal{{Gateway: "gw", Epoch: epoch, Window: at}},
 		}); err != nil {

@@ -122,9 +122,5 @@ func (s *rest) absent() {
 			return nil, notBuilt(what)
 		}, mayBeAbsent, func(_ *rest, op *huma.Operation) { op.DefaultStatus = http.StatusNotImplemented })
 	}
-	if s.Accounts == nil {
-		none("getBilling", http.MethodGet, tenantOne+"/billing", "A tenant's billing; not available yet", "billing is")
-		none("setBilling", http.MethodPost, tenantOne+"/billing", "Set a tenant's billing; not available yet", "billing is")
-	}
 	none("checkCompliance", http.MethodPost, tenantOne+"/compliance", "Compliance checks; not available yet", "compliance checks are")
 }

@@ -75,6 +75,11 @@ func problemOf(err error) *problem {
 	return p
 }
 
+// faulty is the error for one fault of a body or a parameter.
+func faulty(pointer, reason string) error {
+	return &gatehouse.Error{Code: gatehouse.CodeInvalid, Message: "the request has faults", Err: &control.Invalid{Faults: gatehouse.Faults{{Pointer: pointer, Reason: reason}}}}
+}
+
 // requestProblem is the answer to a request that did not reach its operation:
 // huma's own error would repeat what was sent.
 func requestProblem(e *huma.ErrorModel) *problem {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -19,7 +20,10 @@ import (
 
 	"github.com/gatehouse-gateway/gatehouse"
 	"github.com/gatehouse-gateway/gatehouse/control"
+	"github.com/gatehouse-gateway/gatehouse/control/invoicing"
 	"github.com/gatehouse-gateway/gatehouse/control/journal"
+	"github.com/gatehouse-gateway/gatehouse/control/webhook"
+	"github.com/gatehouse-gateway/gatehouse/metering/ledger"
 	"github.com/gatehouse-gateway/gatehouse/policies"
 	"github.com/gatehouse-gateway/gatehouse/policy"
 )
@@ -47,6 +51,7 @@ type service struct {
 	t       testing.TB
 	plane   *control.Plane
 	journal *journal.Journal
+	ledger  *ledger.Ledger
 	people  *control.Operators
 	parts   REST
 	handler http.Handler
@@ -73,7 +78,9 @@ func startWith(t testing.TB, address string, change func(*REST)) *service {
 		address = filepath.Join(t.TempDir(), "gatehouse.db")
 	}
 	var err error
-	s.journal, err = journal.Open(t.Context(), journal.Config{Address: address, Index: control.Index})
+	index := maps.Clone(control.Index)
+	maps.Copy(index, invoicing.Index)
+	s.journal, err = journal.Open(t.Context(), journal.Config{Address: address, Index: index})
 	check(err)
 	t.Cleanup(func() {
 		if err := s.journal.Close(); err != nil {
@@ -106,9 +113,31 @@ func startWith(t testing.TB, address string, change func(*REST)) *service {
 	s.people, err = control.NewOperators(t.Context(), s.plane, func(ctx context.Context, a control.Access) (bool, string, error) { return roles.Decide(ctx, a) })
 	check(err)
 	s.parts = REST{Plane: s.plane, Operators: s.people, Gateways: control.NewGateways(time.Now), Log: log}
+	s.bill(time.Now)
 	change(&s.parts)
 	s.handler = NewHandler(s.parts)
 	return s
+}
+
+// bill gives the service accounts and webhooks by a clock.
+func (s *service) bill(now func() time.Time) {
+	s.t.Helper()
+	var err error
+	if s.ledger == nil {
+		if s.ledger, err = ledger.Open(s.t.Context(), filepath.Join(s.t.TempDir(), "ledger.db")); err != nil {
+			s.t.Fatal(err)
+		}
+		s.t.Cleanup(func() { s.ledger.Close() })
+	}
+	s.parts.Accounts = invoicing.New(invoicing.Parts{
+		Store: s.journal, Usage: s.ledger, Now: now,
+		Tenant: func(ctx context.Context, id gatehouse.TenantID) error { _, err := s.plane.Tenant(ctx, id); return err },
+		Plan:   func(ctx context.Context, id gatehouse.PlanID) error { _, err := s.plane.Plan(ctx, id); return err },
+	})
+	s.parts.Webhooks, err = webhook.New(webhook.Config{Journal: s.journal, Read: invoicing.Message, Kinds: invoicing.MessageKinds, Key: bytes.Repeat([]byte{1}, 32), Random: rand.Reader, Now: now})
+	if err != nil {
+		s.t.Fatal(err)
+	}
 }
 
 // token makes a token.

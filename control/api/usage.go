@@ -2,6 +2,7 @@ package api
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/gatehouse-gateway/gatehouse"
+	"github.com/gatehouse-gateway/gatehouse/control"
 	"github.com/gatehouse-gateway/gatehouse/metering"
 	"github.com/gatehouse-gateway/gatehouse/metering/ledger"
 )
@@ -305,15 +307,8 @@ func (s *rest) adjustUsage(ctx context.Context, in *struct {
 	if err := decode(jsonType, in.RawBody, &a); err != nil {
 		return nil, err
 	}
-	if a.Tenant != "" && a.Tenant != in.Tenant {
-		return nil, &gatehouse.Error{Code: gatehouse.CodeInvalid, Message: "the tenant of the body is not that of the path"}
-	}
-	a.Tenant = in.Tenant
-	if a.ID == "" {
-		a.ID = in.Idempotency
-	}
-	if a.Approver == "" {
-		a.Approver = caller(ctx).Actor()
+	if err := adjustmentOf(ctx, &a, in.Tenant, in.Idempotency); err != nil {
+		return nil, err
 	}
 	l, err := s.Ledger.open(ctx)
 	if err != nil {
@@ -329,6 +324,21 @@ func (s *rest) adjustUsage(ctx context.Context, in *struct {
 		return &made[adjusted]{Status: http.StatusOK, Body: adjusted{a, true}}, nil
 	}
 	return &made[adjusted]{Status: http.StatusCreated, Body: adjusted{a, false}}, nil
+}
+
+// adjustmentOf completes an adjustment by what the request says beside its
+// body, and looks for faults in it.
+func adjustmentOf(ctx context.Context, a *ledger.Adjustment, tenant gatehouse.TenantID, key string) error {
+	if a.Tenant != "" && a.Tenant != tenant {
+		return faulty("/tenant", "is not that of the path")
+	}
+	a.Tenant = tenant
+	a.ID = cmp.Or(a.ID, key)
+	a.Approver = cmp.Or(a.Approver, caller(ctx).Actor())
+	if faults := a.Faults(); len(faults) > 0 {
+		return &gatehouse.Error{Code: gatehouse.CodeInvalid, Message: "the request has faults", Err: &control.Invalid{Faults: faults}}
+	}
+	return nil
 }
 
 // recorded is what became of events.

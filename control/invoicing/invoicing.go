@@ -28,6 +28,7 @@ type Usage interface {
 	Cells(ctx context.Context, from, to time.Time) iter.Seq2[metering.Cell, error]
 	Gateways(context.Context) ([]ledger.Gateway, error)
 	Adjust(context.Context, ledger.Adjustment) (ledger.Verdict, error)
+	Adjustments(ctx context.Context, tenant gatehouse.TenantID, from, to time.Time) ([]ledger.Adjustment, error)
 }
 
 // Parts are what Accounts are made of.

@@ -118,7 +118,11 @@ func (a *Accounts) Adjust(ctx context.Context, in ledger.Adjustment, m control.M
 	if err != nil {
 		return ledger.Adjustment{}, fault("/value", "is not a decimal number", "")
 	}
-	if value.Sign() < 0 {
+	again, err := a.adjusted(ctx, in)
+	if err != nil {
+		return ledger.Adjustment{}, err
+	}
+	if value.Sign() < 0 && !again {
 		if err := a.covered(ctx, in, value.Neg()); err != nil {
 			return ledger.Adjustment{}, err
 		}
@@ -131,6 +135,14 @@ func (a *Accounts) Adjust(ctx context.Context, in ledger.Adjustment, m control.M
 		err = conflict("adjustment %q exists with another content", in.ID)
 	}
 	return in, err
+}
+
+// adjusted tells whether an adjustment is in the ledger: what it takes back is
+// used no more when it is asked for again.
+func (a *Accounts) adjusted(ctx context.Context, in ledger.Adjustment) (bool, error) {
+	from := in.Time.Truncate(time.Minute)
+	all, err := a.Usage.Adjustments(ctx, in.Tenant, from, from.Add(time.Minute))
+	return slices.ContainsFunc(all, func(have ledger.Adjustment) bool { return have.ID == in.ID }), err
 }
 
 // covered refuses to take back more than was used.

@@ -1,6 +1,7 @@
 package webhook
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -117,8 +118,13 @@ func (s *Sender) Create(ctx context.Context, in NewEndpoint, m control.Mutation)
 		return Endpoint{}, err
 	}
 	e.Secrets = []Secret{secret}
+	if m.DryRun {
+		if _, err := s.Endpoint(ctx, e.Tenant, e.ID); gatehouse.CodeOf(err) != gatehouse.CodeNotFound {
+			return Endpoint{}, cmp.Or(err, error(&gatehouse.Error{Code: gatehouse.CodeConflict, Message: fmt.Sprintf("webhook %q exists already", e.ID)}))
+		}
+	}
 	out, err := s.store(ctx, &e, "webhook.create", journal.Absent, m)
-	if err == nil && out.Secrets[0].Created.Equal(secret.Created) {
+	if err == nil && !m.DryRun && out.Secrets[0].Created.Equal(secret.Created) {
 		out.Secret = text
 	}
 	return out, err
@@ -213,7 +219,7 @@ func (s *Sender) Rotate(ctx context.Context, tenant, id string, overlap time.Dur
 		e.Secrets = kept
 		return nil
 	})
-	if err == nil && out.Secrets[0].Created.Equal(made.Created) {
+	if err == nil && !m.DryRun && out.Secrets[0].Created.Equal(made.Created) {
 		out.Secret = text
 	}
 	return out, err
@@ -232,9 +238,20 @@ func (s *Sender) Enable(ctx context.Context, tenant, id, reason string, m contro
 
 // Delete removes an endpoint; what was not delivered yet is dropped.
 func (s *Sender) Delete(ctx context.Context, tenant, id string, m control.Mutation) error {
-	_, err := s.Journal.Commit(ctx, journal.Change{
+	c := journal.Change{
 		Actor: m.Actor, Why: m.Why, Kind: "webhook.delete", Tenant: tenant, Subject: id, Idempotency: m.Idempotency, Deletes: []journal.Ref{endpointRef(tenant, id)},
-	})
+	}
+	if m.DryRun {
+		e, err := s.Endpoint(ctx, tenant, id)
+		if err == nil && m.Match != nil && *m.Match != e.Revision {
+			err = &gatehouse.Error{Code: gatehouse.CodeStale, Message: fmt.Sprintf("it is at revision %d by now", e.Revision)}
+		}
+		return err
+	}
+	if m.Match != nil {
+		c.Expect = map[journal.Ref]int64{c.Deletes[0]: int64(*m.Match)}
+	}
+	_, err := s.Journal.Commit(ctx, c)
 	if errors.Is(err, journal.ErrReplayed) {
 		return nil
 	}

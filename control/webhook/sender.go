@@ -75,7 +75,7 @@ func (s *Sender) listen(ctx context.Context, wake chan<- struct{}) {
 				if err != nil {
 					break
 				}
-				if slices.Contains(s.Kinds, e.Kind) {
+				if slices.Contains(s.Kinds, e.Kind) || e.Kind == kindRetry {
 					select {
 					case wake <- struct{}{}:
 					default:

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"database/sql"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/gatehouse-gateway/gatehouse"
@@ -35,6 +36,34 @@ type Adjustment struct {
 	EventID     string `json:"event_id,omitempty"`
 	// Recorded is when it came into the ledger; Adjust does not read it.
 	Recorded time.Time `json:"recorded,omitzero"`
+}
+
+// Faults says what makes no sense in an adjustment, whatever the ledger holds.
+func (a *Adjustment) Faults() gatehouse.Faults {
+	var fs gatehouse.Faults
+	bad := func(field, reason string) { fs = append(fs, gatehouse.Fault{Pointer: gatehouse.Pointer(field), Reason: reason}) }
+	for _, s := range [][2]string{{"id", a.ID}, {"meter", a.Meter}, {"tenant", string(a.Tenant)}, {"reason", a.Reason}, {"approver", a.Approver}} {
+		if reason := text(s[0], s[1]); reason != "" {
+			bad(s[0], strings.TrimPrefix(reason, s[0]+" "))
+		}
+	}
+	for _, s := range [][2]string{{"route", string(a.Route)}, {"consumer", a.Consumer}, {"plan", string(a.Plan)}} {
+		if len(s[1]) > maxText || !plain(s[1]) {
+			bad(s[0], "is not text of at most 256 bytes")
+		}
+	}
+	if _, err := minuteOf(a.Time); err != nil {
+		bad("time", "is not from 2000 to 2500")
+	}
+	if v, err := parseBase(a.Meter, a.Value); err != nil {
+		bad("value", err.Error())
+	} else if v == 0 {
+		bad("value", "is zero")
+	}
+	if (a.EventSource == "") != (a.EventID == "") {
+		bad("event_id", "an event is named by its source and its id")
+	}
+	return fs
 }
 
 // Adjust puts an adjustment into the ledger. The verdict is Recorded,
