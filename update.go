@@ -83,6 +83,8 @@ func (u *Update) UnmarshalJSON(b []byte) error {
 // Outcome is a data plane's answer to an Update. Each tenant is live or
 // refused as a whole; a refused one keeps its running version.
 type Outcome struct {
+	// Revision is the update's. Applied are the tenants that it brought about,
+	// Removed those that it took away, and Refused those that stay as they were.
 	Revision uint64     `json:"revision"`
 	Applied  []TenantID `json:"applied"`
 	Removed  []TenantID `json:"removed"`

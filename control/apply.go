@@ -38,6 +38,7 @@ const (
 
 // Effect says what an apply did, or with DryRun would do, to one thing.
 type Effect struct {
+	// Kind is plan or tenant, ID that of the thing.
 	Kind   string `json:"kind"`
 	ID     string `json:"id"`
 	Action Action `json:"action"`

@@ -14,10 +14,12 @@ import (
 
 // File is one that a tenant's document names.
 type File struct {
+	// Name is what the document calls it.
 	Name string `json:"name"`
 	// SHA256 of the content, in hexadecimal; absent for secrets.
 	SHA256 string `json:"sha256,omitempty"`
-	Secret bool   `json:"secret,omitempty"`
+	// Secret says that its content is never shown.
+	Secret bool `json:"secret,omitempty"`
 }
 
 // fileRecord is the content of a file: in clear, or sealed.

@@ -22,6 +22,8 @@ type Gateways struct {
 
 // GatewayStatus is where one data plane stands.
 type GatewayStatus struct {
+	// ID is what it calls itself, Version that of its program, Address where it
+	// connects from.
 	ID      string `json:"id"`
 	Version string `json:"version,omitempty"`
 	Address string `json:"address,omitempty"`

@@ -34,7 +34,9 @@ type keyRecord struct {
 // NewKey is what a key is made of.
 type NewKey struct {
 	// ID is unique within the tenant. Default: made up.
-	ID        gatehouse.KeyID    `json:"id,omitempty"`
+	ID gatehouse.KeyID `json:"id,omitempty"`
+	// Name is for people. Roles and Scopes are what policies see of whoever has
+	// the key.
 	Name      string             `json:"name,omitempty"`
 	Roles     []string           `json:"roles,omitempty"`
 	Scopes    []string           `json:"scopes,omitempty"`
@@ -207,6 +209,8 @@ func (p *Plane) RotateKey(ctx context.Context, tenant gatehouse.TenantID, id gat
 
 // KeyPatch changes what is not nil.
 type KeyPatch struct {
+	// Name is for people. Roles and Scopes are what policies see of whoever has
+	// the key; Expires and Addresses bound its use. What is absent stays.
 	Name      *string             `json:"name,omitempty"`
 	Roles     *[]string           `json:"roles,omitempty"`
 	Scopes    *[]string           `json:"scopes,omitempty"`

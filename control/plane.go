@@ -121,7 +121,8 @@ type Mutation struct {
 
 // Meta is what is known of every stored thing.
 type Meta struct {
-	// Revision is the number of the event that last changed it.
+	// Revision is the number of the event that last changed it; Created and
+	// Updated are when it was made and last changed.
 	Revision uint64    `json:"revision,omitempty"`
 	Created  time.Time `json:"created,omitzero"`
 	Updated  time.Time `json:"updated,omitzero"`
@@ -136,6 +137,7 @@ func metaOf(r *journal.Resource) Meta {
 
 // Page is one page of a list.
 type Page[T any] struct {
+	// Items of this page.
 	Items []T `json:"items"`
 	// Next asks for the page after; empty on the last.
 	Next string `json:"next,omitempty"`

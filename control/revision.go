@@ -15,25 +15,29 @@ import (
 
 // Event is an entry of the audit trail.
 type Event struct {
+	// Revision is its number, Actor who did it, and At when.
 	Revision uint64    `json:"revision"`
 	At       time.Time `json:"at"`
 	Actor    string    `json:"actor"`
 	// Kind is what was done: tenant.create, key.revoke.
 	Kind string `json:"kind"`
-	// Tenant is whose trail it is; empty for the platform's. Subject is what
-	// it was done to.
+	// Tenant is whose trail it is; empty for the platform's. Subject is what it
+	// was done to, Why the reason that was given.
 	Tenant  string `json:"tenant,omitempty"`
 	Subject string `json:"subject,omitempty"`
 	Why     string `json:"why,omitempty"`
 	// Changes are what was changed of each resource.
 	Changes []ResourceChange `json:"changes,omitempty"`
-	Hash    string           `json:"hash"`
+	// Hash is that of the event and all before it.
+	Hash string `json:"hash"`
 	// Prev is the hash of the event before.
 	Prev string `json:"prev"`
 }
 
 // ResourceChange is what an event did to one resource.
 type ResourceChange struct {
+	// Kind and ID name the resource, Tenant says whose it is; empty for the
+	// platform's.
 	Kind   string `json:"kind"`
 	Tenant string `json:"tenant,omitempty"`
 	ID     string `json:"id"`

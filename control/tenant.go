@@ -33,6 +33,7 @@ type Tenant struct {
 
 // Deletion says when a tenant was deleted and when it will be purged.
 type Deletion struct {
+	// At is when it was deleted, Purge when it is gone for good.
 	At    time.Time `json:"at"`
 	Purge time.Time `json:"purge"`
 }

@@ -10,6 +10,7 @@ import (
 
 // Counts is what was counted. Sums of counts are exact.
 type Counts struct {
+	// Requests that matched a route, and of these how many by Status.
 	Requests int64  `json:"requests"`
 	Status   Status `json:"status"`
 	// Denied requests were refused by the gateway; they are among Requests.
@@ -25,6 +26,8 @@ type Counts struct {
 
 // Status counts requests by status class.
 type Status struct {
+	// Informational, Success, Redirection, ClientError and ServerError count the
+	// answers of each class.
 	Informational int64 `json:"1xx"`
 	Success       int64 `json:"2xx"`
 	Redirection   int64 `json:"3xx"`

@@ -45,8 +45,9 @@ type Read struct {
 type Usage struct {
 	// Limit says what of, and in which unit.
 	Limit string `json:"limit"`
-	Used  int    `json:"used"`
-	Most  int    `json:"most"`
+	// Used is what the policy comes to, Most what it may.
+	Used int `json:"used"`
+	Most int `json:"most"`
 }
 
 // nearShare is the part of a limit, in hundredths, from which it is near.
@@ -153,6 +154,7 @@ type Cost struct {
 
 // Spread is of values measured on several inputs.
 type Spread[T any] struct {
+	// Median is what half of the tests stay below, Most what the worst took.
 	Median T `json:"median"`
 	Most   T `json:"most"`
 }

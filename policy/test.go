@@ -26,6 +26,7 @@ var testRoot = ast.MustParseRef("data.gatehouse.tenant_test")
 
 // TestReport is the outcome of a tenant's own tests.
 type TestReport struct {
+	// Passed and Failed count the tests.
 	Passed int `json:"passed"`
 	Failed int `json:"failed"`
 	// Results are in the order of the test modules and their rules.
@@ -39,10 +40,12 @@ type TestResult struct {
 	// Module and Line are where it begins.
 	Module string `json:"module"`
 	Line   int    `json:"line"`
-	Passed bool   `json:"passed"`
+	// Passed says that the rule held.
+	Passed bool `json:"passed"`
 	// Failure says where it failed, or why it was cut; empty if it passed.
-	Failure string        `json:"failure,omitempty"`
-	Took    time.Duration `json:"took"`
+	Failure string `json:"failure,omitempty"`
+	// Took is in nanoseconds.
+	Took time.Duration `json:"took"`
 }
 
 // Test compiles modules and, beside them, tests, and runs the rules of tests

@@ -75,7 +75,7 @@ const tokensPath = "/api/v1/tokens"
 
 // TokenPath names an operator token.
 type TokenPath struct {
-	Token string `path:"token" maxLength:"63"`
+	Token string `path:"token" maxLength:"63" doc:"Id of the token."`
 }
 
 func (s *rest) tokens() {

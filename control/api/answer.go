@@ -66,7 +66,7 @@ func goneOf(preview *control.Preview, err error) (*gone, error) {
 // Paging is what lists take.
 type Paging struct {
 	Cursor string `query:"cursor" maxLength:"2000" doc:"The next of the page before."`
-	Limit  int    `query:"limit" minimum:"1" maximum:"1000" default:"100"`
+	Limit  int    `query:"limit" minimum:"1" maximum:"1000" default:"100" doc:"At most so many."`
 
 	Origin
 }

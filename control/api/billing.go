@@ -40,12 +40,12 @@ type (
 	// SubscriptionPath names a subscription.
 	SubscriptionPath struct {
 		TenantPath
-		Subscription string `path:"subscription" maxLength:"63"`
+		Subscription string `path:"subscription" maxLength:"63" doc:"Id of the subscription; main unless it was given another."`
 	}
 	// InvoicePath names an invoice.
 	InvoicePath struct {
 		TenantPath
-		Invoice string `path:"invoice" maxLength:"63"`
+		Invoice string `path:"invoice" maxLength:"63" doc:"Number of the invoice."`
 	}
 	subscriptionChange struct {
 		SubscriptionPath
@@ -54,6 +54,7 @@ type (
 	}
 	subscriptionAnswer = one[invoicing.Subscription]
 	items[T any]       struct {
+		// Items are all of them.
 		Items []T `json:"items"`
 	}
 )
@@ -126,6 +127,7 @@ func (s *rest) getSubscription(ctx context.Context, in *SubscriptionPath) (*subs
 
 // moment is an instant, now by default.
 type moment struct {
+	// At is when. Default: now.
 	At time.Time `json:"at,omitzero"`
 }
 
@@ -152,7 +154,7 @@ func amended[T any](s *rest, f func(*invoicing.Accounts, context.Context, gateho
 
 func (s *rest) listEntitlements(ctx context.Context, in *struct {
 	TenantPath
-	Subscription string `query:"subscription" maxLength:"63" default:"main"`
+	Subscription string `query:"subscription" maxLength:"63" default:"main" doc:"Id of the subscription."`
 },
 ) (*one[items[invoicing.Access]], error) {
 	return itemised(s.Accounts.Entitlements(ctx, in.Tenant, in.Subscription))
@@ -160,8 +162,8 @@ func (s *rest) listEntitlements(ctx context.Context, in *struct {
 
 func (s *rest) checkEntitlement(ctx context.Context, in *struct {
 	TenantPath
-	Feature      string `path:"feature" maxLength:"63"`
-	Subscription string `query:"subscription" maxLength:"63" default:"main"`
+	Feature      string `path:"feature" maxLength:"63" doc:"Feature of an entitlement."`
+	Subscription string `query:"subscription" maxLength:"63" default:"main" doc:"Id of the subscription."`
 	Want         string `query:"want" maxLength:"40" default:"0" doc:"Units that are wanted."`
 },
 ) (*one[invoicing.Access], error) {
@@ -234,8 +236,8 @@ func paper(inv *invoicing.Invoice, f *Form, err error) (*huma.StreamResponse, er
 func (s *rest) previewInvoice(ctx context.Context, in *struct {
 	TenantPath
 	Form
-	Subscription string `query:"subscription" maxLength:"63" default:"main"`
-	Kind         string `query:"kind" enum:"closing,opening" default:"closing"`
+	Subscription string `query:"subscription" maxLength:"63" default:"main" doc:"Id of the subscription."`
+	Kind         string `query:"kind" enum:"closing,opening" default:"closing" doc:"The invoice that closes the period, or the one that opens the subscription."`
 	Period       int    `query:"period" minimum:"-1" default:"-1" doc:"Index of the period; -1 is the one that is next."`
 },
 ) (*huma.StreamResponse, error) {
@@ -315,6 +317,7 @@ func (s *rest) markInvoice(ctx context.Context, in *struct {
 }
 
 type verified struct {
+	// Seller is whose series it is, Invoices how many there are in it.
 	Seller   string `json:"seller"`
 	Invoices int    `json:"invoices"`
 	// Fault is the first gap or broken link; empty for none.
@@ -322,7 +325,7 @@ type verified struct {
 }
 
 func (s *rest) verifyInvoices(ctx context.Context, in *struct {
-	Seller string `query:"seller" maxLength:"8" default:"GH"`
+	Seller string `query:"seller" maxLength:"8" default:"GH" doc:"Id of the seller."`
 },
 ) (*one[verified], error) {
 	n, err := s.Accounts.VerifyInvoices(ctx, in.Seller)

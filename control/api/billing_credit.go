@@ -52,7 +52,7 @@ func (s *rest) createCreditNote(ctx context.Context, in *tenantChange) (*made[in
 func (s *rest) getCreditNote(ctx context.Context, in *struct {
 	TenantPath
 	Form
-	Note string `path:"note" maxLength:"63"`
+	Note string `path:"note" maxLength:"63" doc:"Number of the credit note."`
 },
 ) (*huma.StreamResponse, error) {
 	n, err := s.Accounts.Note(ctx, in.Tenant, in.Note)
@@ -101,7 +101,7 @@ func (s *rest) listEntries(ctx context.Context, in *TenantPath) (*one[items[invo
 // AlertPath names an alert.
 type AlertPath struct {
 	TenantPath
-	Alert string `path:"alert" maxLength:"63"`
+	Alert string `path:"alert" maxLength:"63" doc:"Id of the alert."`
 }
 
 func (s *rest) setAlert(ctx context.Context, in *struct {

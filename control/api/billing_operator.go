@@ -13,12 +13,12 @@ import (
 type (
 	// PricePath names a plan.
 	PricePath struct {
-		Plan gatehouse.PlanID `path:"plan" maxLength:"63"`
+		Plan gatehouse.PlanID `path:"plan" maxLength:"63" doc:"Id of the plan."`
 	}
 	// VersionPath names a version of a plan.
 	VersionPath struct {
 		PricePath
-		Version int `path:"version" minimum:"1" maximum:"999999"`
+		Version int `path:"version" minimum:"1" maximum:"999999" doc:"Number of the version."`
 	}
 )
 
@@ -123,7 +123,7 @@ func (s *rest) operator() {
 
 func (s *rest) getRevenue(ctx context.Context, in *struct {
 	Month    string `query:"month" pattern:"^\\d{4}-\\d{2}$" doc:"As 2026-01, in UTC. Default: the month that runs."`
-	Currency string `query:"currency" minLength:"3" maxLength:"3" default:"EUR"`
+	Currency string `query:"currency" minLength:"3" maxLength:"3" default:"EUR" doc:"A code of ISO 4217."`
 	Margin   string `query:"margin" maxLength:"20" default:"1" doc:"Gross margin as a fraction, for LTV."`
 },
 ) (*one[invoicing.Revenue], error) {
@@ -181,7 +181,7 @@ func (s *rest) listSellers(ctx context.Context, _ *struct{}) (*one[items[invoici
 }
 
 func (s *rest) setSeller(ctx context.Context, in *struct {
-	Seller string `path:"seller" maxLength:"8"`
+	Seller string `path:"seller" maxLength:"8" doc:"Id of the seller: one to eight letters A to Z and digits."`
 	Change
 	RawBody []byte
 },

@@ -21,7 +21,7 @@ type EventQuery struct {
 	From    time.Time `query:"from" doc:"The first time wanted."`
 	To      time.Time `query:"to" doc:"The first time no longer wanted."`
 	Before  uint64    `query:"before" doc:"Those before this revision: the next of the page before."`
-	Limit   int       `query:"limit" minimum:"1" maximum:"1000" default:"100"`
+	Limit   int       `query:"limit" minimum:"1" maximum:"1000" default:"100" doc:"At most so many."`
 
 	Origin
 }
@@ -65,7 +65,7 @@ func (s *rest) listRevisions(ctx context.Context, in *struct {
 
 // RevisionPath names a revision.
 type RevisionPath struct {
-	Revision uint64 `path:"revision"`
+	Revision uint64 `path:"revision" doc:"Number of the event."`
 }
 
 func (s *rest) getRevision(ctx context.Context, in *RevisionPath) (*one[control.Event], error) {
@@ -75,6 +75,7 @@ func (s *rest) getRevision(ctx context.Context, in *RevisionPath) (*one[control.
 
 // comparison is what differs between two revisions.
 type comparison struct {
+	// From and To are revisions.
 	From    uint64                   `json:"from"`
 	To      uint64                   `json:"to"`
 	Changes []control.ResourceChange `json:"changes"`

@@ -30,7 +30,7 @@ func document() huma.Config {
 		return v, nil
 	}}
 	c.RejectUnknownQueryParameters = true
-	registry := huma.NewMapRegistry("#/components/schemas/", schemaName)
+	registry := huma.NewMapRegistry(schemaPrefix, schemaName)
 	for _, alias := range [][2]reflect.Type{
 		{reflect.TypeFor[gatehouse.Features](), reflect.TypeFor[any]()}, // a list or a map
 	} {
@@ -111,6 +111,9 @@ func (s *rest) openAPIText() ([]byte, error) {
 	schemas := doc.Components.Schemas.Map()
 	delete(schemas, "ErrorModel") // huma's own
 	delete(schemas, "ErrorDetail")
+	if err := explainSchemas(doc.Components.Schemas); err != nil {
+		return nil, err
+	}
 	text, err := json.Marshal(doc)
 	if err != nil {
 		return nil, err

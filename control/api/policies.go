@@ -208,7 +208,7 @@ func (s *rest) getShadow(ctx context.Context, in *TenantPath) (*one[json.RawMess
 
 func (s *rest) listDecisions(ctx context.Context, in *struct {
 	TenantPath
-	Limit int `query:"limit" minimum:"1" maximum:"10000" default:"100"`
+	Limit int `query:"limit" minimum:"1" maximum:"10000" default:"100" doc:"At most so many."`
 },
 ) (*huma.StreamResponse, error) {
 	if s.Decisions == nil {

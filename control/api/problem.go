@@ -15,11 +15,16 @@ import (
 // problem is an error answer (RFC 9457). Values of parameters that were
 // rejected are not in it.
 type problem struct {
-	Type   string           `json:"type"`
-	Title  string           `json:"title"`
-	Status int              `json:"status"`
-	Detail string           `json:"detail"`
-	Code   gatehouse.Code   `json:"code"`
+	// Type is a URI that says what kind of problem it is, Title the same in words,
+	// and Status the HTTP status.
+	Type   string `json:"type"`
+	Title  string `json:"title"`
+	Status int    `json:"status"`
+	// Detail is what happened this time.
+	Detail string `json:"detail"`
+	// Code is stable, for programs.
+	Code gatehouse.Code `json:"code"`
+	// Faults are everything that is wrong, each with its place.
 	Faults gatehouse.Faults `json:"faults,omitempty"`
 }
 

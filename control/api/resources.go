@@ -14,7 +14,7 @@ type (
 	// KeyPath names a key of a tenant.
 	KeyPath struct {
 		TenantPath
-		Key gatehouse.KeyID `path:"key" maxLength:"100"`
+		Key gatehouse.KeyID `path:"key" maxLength:"100" doc:"Id of the key."`
 	}
 	keyChange struct {
 		KeyPath
@@ -121,7 +121,7 @@ func (s *rest) revokeKey(ctx context.Context, in *struct {
 type (
 	// PlanPath names a plan.
 	PlanPath struct {
-		Plan gatehouse.PlanID `path:"plan" maxLength:"63"`
+		Plan gatehouse.PlanID `path:"plan" maxLength:"63" doc:"Id of the plan."`
 	}
 	planChange struct {
 		PlanPath

@@ -18,6 +18,7 @@ import (
 // record is one line of a stream: an update, a heartbeat or a question. A full update is
 // told in parts, each of them full, which Last ends.
 type record struct {
+	// Update is what has changed, or a part of everything.
 	Update json.RawMessage `json:"update,omitempty"`
 	// Last says that the update is whole with this part.
 	Last bool `json:"last,omitempty"`
@@ -48,7 +49,7 @@ func (s *rest) listGateways(context.Context, *struct{}) (*one[control.Page[contr
 
 // GatewayPath names a data plane.
 type GatewayPath struct {
-	Gateway string `path:"gateway" maxLength:"200"`
+	Gateway string `path:"gateway" maxLength:"200" doc:"Name of the data plane."`
 }
 
 func (s *rest) getGateway(_ context.Context, in *GatewayPath) (*one[control.GatewayStatus], error) {
@@ -72,7 +73,7 @@ type followQuery struct {
 	After   uint64 `query:"after" doc:"The revision that the data plane has; 0: none."`
 	Hash    string `query:"hash" maxLength:"64" doc:"The journal's hash at that revision."`
 	Gateway string `header:"X-Gatehouse-Gateway" required:"true" maxLength:"200" doc:"The data plane's name."`
-	Version string `header:"User-Agent" maxLength:"1000"`
+	Version string `header:"User-Agent" maxLength:"1000" doc:"Shown as the version of the data plane."`
 }
 
 func (s *rest) follow(ctx context.Context, in *followQuery) (*huma.StreamResponse, error) {

@@ -31,7 +31,7 @@ func contents(files map[string]string) map[string][]byte {
 type (
 	// TenantPath names a tenant.
 	TenantPath struct {
-		Tenant gatehouse.TenantID `path:"tenant" maxLength:"63"`
+		Tenant gatehouse.TenantID `path:"tenant" maxLength:"63" doc:"Id of the tenant."`
 	}
 	// tenantAct is a change that has no body.
 	tenantAct struct {
@@ -72,7 +72,7 @@ type tenantList struct {
 	Host    string `query:"host" maxLength:"253" doc:"The one that has this host."`
 	Prefix  string `query:"prefix" maxLength:"63" doc:"Those whose id begins so."`
 	Deleted bool   `query:"deleted" doc:"Those that wait to be purged, which are else left out."`
-	Sort    string `query:"sort" enum:"id,-updated" default:"id"`
+	Sort    string `query:"sort" enum:"id,-updated" default:"id" doc:"By id, or what was changed last first."`
 }
 
 func (s *rest) listTenants(ctx context.Context, in *tenantList) (*listing[control.Tenant], error) {

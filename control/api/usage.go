@@ -66,18 +66,18 @@ func usageAnswers(s *rest, op *huma.Operation) {
 
 // cloudEvent is the form of an event for the API's document.
 type cloudEvent struct {
-	SpecVersion string    `json:"specversion" enum:"1.0"`
+	SpecVersion string    `json:"specversion" enum:"1.0" doc:"Of CloudEvents."`
 	ID          string    `json:"id" doc:"With source it names the event for ever."`
-	Source      string    `json:"source"`
+	Source      string    `json:"source" doc:"Who measured it."`
 	Type        string    `json:"type" doc:"The meter."`
 	Subject     string    `json:"subject" doc:"The tenant."`
 	Time        time.Time `json:"time,omitzero" doc:"When the usage was. Default: now."`
 	Data        struct {
 		Value    string `json:"value" doc:"A decimal number in the meter's unit."`
-		Route    string `json:"route,omitempty"`
-		Consumer string `json:"consumer,omitempty"`
-		Plan     string `json:"plan,omitempty"`
-	} `json:"data"`
+		Route    string `json:"route,omitempty" doc:"Narrows it to a route."`
+		Consumer string `json:"consumer,omitempty" doc:"Whose of the tenant it was."`
+		Plan     string `json:"plan,omitempty" doc:"The plan that it counts for."`
+	} `json:"data" doc:"The usage."`
 }
 
 // repeats reports whether a parameter may be there more than once.
@@ -96,7 +96,7 @@ type UsageQuery struct {
 	FilterRoute    []string `query:"filter[route],explode" doc:"Usage of these routes only."`
 	FilterConsumer []string `query:"filter[consumer],explode" doc:"Usage of these consumers only."`
 	FilterPlan     []string `query:"filter[plan],explode" doc:"Usage under these plans only."`
-	Limit          int      `query:"limit" minimum:"1" maximum:"10000" default:"1000"`
+	Limit          int      `query:"limit" minimum:"1" maximum:"10000" default:"1000" doc:"At most so many."`
 	Cursor         string   `query:"cursor" maxLength:"2000" doc:"The next of the page before."`
 }
 
@@ -286,6 +286,7 @@ func (s *rest) listAdjustments(ctx context.Context, in *struct {
 }
 
 type itemsOf[T any] struct {
+	// Items are all of them.
 	Items []T `json:"items"`
 }
 
@@ -348,7 +349,7 @@ type recorded struct {
 }
 
 func (s *rest) recordEvents(ctx context.Context, in *struct {
-	ContentType string `header:"Content-Type"`
+	ContentType string `header:"Content-Type" doc:"Of the body."`
 	RawBody     []byte
 },
 ) (*made[recorded], error) {

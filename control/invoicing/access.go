@@ -10,6 +10,8 @@ import (
 
 // Access is what a tenant may use of a feature by now.
 type Access struct {
+	// Feature is what it is about, Meter what measures it; empty for a feature
+	// that one has or has not.
 	Feature string `json:"feature"`
 	Meter   string `json:"meter,omitempty"`
 	// Limit is absent where there is none.

@@ -28,6 +28,7 @@ const (
 
 // NewAlert says of which thresholds is told, each once in a billing period.
 type NewAlert struct {
+	// ID is unique within the tenant.
 	ID    string  `json:"id"`
 	Watch Watched `json:"watch"`
 	// Subscription is DefaultSubscription if empty.
@@ -63,6 +64,8 @@ type Alert struct {
 
 // Signal is what is told of one threshold.
 type Signal struct {
+	// Alert is its id. Subscription, Meter and Currency are of what is watched, as
+	// far as that has them.
 	Alert        string             `json:"alert"`
 	Tenant       gatehouse.TenantID `json:"tenant"`
 	Subscription string             `json:"subscription,omitempty"`
@@ -75,7 +78,8 @@ type Signal struct {
 	Limit     billing.Decimal `json:"limit"`
 	Value     billing.Decimal `json:"value"`
 	Period    billing.Period  `json:"period"`
-	At        time.Time       `json:"at"`
+	// At is when it was told.
+	At time.Time `json:"at"`
 }
 
 var defaultPercents = []int{50, 80, 100, 120}

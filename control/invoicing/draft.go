@@ -25,6 +25,7 @@ type Invoice struct {
 
 // Overdue says that an invoice was not paid so many days after PayBy.
 type Overdue struct {
+	// Days since PayBy; At is when that was noted.
 	Days int       `json:"days"`
 	At   time.Time `json:"at"`
 }

@@ -31,6 +31,7 @@ const (
 
 // Entry is one event in the operator's books. Its postings sum to zero.
 type Entry struct {
+	// ID says what is booked: GH-2026-000001/issued. At is when.
 	ID       string             `json:"id"`
 	At       time.Time          `json:"at"`
 	Tenant   gatehouse.TenantID `json:"tenant"`

@@ -21,6 +21,8 @@ type Series struct {
 
 // Late says that usage of an invoice's period was charged by a later one.
 type Late struct {
+	// Invoice is that of the period, ChargedBy the later one that charged the
+	// usage, by its Line: so much Quantity for Amount.
 	Invoice   string          `json:"invoice"`
 	ChargedBy string          `json:"charged_by"`
 	Line      string          `json:"line"`

@@ -14,9 +14,10 @@ type NewNote struct {
 	// Invoice is the number of the one that is credited.
 	Invoice string `json:"invoice"`
 	// Lines are what is credited of which; none is all that is left.
-	Lines  []billing.CreditAsk `json:"lines,omitempty"`
-	To     billing.Disposition `json:"to,omitempty"`
-	Reason string              `json:"reason,omitempty"`
+	Lines []billing.CreditAsk `json:"lines,omitempty"`
+	To    billing.Disposition `json:"to,omitempty"`
+	// Reason is told on the note.
+	Reason string `json:"reason,omitempty"`
 }
 
 // Note is a credit note.

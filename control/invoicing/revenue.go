@@ -29,8 +29,9 @@ type Revenue struct {
 // TenantRevenue is the recurring revenue of one tenant.
 type TenantRevenue struct {
 	Tenant gatehouse.TenantID `json:"tenant"`
-	Before billing.Decimal    `json:"before"`
-	After  billing.Decimal    `json:"after"`
+	// Before and After are the recurring revenue at the begin and at the end.
+	Before billing.Decimal `json:"before"`
+	After  billing.Decimal `json:"after"`
 }
 
 // Revenue computes the figures of the month that an instant lies in. Margin is

@@ -42,8 +42,8 @@ type NewSubscription struct {
 	Plan gatehouse.PlanID `json:"plan"`
 	// Version of the plan. Default: the newest.
 	Version int `json:"version,omitempty"`
-	// Start is now by default; Anchor, TimeZone, Quantities and Discounts are
-	// as in the subscription.
+	// Start is now by default, End never; Anchor, TimeZone, Quantities and
+	// Discounts are as in the subscription.
 	Start      time.Time                  `json:"start,omitzero"`
 	End        time.Time                  `json:"end,omitzero"`
 	Anchor     time.Time                  `json:"anchor,omitzero"`
@@ -127,7 +127,8 @@ type Move struct {
 	At   time.Time        `json:"at,omitzero"`
 	Plan gatehouse.PlanID `json:"plan"`
 	// Version of the plan. Default: the newest.
-	Version    int                        `json:"version,omitempty"`
+	Version int `json:"version,omitempty"`
+	// Quantities replace those before. Absent: they stay.
 	Quantities map[string]billing.Decimal `json:"quantities,omitempty"`
 }
 

@@ -53,6 +53,8 @@ func (h *Hash) UnmarshalText(text []byte) error {
 // Checkpoint is a place in the chain: whoever keeps one elsewhere can tell
 // later whether the events up to it are still the same.
 type Checkpoint struct {
+	// Seq is the number of the event, At when it was, and Hash that of it and all
+	// before it.
 	Seq  uint64    `json:"seq"`
 	At   time.Time `json:"at"`
 	Hash Hash      `json:"hash"`

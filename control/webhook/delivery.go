@@ -15,9 +15,11 @@ import (
 
 // Delivery is a message on its way to an endpoint. One that was made is gone.
 type Delivery struct {
+	// Endpoint is its id, and Tenant whose it is; empty for the platform's.
 	Endpoint string `json:"endpoint"`
 	Tenant   string `json:"tenant,omitempty"`
-	// Event is its number in the journal; ID is the webhook-id.
+	// Event is its number in the journal and Kind what it is; ID is the webhook-
+	// id.
 	Event uint64 `json:"event"`
 	ID    string `json:"id"`
 	Kind  string `json:"kind"`

@@ -19,8 +19,10 @@ import (
 
 // Endpoint is where messages go.
 type Endpoint struct {
+	// ID is unique within the tenant, or the platform.
 	ID string `json:"id"`
 	control.Meta
+	// URL is where messages are posted.
 	URL string `json:"url"`
 	// Tenant narrows it to the events of one; empty: all, and the platform's.
 	Tenant string `json:"tenant,omitempty"`
@@ -39,10 +41,14 @@ type Endpoint struct {
 // NewEndpoint is what is asked for.
 type NewEndpoint struct {
 	// ID is unique within the tenant, or the platform.
-	ID     string             `json:"id"`
-	URL    string             `json:"url"`
+	ID string `json:"id"`
+	// URL is where messages are posted, by HTTPS.
+	URL string `json:"url"`
+	// Tenant narrows it to the events of one; empty: all, and the platform's.
 	Tenant gatehouse.TenantID `json:"tenant,omitempty"`
-	Kinds  []string           `json:"kinds,omitempty"`
+	// Kinds are those wanted; none is all. One that ends in .* means all that
+	// begin so.
+	Kinds []string `json:"kinds,omitempty"`
 }
 
 var plainID = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]{0,62}$`)

@@ -16,7 +16,8 @@ import (
 
 // Secret is one that an endpoint's messages are signed with.
 type Secret struct {
-	// Sealed is the secret under the sender's key.
+	// Sealed is the secret under the sender's key; answers do not have it. Created
+	// is when it was made.
 	Sealed  []byte    `json:"sealed"`
 	Created time.Time `json:"created"`
 	// Expires is when a replaced secret is no longer used; zero for the one in

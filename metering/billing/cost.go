@@ -37,13 +37,14 @@ func (s *CostSheet) rates(tenant gatehouse.TenantID, route gatehouse.RouteID) Co
 
 // CostRow is what one route of one tenant cost, exact.
 type CostRow struct {
-	Tenant  gatehouse.TenantID `json:"tenant"`
-	Route   gatehouse.RouteID  `json:"route"`
-	Compute Decimal            `json:"compute"`
-	Egress  Decimal            `json:"egress"`
-	Ingress Decimal            `json:"ingress"`
-	Calls   Decimal            `json:"calls"`
-	Cost    Decimal            `json:"cost"`
+	Tenant gatehouse.TenantID `json:"tenant"`
+	Route  gatehouse.RouteID  `json:"route"`
+	// Compute, Egress, Ingress and Calls are the parts of Cost.
+	Compute Decimal `json:"compute"`
+	Egress  Decimal `json:"egress"`
+	Ingress Decimal `json:"ingress"`
+	Calls   Decimal `json:"calls"`
+	Cost    Decimal `json:"cost"`
 }
 
 // Cost returns what the cells within a period cost, by tenant and route, in
@@ -86,6 +87,7 @@ func (s *CostSheet) Cost(cells []metering.Cell, period Period) []CostRow {
 
 // Margin is what is left of revenue after cost, for a tenant or a plan.
 type Margin struct {
+	// Of is the id of a tenant or plan. Margin is Revenue less Cost.
 	Of      string  `json:"of"`
 	Revenue Decimal `json:"revenue"`
 	Cost    Decimal `json:"cost"`

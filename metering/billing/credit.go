@@ -20,12 +20,15 @@ const (
 
 // CreditAsk is how much of a line, before tax, is to be credited.
 type CreditAsk struct {
+	// Line is its id on the invoice, Net how much of it is credited, before tax.
 	Line string  `json:"line"`
 	Net  Decimal `json:"net"`
 }
 
 // CreditLine is a line of a credit note.
 type CreditLine struct {
+	// Line is its id on the invoice. Net is credited of it, and Tax, the sum of
+	// Taxes, on top.
 	Line  string    `json:"line"`
 	Net   Decimal   `json:"net"`
 	Tax   Decimal   `json:"tax,omitzero"`
@@ -34,19 +37,23 @@ type CreditLine struct {
 
 // CreditNote takes back a part of an invoice. It has a series of its own.
 type CreditNote struct {
+	// Number is of the seller's series of credit notes; Type is 381 (UNTDID 1001).
 	Number string `json:"number"`
 	Type   int    `json:"type"`
 	// Invoice is the number of the invoice (EN 16931 BT-25).
 	Invoice  string             `json:"invoice"`
 	Tenant   gatehouse.TenantID `json:"tenant"`
 	Currency Currency           `json:"currency"`
-	Reason   string             `json:"reason,omitempty"`
-	To       Disposition        `json:"to"`
-	Lines    []CreditLine       `json:"lines"`
-	Subtotal Decimal            `json:"subtotal"`
-	Tax      Decimal            `json:"tax"`
-	Total    Decimal            `json:"total"`
-	Issued   time.Time          `json:"issued"`
+	// Reason is for the reader.
+	Reason string       `json:"reason,omitempty"`
+	To     Disposition  `json:"to"`
+	Lines  []CreditLine `json:"lines"`
+	// Subtotal is the sum of the lines, Tax of their taxes, Total of both.
+	Subtotal Decimal `json:"subtotal"`
+	Tax      Decimal `json:"tax"`
+	Total    Decimal `json:"total"`
+	// Issued is when.
+	Issued time.Time `json:"issued"`
 	// Previous and Hash chain the notes of a series, as invoices are chained.
 	Previous string `json:"previous,omitempty"`
 	Hash     string `json:"hash,omitempty"`

@@ -7,7 +7,8 @@ import (
 
 // Discount is a coupon or a rebate on an invoice, taken off before tax.
 type Discount struct {
-	// ID is unique within the subscription.
+	// ID is unique within the subscription. Name is the text on the invoice;
+	// default: the id.
 	ID   string `json:"id"`
 	Name string `json:"name,omitempty"`
 	// Percent of what is left of the lines, or Amount of money: one of them.
@@ -36,6 +37,8 @@ func (d *Discount) takes(l Line) bool {
 // Applied is an amount that a discount, a credit note or a grant has taken off
 // an invoice.
 type Applied struct {
+	// ID and Name are of the discount, note or grant; Amount is what it has taken
+	// off.
 	ID     string  `json:"id"`
 	Name   string  `json:"name,omitempty"`
 	Amount Decimal `json:"amount"`

@@ -17,6 +17,7 @@ const (
 
 // Entitlement is what a subscriber may use of a feature.
 type Entitlement struct {
+	// Feature is what may be used, by a name of the seller's choice.
 	Feature string `json:"feature"`
 	// Meter measures it; empty for a feature that one has or has not.
 	Meter string `json:"meter,omitempty"`
@@ -33,15 +34,18 @@ type Entitlement struct {
 
 // Access is the answer to whether some usage is covered.
 type Access struct {
+	// Allowed says that what is wanted is covered, or may go on as overage.
 	Allowed bool `json:"has_access"`
 	// Balance is what is left, not below zero; absent when unlimited.
 	Balance *Decimal `json:"balance,omitempty"`
-	Usage   Decimal  `json:"usage"`
+	// Usage is what was used within the window.
+	Usage Decimal `json:"usage"`
 	// Overage is what was used beyond the limit.
 	Overage Decimal `json:"overage"`
 	// Reset is when the window ends; absent where nothing resets.
 	Reset time.Time `json:"reset_at,omitzero"`
-	AsOf  time.Time `json:"as_of"`
+	// AsOf is when it was looked at.
+	AsOf time.Time `json:"as_of"`
 }
 
 // WindowAt returns the window that an instant lies in, counted from the

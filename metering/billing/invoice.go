@@ -62,8 +62,9 @@ type Watermark struct {
 
 // Mark is a change of status.
 type Mark struct {
-	Status Status    `json:"status"`
-	At     time.Time `json:"at"`
+	Status Status `json:"status"`
+	// At is when.
+	At time.Time `json:"at"`
 	// Ref is the payment, or the reason.
 	Ref string `json:"ref,omitempty"`
 }
@@ -74,7 +75,8 @@ type Invoice struct {
 	// Key is the same for every run over one period: there is one invoice of a
 	// key that is not void.
 	Key string `json:"key"`
-	// Number is given by Finalize; drafts have none.
+	// Number is given by Finalize; drafts have none. Type is that of UNTDID 1001:
+	// 380. Subscription is its id.
 	Number       string             `json:"number,omitempty"`
 	Type         int                `json:"type"`
 	Kind         Kind               `json:"kind"`

@@ -26,7 +26,8 @@ type Line struct {
 	// ID is unique within the invoice and the same in every run.
 	ID   string   `json:"id"`
 	Kind LineKind `json:"kind"`
-	Text string   `json:"text"`
+	// Text is for the reader.
+	Text string `json:"text"`
 	// Price and Plan are what it was charged by.
 	Price string  `json:"price,omitempty"`
 	Plan  PlanRef `json:"plan,omitzero"`
@@ -77,6 +78,7 @@ type Trace struct {
 
 // LineTax is one tax on one line.
 type LineTax struct {
+	// Code is the tax's.
 	Code string `json:"code"`
 	// Percent of Base is Amount.
 	Percent Decimal `json:"percent"`

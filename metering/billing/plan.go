@@ -8,8 +8,9 @@ import (
 
 // PlanRef names a version of a plan.
 type PlanRef struct {
-	ID      gatehouse.PlanID `json:"id"`
-	Version int              `json:"version"`
+	ID gatehouse.PlanID `json:"id"`
+	// Version counts from 1.
+	Version int `json:"version"`
 }
 
 // String returns the id and the version: premium/3.

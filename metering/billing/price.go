@@ -117,7 +117,8 @@ type Price struct {
 	// Advance bills a recurring fee when its period begins, not when it ends.
 	Advance bool `json:"advance,omitempty"`
 
-	Model  Model   `json:"model"`
+	Model Model `json:"model"`
+	// Amount is the fee, or what the model says it is for.
 	Amount Decimal `json:"amount,omitzero"`
 	Tiers  []Tier  `json:"tiers,omitempty"`
 	// FlatAtZero says whether the first tier's flat fee is due at zero usage.

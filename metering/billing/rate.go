@@ -21,7 +21,8 @@ type Usage struct {
 type Part struct {
 	// Tier counts from 1; it is 0 where the price has no tiers.
 	Tier int `json:"tier,omitempty"`
-	// Units are in the price's unit, at UnitPrice each, with FlatFee on top.
+	// Units are in the price's unit, at UnitPrice each, with FlatFee on top;
+	// Amount is what they come to.
 	Units     Decimal `json:"units"`
 	UnitPrice Decimal `json:"unit_price"`
 	FlatFee   Decimal `json:"flat_fee,omitzero"`

@@ -48,7 +48,8 @@ type Bridge struct {
 	Contraction Decimal `json:"contraction"`
 	Churned     Decimal `json:"churned"`
 	End         Decimal `json:"end"`
-	// Tenants that pay at the start and at the end, and those lost between.
+	// StartTenants pay at the start and EndTenants at the end; LostTenants do no
+	// longer.
 	StartTenants int `json:"start_tenants"`
 	EndTenants   int `json:"end_tenants"`
 	LostTenants  int `json:"lost_tenants"`

@@ -3,7 +3,8 @@ package billing
 // Tax is a rate as the tax hook gives it.
 type Tax struct {
 	// Code is for the reader and for exports: VAT, or a category of EN 16931.
-	Code    string  `json:"code"`
+	Code string `json:"code"`
+	// Percent of the net amount.
 	Percent Decimal `json:"percent"`
 }
 
@@ -68,8 +69,8 @@ type Sheet struct {
 	Subtotal Decimal `json:"subtotal"`
 	Tax      Decimal `json:"tax"`
 	Total    Decimal `json:"total"`
-	// Due is Total less credit notes and wallet. A negative total is not due
-	// but carried to the tenant's balance.
+	// Due is Total less credit notes and wallet. A negative total is not due but
+	// Carried to the tenant's balance.
 	Due     Decimal `json:"due"`
 	Carried Decimal `json:"carried,omitzero"`
 }

@@ -9,6 +9,7 @@ import (
 // Subscription is what a tenant is billed for. Its history is kept: changes
 // are added and never taken away once their period is billed.
 type Subscription struct {
+	// ID is unique within the tenant.
 	ID     string             `json:"id"`
 	Tenant gatehouse.TenantID `json:"tenant"`
 	// Plan is the version it began with.
@@ -37,6 +38,7 @@ type Subscription struct {
 
 // Change moves a subscription to another plan version or to other quantities.
 type Change struct {
+	// At is when.
 	At   time.Time `json:"at"`
 	Plan PlanRef   `json:"plan"`
 	// Quantities replace those before.

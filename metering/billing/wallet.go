@@ -12,6 +12,7 @@ import (
 
 // Grant is prepaid credit in a wallet, in the currency's minor units.
 type Grant struct {
+	// ID is unique within the wallet; Amount is how much can be used.
 	ID     string  `json:"id"`
 	Amount Decimal `json:"amount"`
 	// Priority orders the burning: lower first. Then the earliest expiry, then
@@ -49,12 +50,14 @@ const (
 // Posting is one side of an entry. The account of a grant is "grant:" and its
 // id. A negative amount leaves the account.
 type Posting struct {
+	// Account is as receivable, revenue, tax or prepaid; Amount is added to it.
 	Account string  `json:"account"`
 	Amount  Decimal `json:"amount"`
 }
 
 // Entry is one event in a wallet. Its postings sum to zero.
 type Entry struct {
+	// ID is unique within the wallet; Time is when it was booked.
 	ID   string    `json:"id"`
 	Time time.Time `json:"time"`
 	// Kind is grant, burn, expire, rollover, return, or restore: credit that had

@@ -17,12 +17,13 @@ import (
 type Adjustment struct {
 	// ID names it for ever; whoever adjusts chooses it, so that the call can
 	// be repeated.
-	ID       string             `json:"id"`
-	Tenant   gatehouse.TenantID `json:"tenant"`
-	Meter    string             `json:"meter"`
-	Route    gatehouse.RouteID  `json:"route,omitempty"`
-	Consumer string             `json:"consumer,omitempty"`
-	Plan     gatehouse.PlanID   `json:"plan,omitempty"`
+	ID     string             `json:"id"`
+	Tenant gatehouse.TenantID `json:"tenant"`
+	// Meter is whose usage is corrected; Route, Consumer and Plan narrow it down.
+	Meter    string            `json:"meter"`
+	Route    gatehouse.RouteID `json:"route,omitempty"`
+	Consumer string            `json:"consumer,omitempty"`
+	Plan     gatehouse.PlanID  `json:"plan,omitempty"`
 	// Time is the instant whose usage is corrected; it counts in that minute.
 	Time time.Time `json:"time"`
 	// Value is a decimal number of the meter's unit, as that of an Event, but
@@ -41,7 +42,9 @@ type Adjustment struct {
 // Faults says what makes no sense in an adjustment, whatever the ledger holds.
 func (a *Adjustment) Faults() gatehouse.Faults {
 	var fs gatehouse.Faults
-	bad := func(field, reason string) { fs = append(fs, gatehouse.Fault{Pointer: gatehouse.Pointer(field), Reason: reason}) }
+	bad := func(field, reason string) {
+		fs = append(fs, gatehouse.Fault{Pointer: gatehouse.Pointer(field), Reason: reason})
+	}
 	for _, s := range [][2]string{{"id", a.ID}, {"meter", a.Meter}, {"tenant", string(a.Tenant)}, {"reason", a.Reason}, {"approver", a.Approver}} {
 		if reason := text(s[0], s[1]); reason != "" {
 			bad(s[0], strings.TrimPrefix(reason, s[0]+" "))

@@ -51,6 +51,7 @@ const (
 
 // EventResult is the verdict on one event.
 type EventResult struct {
+	// Source and ID are the event's.
 	Source  string  `json:"source"`
 	ID      string  `json:"id"`
 	Verdict Verdict `json:"verdict"`

@@ -59,9 +59,11 @@ const (
 
 // Usage is the answer to a Query.
 type Usage struct {
+	// Meter is what was asked for.
 	Meter string `json:"meter"`
 	// Unit is requests, bytes, microseconds or units.
-	Unit   string    `json:"unit"`
+	Unit string `json:"unit"`
+	// From is the first instant that counts, To the first that no longer does.
 	From   time.Time `json:"from"`
 	To     time.Time `json:"to"`
 	Window Window    `json:"window"`
@@ -83,6 +85,8 @@ type Usage struct {
 
 // Item is the usage of one group in one window.
 type Item struct {
+	// Start is the first instant of the window, End the first that is no longer of
+	// it.
 	Start time.Time `json:"start"`
 	End   time.Time `json:"end"`
 	Value Quantity  `json:"value"`

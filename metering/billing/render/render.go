@@ -16,6 +16,8 @@ import (
 
 // Party is who sells or who buys.
 type Party struct {
+	// Name is that of the company, Street its address with the number, City and
+	// PostCode where that is.
 	Name     string `json:"name"`
 	Street   string `json:"street,omitempty"`
 	City     string `json:"city,omitempty"`
@@ -23,9 +25,11 @@ type Party struct {
 	// Country is two letters of ISO 3166.
 	Country string `json:"country,omitempty"`
 	// VAT is the tax number with its country prefix.
-	VAT   string `json:"vat,omitempty"`
+	VAT string `json:"vat,omitempty"`
+	// Email is where questions go.
 	Email string `json:"email,omitempty"`
-	// Endpoint is the electronic address, in a scheme of the EAS code list.
+	// Endpoint is the electronic address, EndpointScheme its scheme of the EAS
+	// code list.
 	Endpoint       string `json:"endpoint,omitempty"`
 	EndpointScheme string `json:"endpoint_scheme,omitempty"`
 }
