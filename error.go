@@ -53,6 +53,7 @@ const (
 	CodeTooManyFailures     Code = "GH-CP-009"
 	CodeUnavailable         Code = "GH-CP-010"
 	CodeNotBuilt            Code = "GH-CP-011"
+	CodeMediaType           Code = "GH-CP-012"
 )
 
 // Problem is what a code means on the wire (RFC 9457, RFC 9209).
@@ -124,6 +125,7 @@ var Problems = map[Code]Problem{
 	CodeTooManyFailures:     {429, problemDocs + "too-many-failures", "Too many failed attempts", ""},
 	CodeUnavailable:         {503, problemDocs + "unavailable", "Control plane unavailable", ""},
 	CodeNotBuilt:            {501, problemDocs + "not-built", "Not available yet", ""},
+	CodeMediaType:           {415, problemDocs + "unsupported-media-type", "Body of a form that is not taken", ""},
 }
 
 // Error is an error with a code. Message is safe to show to the caller; Err

@@ -4,9 +4,12 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"maps"
 	"mime"
 	"net/http"
 	"reflect"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -128,15 +131,33 @@ func mediaType(header string) string {
 	return media
 }
 
-// mediaTypes refuses bodies in a form that the operation does not take.
+// mediaTypes refuses bodies in a form that the operation does not take, and
+// says which it takes (RFC 9110, 15.5.16; RFC 5789, 2.2).
 func mediaTypes(ctx huma.Context, next func(huma.Context)) {
-	if body := ctx.Operation().RequestBody; body != nil {
-		if _, ok := body.Content[mediaType(ctx.Header("Content-Type"))]; !ok {
-			p := problemOf(&gatehouse.Error{Code: gatehouse.CodeBadRequest, Message: "this operation does not take a body of that Content-Type"})
-			p.Status = http.StatusUnsupportedMediaType
-			answer(ctx, p)
-			return
+	body := ctx.Operation().RequestBody
+	if body == nil {
+		next(ctx)
+		return
+	}
+	refuse := func(what string) {
+		answer(ctx, problemOf(&gatehouse.Error{Code: gatehouse.CodeMediaType, Message: "this operation does not take a body of that " + what}))
+	}
+	if _, ok := body.Content[mediaType(ctx.Header("Content-Type"))]; !ok {
+		taken := strings.Join(slices.Sorted(maps.Keys(body.Content)), ", ")
+		ctx.SetHeader("Accept", taken)
+		switch ctx.Method() {
+		case http.MethodPatch:
+			ctx.SetHeader("Accept-Patch", taken)
+		case http.MethodPost:
+			ctx.SetHeader("Accept-Post", taken)
 		}
+		refuse("Content-Type")
+		return
+	}
+	if encoding := ctx.Header("Content-Encoding"); encoding != "" && !strings.EqualFold(encoding, "identity") {
+		ctx.SetHeader("Accept-Encoding", "identity")
+		refuse("Content-Encoding")
+		return
 	}
 	next(ctx)
 }

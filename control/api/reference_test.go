@@ -92,3 +92,29 @@ func TestInsight(t *testing.T) {
 		}
 	}
 }
+
+// Every code has its section in the reference, with its status, below the
+// heading that its type leads to; and the reference knows no others.
+func TestProblems(t *testing.T) {
+	text, err := os.ReadFile("../../docs/reference/problems.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for code, p := range gatehouse.Problems {
+		at := regexp.MustCompile("(?m)^`" + string(code) + "` · " + strconv.Itoa(p.Status) + `\b`).FindIndex(text)
+		if at == nil {
+			t.Errorf("problems.md has no %s · %d", code, p.Status)
+			continue
+		}
+		_, anchor, ours := strings.Cut(p.Type, "problems.md#")
+		above := string(text[:at[0]])
+		if heading := above[strings.LastIndex(above, "\n## ")+1:]; ours && strings.TrimSpace(heading) != "## "+anchor {
+			t.Errorf("%s is below %q, and its type leads to %s", code, heading, anchor)
+		}
+	}
+	for _, code := range regexp.MustCompile("(?m)^`(GH-[A-Z]{2}-[0-9]{3})`").FindAllSubmatch(text, -1) {
+		if _, ok := gatehouse.Problems[gatehouse.Code(code[1])]; !ok {
+			t.Errorf("there is no %s", code[1])
+		}
+	}
+}

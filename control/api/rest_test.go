@@ -176,7 +176,7 @@ func (s *service) told(request string) string {
 	w := s.ask(request)
 	var b strings.Builder
 	fmt.Fprintf(&b, "%d %s", w.Code, w.Header().Get("Content-Type"))
-	for _, name := range []string{"Allow", "ETag", "Link", "Www-Authenticate", "Retry-After"} {
+	for _, name := range []string{"Accept", "Accept-Patch", "Accept-Post", "Accept-Encoding", "Allow", "ETag", "Link", "Www-Authenticate", "Retry-After"} {
 		if v := w.Header().Get(name); v != "" {
 			fmt.Fprintf(&b, "\n%s: %s", name, v)
 		}
