@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"net/http"
+	"reflect"
+	"strconv"
 	"strings"
 	"time"
 
@@ -169,7 +171,7 @@ func (s *rest) checkEntitlement(ctx context.Context, in *struct {
 ) (*one[invoicing.Access], error) {
 	want, err := billing.ParseDecimal(in.Want)
 	if err != nil || want.Sign() < 0 {
-		return nil, &gatehouse.Error{Code: gatehouse.CodeInvalid, Message: "want is no number that is not negative"}
+		return nil, faulty("/query/want", "is not a decimal number from 0 on")
 	}
 	v, err := s.Accounts.Entitled(ctx, in.Tenant, in.Subscription, in.Feature, want)
 	return tagged(v, 0, err)
@@ -177,28 +179,27 @@ func (s *rest) checkEntitlement(ctx context.Context, in *struct {
 
 func (s *rest) invoices() {
 	const many = billingPath + "/invoices"
-	priced(s, "previewInvoice", http.MethodGet, billingPath+"/preview", "The invoice of a period as it would be by now", s.previewInvoice, documents)
+	forms := []invoicing.Format{invoicing.CSV, invoicing.HTML, invoicing.PDF, invoicing.UBL}
+	priced(s, "previewInvoice", http.MethodGet, billingPath+"/preview", "The invoice of a period as it would be by now", s.previewInvoice, documents[billing.Invoice](forms...))
 	priced(s, "listDrafts", http.MethodGet, billingPath+"/drafts", "Invoices that are not issued yet", s.listDrafts)
 	priced(s, "listTenantInvoices", http.MethodGet, many, "List a tenant's invoices, newest first", s.listTenantInvoices)
 	priced(s, "finalizeInvoice", http.MethodPost, many, "Issue the invoice of a period that has ended; it does not change any more", s.finalizeInvoice, body[invoicing.Ask](), optional, created)
-	priced(s, "getInvoice", http.MethodGet, many+"/{invoice}", "Read an invoice: JSON, CSV, HTML, PDF or UBL", s.getInvoice, documents)
+	priced(s, "getInvoice", http.MethodGet, many+"/{invoice}", "Read an invoice: JSON, CSV, HTML, PDF or UBL", s.getInvoice, documents[billing.Invoice](forms...))
 	priced(s, "markInvoice", http.MethodPost, many+"/{invoice}/marks", "Mark an invoice as paid, void or uncollectible", s.markInvoice, body[invoicing.Mark]())
 	priced(s, "listInvoices", http.MethodGet, "/api/v1/invoices", "List the invoices of all tenants, newest first", s.listInvoices)
 	priced(s, "verifyInvoices", http.MethodGet, "/api/v1/invoices/verify", "Check that the numbers of a seller have no gap and the chain is whole", s.verifyInvoices)
 }
 
-// documents says in which forms an invoice is answered.
-func documents(s *rest, op *huma.Operation) {
-	lines[invoicing.Invoice](s, op)
-	content := op.Responses["200"].Content
-	content[jsonType] = content[ndjsonType]
-	delete(content, ndjsonType)
-	for format, media := range invoicing.Formats {
-		if format != invoicing.JSON {
-			content[mediaType(media)] = &huma.MediaType{Schema: &huma.Schema{Type: huma.TypeString}}
+// documents says in which forms an invoice or a credit note, T in JSON, is
+// answered.
+func documents[T any](formats ...invoicing.Format) func(*rest, *huma.Operation) {
+	return func(s *rest, op *huma.Operation) {
+		content := map[string]*huma.MediaType{jsonType: {Schema: s.api.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[T](), true, "")}}
+		for _, format := range formats {
+			content[mediaType(invoicing.Formats[format])] = &huma.MediaType{Schema: &huma.Schema{Type: huma.TypeString}}
 		}
+		op.Responses = map[string]*huma.Response{"200": {Description: "The document.", Content: content}}
 	}
-	op.Responses["200"].Description = "The invoice."
 }
 
 // Form is how an invoice is asked for.
@@ -230,7 +231,15 @@ func paper(inv *invoicing.Invoice, f *Form, err error) (*huma.StreamResponse, er
 	if err != nil {
 		return nil, err
 	}
-	return written(invoicing.Formats[f.format()], "", text), nil
+	answer := written(invoicing.Formats[f.format()], "", text)
+	if inv.Revision > 0 {
+		write := answer.Body
+		answer.Body = func(ctx huma.Context) {
+			ctx.SetHeader("ETag", `"`+strconv.FormatUint(inv.Revision, 10)+`"`)
+			write(ctx)
+		}
+	}
+	return answer, nil
 }
 
 func (s *rest) previewInvoice(ctx context.Context, in *struct {
@@ -238,7 +247,7 @@ func (s *rest) previewInvoice(ctx context.Context, in *struct {
 	Form
 	Subscription string `query:"subscription" maxLength:"63" default:"main" doc:"Id of the subscription."`
 	Kind         string `query:"kind" enum:"closing,opening" default:"closing" doc:"The invoice that closes the period, or the one that opens the subscription."`
-	Period       int    `query:"period" minimum:"-1" default:"-1" doc:"Index of the period; -1 is the one that is next."`
+	Period       int    `query:"period" minimum:"-1" maximum:"1000000" default:"-1" doc:"Index of the period; -1 is the one that is next."`
 },
 ) (*huma.StreamResponse, error) {
 	ask := invoicing.Ask{Subscription: in.Subscription, Kind: billing.Kind(in.Kind)}

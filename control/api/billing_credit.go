@@ -5,8 +5,8 @@ import (
 	"net/http"
 
 	"github.com/danielgtaylor/huma/v2"
-	"github.com/gatehouse-gateway/gatehouse"
 	"github.com/gatehouse-gateway/gatehouse/control/invoicing"
+	"github.com/gatehouse-gateway/gatehouse/metering/billing"
 	"github.com/gatehouse-gateway/gatehouse/metering/ledger"
 )
 
@@ -14,7 +14,7 @@ func (s *rest) credits() {
 	priced(s, "grantCredit", http.MethodPost, billingPath+"/credits", "Put prepaid credit into a tenant's wallet", s.grantCredit, body[invoicing.Credit](), created)
 	priced(s, "listCreditNotes", http.MethodGet, billingPath+"/credit-notes", "List a tenant's credit notes", s.listCreditNotes)
 	priced(s, "createCreditNote", http.MethodPost, billingPath+"/credit-notes", "Take back a part of an invoice, or all of it", s.createCreditNote, body[invoicing.NewNote](), created)
-	priced(s, "getCreditNote", http.MethodGet, billingPath+"/credit-notes/{note}", "Read a credit note: JSON or UBL", s.getCreditNote, documents)
+	priced(s, "getCreditNote", http.MethodGet, billingPath+"/credit-notes/{note}", "Read a credit note: JSON or UBL", s.getCreditNote, documents[billing.CreditNote](invoicing.UBL))
 	priced(s, "adjustBilling", http.MethodPost, billingPath+"/adjustments", "Correct usage that is billed by a signed amount; the next invoice has it", s.adjustBilling, body[ledger.Adjustment](), created)
 	priced(s, "listLateUsage", http.MethodGet, billingPath+"/late", "List usage that came after its invoice, and which one charged it", s.listLateUsage)
 	priced(s, "listEntries", http.MethodGet, billingPath+"/entries", "List a tenant's entries in the operator's books, which balance", s.listEntries)
@@ -119,7 +119,7 @@ func (s *rest) setAlert(ctx context.Context, in *struct {
 		body.ID = in.Alert
 	}
 	if body.ID != in.Alert {
-		return nil, &gatehouse.Error{Code: gatehouse.CodeInvalid, Message: "the id is not that of the path"}
+		return nil, faulty("/id", "is not that of the path")
 	}
 	v, err := s.Accounts.SetAlert(ctx, in.Tenant, body, m)
 	return tagged(v, v.Revision, err)

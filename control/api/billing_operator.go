@@ -131,12 +131,15 @@ func (s *rest) getRevenue(ctx context.Context, in *struct {
 	if in.Month != "" {
 		var err error
 		if at, err = time.Parse("2006-01", in.Month); err != nil {
-			return nil, &gatehouse.Error{Code: gatehouse.CodeInvalid, Message: "month is no month such as 2026-01"}
+			return nil, faulty("/query/month", "is not a month such as 2026-01")
 		}
 	}
 	margin, err := billing.ParseDecimal(in.Margin)
 	if err != nil {
-		return nil, &gatehouse.Error{Code: gatehouse.CodeInvalid, Message: "margin is no decimal number"}
+		return nil, faulty("/query/margin", "is not a decimal number")
+	}
+	if _, ok := billing.Currency(in.Currency).Places(); !ok {
+		return nil, faulty("/query/currency", "is not a currency")
 	}
 	v, err := s.Accounts.Revenue(ctx, at, billing.Currency(in.Currency), margin)
 	return tagged(v, 0, err)
@@ -152,6 +155,9 @@ func (s *rest) getCosts(ctx context.Context, in *struct {
 	}
 	if in.From.IsZero() {
 		in.From = in.To.AddDate(0, -1, 0)
+	}
+	if !in.From.Before(in.To) {
+		return nil, faulty("/query/to", "is not after from")
 	}
 	v, err := s.Accounts.Costs(ctx, billing.Period{Start: in.From.UTC(), End: in.To.UTC()})
 	return tagged(v, 0, err)

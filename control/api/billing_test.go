@@ -108,7 +108,14 @@ func TestBilling(t *testing.T) {
 	do("GET "+b+"/alerts", 200, `"quota"`)
 	do("POST "+b+"/invoices\n\n"+`{"kind": "opening"}`, 201, `"number":"AC-2026-000001"`, `"due":"25"`)
 	do("POST "+b+"/invoices\n\n"+`{"kind": "opening"}`, 409)
-	use("2026-01-31T23:59:00Z", 12)
+	use("2026-01-31T23:59:00Z", 14)
+	twice := `{"id": "twice", "meter": "requests", "time": "2026-01-31T23:59:00Z", "value": "-2", "reason": "counted twice"}`
+	do("POST "+b+"/adjustments\n\n"+strings.Replace(twice, `"-2"`, `"-15"`, 1), 422, `"/value"`, "takes back 15")
+	do("POST "+b+"/adjustments?dry_run=true\n\n"+twice, 200, `"value":"-2"`)
+	do("POST "+b+"/adjustments\n\n"+strings.Replace(twice, `"-2"`, `"-12"`, 1), 201, `"approver":"token:bootstrap"`)
+	do("POST "+b+"/adjustments\n\n"+strings.Replace(twice, `"-2"`, `"-12"`, 1), 201) // though as much is no longer there
+	do("POST "+b+"/adjustments\n\n"+twice, 409)
+	do("POST "+b+"/adjustments\n\n"+strings.NewReplacer("-2", "10", "twice", "back").Replace(twice), 201)
 	do("GET "+b+"/preview", 200, `"status":"draft"`, `"due":"36"`)
 	do("GET "+b+"/drafts", 200, `"due":"36"`)
 	do("POST "+b+"/invoices\n\n{}", 409, "has not ended")
@@ -124,10 +131,16 @@ func TestBilling(t *testing.T) {
 	do("POST "+b+"/invoices\nIdempotency-Key: k\n\n{}", 201, `"number":"AC-2026-000002"`, `"due":"32.4"`)
 	do("POST "+b+"/invoices\nIdempotency-Key: k\n\n{}", 201, `"number":"AC-2026-000002"`)
 	do("GET "+b+"/invoices", 200, `"AC-2026-000001"`)
+	do("GET "+b+"/late", 200, `"items":[]`)
+	do("GET "+b+"/entries", 200, `"AC-2026-000001/issued"`, `"account":"receivable"`)
 	do("GET /api/v1/invoices?status=finalized", 200, `"AC-2026-000002"`)
 	do("GET /api/v1/invoices/verify?seller=AC", 200, `"invoices":2}`)
 	const two = b + "/invoices/AC-2026-000002"
 	do("GET "+two, 200, `"hash":`)
+	do("POST "+two+"/marks\nIf-Match: \"1\"\n\n"+`{"status": "paid"}`, 412)
+	if etag := s.ask("GET " + two).Header().Get("ETag"); s.ask("POST "+two+"/marks?dry_run=true\nIf-Match: "+etag+"\n\n"+`{"status": "paid"}`).Code != 200 {
+		t.Errorf("the ETag %s does not serve a mark", etag)
+	}
 	do("GET "+two+"\nAccept: text/csv", 200, "calls,")
 	do("GET "+two+"?format=html", 200, "Acme &amp; Sons")
 	do("GET "+two+"\nAccept: application/pdf", 200, "%PDF-1.")
@@ -144,13 +157,24 @@ func TestBilling(t *testing.T) {
 	do("PUT /api/v1/costs/sheet\n\n"+`{"currency": "EUR", "preview": {"changes": [{"parts": [{"before": 1}]}]}}`, 422, `"/preview"`)
 	do("GET /api/v1/costs/sheet", 200, `"call":"0.1"`)
 	do("GET /api/v1/costs?from=2026-01-01T00:00:00Z&to=2026-02-01T00:00:00Z", 200, `"plans":[{`)
-	do("GET /api/v1/costs?from=2026-02-01T00:00:00Z&to=2026-01-01T00:00:00Z", 422, `"/to"`)
+	do("GET /api/v1/costs?from=2026-02-01T00:00:00Z&to=2026-01-01T00:00:00Z", 422, `"/query/to"`)
 	do("GET /api/v1/revenue?month=2026-01", 200, `"mrr":"27"`, `"new":"27"`)
 	do("POST /api/v1/plans/premium/replay\n\n"+`{"at": "2026-01-20T00:00:00Z", "drafts": [`+strings.Replace(prices, `"0.5"`, `"0.1"`, 1)+`]}`, 200, `"best":0`, `"saves":"4.8"`)
 	do("POST /api/v1/webhooks/erp/rotate", 200, `"secret":"whsec_`)
+	do("POST /api/v1/webhooks/erp/rotate?dry_run=true", 200, `"preview"`)
+	do("POST /api/v1/webhooks/erp/disable\n\n"+`{"reason": ""}`, 422, `"/reason"`)
+	do("POST /api/v1/webhooks/erp/disable\n\n"+`{"reason": "moves"}`, 200, `"disabled":"moves"`)
+	do("GET /api/v1/webhooks/erp", 200, `"disabled":"moves"`)
+	do("POST /api/v1/webhooks/erp/deliveries/1/retry", 409)
 	do("POST /api/v1/webhooks/erp/enable", 200)
+	do("POST /api/v1/webhooks/erp/deliveries/1/retry", 404)
+	do("POST /api/v1/webhooks?dry_run=true\n\n"+`{"id": "erp", "url": "https://erp.test/hook"}`, 409)
+	do("POST /api/v1/webhooks\n\n"+`{"id": "x", "url": "https://erp.test/hook", "tenant": "none"}`, 422, `"/tenant"`)
 	do("GET /api/v1/webhooks", 200, `"erp"`)
 	do("GET /api/v1/webhooks/erp/deliveries", 200, `"items":[]`)
+	do("DELETE /api/v1/webhooks/erp?dry_run=true", 200, `"changes":[]`)
+	do("DELETE /api/v1/webhooks/erp\nIf-Match: \"1\"", 412)
+	do("DELETE /api/v1/webhooks/erp?dry_run=true\nIf-Match: \"1\"", 412)
 	do("DELETE /api/v1/webhooks/erp", 204)
 	do("DELETE "+b+"/alerts/quota", 204)
 	do("DELETE "+b+"/alerts/quota", 404)
@@ -159,7 +183,7 @@ func TestBilling(t *testing.T) {
 		if !strings.Contains(op.path, "/billing") && !strings.Contains(op.path, "/versions") && !strings.Contains(op.path, "/webhooks") {
 			continue
 		}
-		path := strings.NewReplacer("{tenant}", "acme", "{subscription}", "main", "{invoice}", "AC-2026-000002", "{note}", "AC-CN-2026-000001", "{alert}", "quota", "{plan}", "premium", "{version}", "1", "{webhook}", "erp", "{feature}", "calls").Replace(op.path)
+		path := strings.NewReplacer("{tenant}", "acme", "{subscription}", "main", "{invoice}", "AC-2026-000002", "{note}", "AC-CN-2026-000001", "{alert}", "quota", "{plan}", "premium", "{version}", "1", "{webhook}", "erp", "{event}", "1", "{feature}", "calls").Replace(op.path)
 		if !seen[op.method+" "+path] && !seen[op.method+" "+path+"/"] {
 			t.Errorf("%s is not tried", op.OperationID)
 		}

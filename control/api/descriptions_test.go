@@ -185,6 +185,11 @@ func TestDescriptions(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, op := range operations(doc) {
+		for _, name := range regexp.MustCompile(`\{(\w+)\}`).FindAllStringSubmatch(op.path, -1) {
+			if !op.takes("path", name[1]) {
+				t.Errorf("%s does not look at %s of its path", op.OperationID, name[1])
+			}
+		}
 		for _, p := range op.Parameters {
 			if p.Description == "" {
 				t.Errorf("%s has a parameter %s without doc", op.OperationID, p.Name)

@@ -104,7 +104,8 @@ func (s *rest) enableWebhook(ctx context.Context, in *webhookAct) (*webhookAnswe
 }
 
 func (s *rest) disableWebhook(ctx context.Context, in *struct {
-	webhookAct
+	WebhookPath
+	Change
 	RawBody []byte
 },
 ) (*webhookAnswer, error) {
@@ -142,7 +143,8 @@ func (s *rest) listDeliveries(ctx context.Context, in *WebhookPath) (*one[items[
 }
 
 func (s *rest) retryDelivery(ctx context.Context, in *struct {
-	webhookAct
+	WebhookPath
+	Change
 	Event uint64 `path:"event" minimum:"1" maximum:"9007199254740991" doc:"Number of the event in the journal, as the delivery names it."`
 },
 ) (*one[webhook.Delivery], error) {
