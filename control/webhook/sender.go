@@ -68,18 +68,22 @@ func (s *Sender) Run(ctx context.Context) error {
 
 // listen wakes Run when something is to be told.
 func (s *Sender) listen(ctx context.Context, wake chan<- struct{}) {
+	ring := func() {
+		select {
+		case wake <- struct{}{}:
+		default:
+		}
+	}
 	for ctx.Err() == nil {
 		head, err := s.Journal.Head(ctx)
 		if err == nil {
+			ring() // for what came while nobody listened
 			for e, err := range s.Journal.Watch(ctx, head.Seq) {
 				if err != nil {
 					break
 				}
 				if slices.Contains(s.Kinds, e.Kind) || e.Kind == kindRetry {
-					select {
-					case wake <- struct{}{}:
-					default:
-					}
+					ring()
 				}
 			}
 		}
