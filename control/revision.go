@@ -1,6 +1,7 @@
 package control
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -167,7 +168,33 @@ func shown(kind string, body json.RawMessage) (any, error) {
 	case kindAnswer:
 		return struct{}{}, nil
 	}
-	return body, nil
+	if !bytes.Contains(body, []byte(`"sealed"`)) {
+		return body, nil
+	}
+	var tree any
+	d := json.NewDecoder(bytes.NewReader(body))
+	d.UseNumber()
+	if err := d.Decode(&tree); err != nil {
+		return nil, err
+	}
+	unsealed(tree)
+	return tree, nil
+}
+
+// unsealed takes secrets that are stored sealed, as those of webhooks, out of a
+// document.
+func unsealed(tree any) {
+	switch v := tree.(type) {
+	case map[string]any:
+		delete(v, "sealed")
+		for _, inner := range v {
+			unsealed(inner)
+		}
+	case []any:
+		for _, inner := range v {
+			unsealed(inner)
+		}
+	}
 }
 
 // at reads a resource as it was after an event.

@@ -179,12 +179,12 @@ func (s *rest) checkEntitlement(ctx context.Context, in *struct {
 
 func (s *rest) invoices() {
 	const many = billingPath + "/invoices"
-	forms := []invoicing.Format{invoicing.CSV, invoicing.HTML, invoicing.PDF, invoicing.UBL}
+	forms := []invoicing.Format{invoicing.CSV, invoicing.HTML, invoicing.PDF}
 	priced(s, "previewInvoice", http.MethodGet, billingPath+"/preview", "The invoice of a period as it would be by now", s.previewInvoice, documents[billing.Invoice](forms...))
 	priced(s, "listDrafts", http.MethodGet, billingPath+"/drafts", "Invoices that are not issued yet", s.listDrafts)
 	priced(s, "listTenantInvoices", http.MethodGet, many, "List a tenant's invoices, newest first", s.listTenantInvoices)
 	priced(s, "finalizeInvoice", http.MethodPost, many, "Issue the invoice of a period that has ended; it does not change any more", s.finalizeInvoice, body[invoicing.Ask](), optional, created)
-	priced(s, "getInvoice", http.MethodGet, many+"/{invoice}", "Read an invoice: JSON, CSV, HTML, PDF or UBL", s.getInvoice, documents[billing.Invoice](forms...))
+	priced(s, "getInvoice", http.MethodGet, many+"/{invoice}", "Read an invoice: JSON, CSV, HTML, PDF or UBL", s.getInvoice, documents[billing.Invoice](append(forms, invoicing.UBL)...))
 	priced(s, "markInvoice", http.MethodPost, many+"/{invoice}/marks", "Mark an invoice as paid, void or uncollectible", s.markInvoice, body[invoicing.Mark]())
 	priced(s, "listInvoices", http.MethodGet, "/api/v1/invoices", "List the invoices of all tenants, newest first", s.listInvoices)
 	priced(s, "verifyInvoices", http.MethodGet, "/api/v1/invoices/verify", "Check that the numbers of a seller have no gap and the chain is whole", s.verifyInvoices)
@@ -223,8 +223,19 @@ func (f *Form) format() invoicing.Format {
 	return invoicing.JSON
 }
 
+// unfit refuses a form that has no room for a currency.
+func (f *Form) unfit(c billing.Currency) error {
+	if places, _ := c.Places(); places > 2 && f.format() == invoicing.UBL {
+		return faulty("/query/format", "is not of this currency: EN 16931 allows two digits after the point (BR-DEC)")
+	}
+	return nil
+}
+
 func paper(inv *invoicing.Invoice, f *Form, err error) (*huma.StreamResponse, error) {
 	if err != nil {
+		return nil, err
+	}
+	if err := f.unfit(inv.Currency); err != nil {
 		return nil, err
 	}
 	text, err := inv.Document(f.format())
@@ -253,6 +264,9 @@ func (s *rest) previewInvoice(ctx context.Context, in *struct {
 	ask := invoicing.Ask{Subscription: in.Subscription, Kind: billing.Kind(in.Kind)}
 	if in.Period >= 0 {
 		ask.Period = &in.Period
+	}
+	if in.format() == invoicing.UBL {
+		return nil, faulty("/query/format", "is not of drafts: UBL needs a number")
 	}
 	inv, err := s.Accounts.Preview(ctx, in.Tenant, ask)
 	return paper(&inv, &in.Form, err)

@@ -59,6 +59,12 @@ func (s *rest) getCreditNote(ctx context.Context, in *struct {
 	if err != nil {
 		return nil, err
 	}
+	if f := in.format(); f != invoicing.JSON && f != invoicing.UBL {
+		return nil, faulty("/query/format", "is not json or ubl")
+	}
+	if err := in.unfit(n.Currency); err != nil {
+		return nil, err
+	}
 	text, err := s.Accounts.NoteDocument(ctx, n, in.format())
 	if err != nil {
 		return nil, err

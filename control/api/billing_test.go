@@ -23,7 +23,7 @@ func (c *till) Now() time.Time {
 	return c.now
 }
 
-func (c *till) set(t *testing.T, day string) {
+func (c *till) set(t testing.TB, day string) {
 	t.Helper()
 	at, err := time.Parse(time.DateOnly, day)
 	if err != nil {
@@ -34,20 +34,10 @@ func (c *till) set(t *testing.T, day string) {
 	c.now = at
 }
 
-// startBilling opens a control plane whose accounts are in 2026.
-func startBilling(t *testing.T) (*service, *till) {
-	t.Helper()
-	clock := &till{}
-	clock.set(t, "2026-01-01")
-	s := start(t, "")
-	s.bill(clock.Now)
-	s.handler = NewHandler(s.parts)
-	return s, clock
-}
-
 // TestBilling goes through every operation that is about money.
 func TestBilling(t *testing.T) {
-	s, clock := startBilling(t)
+	s := start(t, "")
+	clock := s.billAt("2026-01-01")
 	use := func(minute string, n int64) {
 		t.Helper()
 		at, err := time.Parse(time.RFC3339, minute)

@@ -7,12 +7,16 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 	"unicode/utf8"
 
 	"github.com/danielgtaylor/huma/v2"
+	"github.com/gatehouse-gateway/gatehouse"
 	"github.com/gatehouse-gateway/gatehouse/control"
 	"pgregory.net/rapid"
 )
@@ -22,16 +26,21 @@ import (
 // is a problem, and a request that is refused changes nothing.
 func TestRequests(t *testing.T) {
 	s := start(t, "")
+	s.billAt("2026-04-15") // of the examples
 	s.made("POST /api/v1/tenants\n\n" + `{"id": "own", "domain": "own.test", "identity": {"api_keys": {}}}`)
 	s.made("POST /api/v1/tenants\n\n" + `{"id": "other"}`)
 	s.made("POST /api/v1/tenants/own/keys\n\n" + `{"id": "k"}`)
 	s.made("POST /api/v1/tenants/own/policies\n\n" + `{"modules": [{"name": "m.rego", "source": "package gatehouse.tenant\nallow := true"}]}`)
+	known := examples(t)
+	for _, id := range []string{"createPriceVersion", "setBilling", "recordEvents", "adjustBilling", "finalizeInvoice", "grantCredit", "setAlert", "setCostSheet", "createWebhook"} {
+		s.made(known[id][0])
+	}
 	tokens := []string{s.owner, s.owner, s.owner, s.owner, s.owner, s.owner, s.token(control.Operator, "own"), s.token(control.Billing), s.token(control.Gateway)}
 	doc := newREST(s.parts).api.OpenAPI()
 	ops := operations(doc)
 	told := map[int]int{} // answers by status
 	defer func() { t.Log(told) }()
-	rapid.Check(t, func(t *rapid.T) {
+	request := func(t *rapid.T) {
 		op := rapid.SampledFrom(ops).Draw(t, "operation")
 		if op.OperationID == "followUpdates" || op.OperationID == "revokeToken" {
 			return // it has no end; it may be the token that asks
@@ -40,14 +49,23 @@ func TestRequests(t *testing.T) {
 		target := op.path
 		query := url.Values{}
 		header := http.Header{"Authorization": {"Bearer " + rapid.SampledFrom(tokens).Draw(t, "token")}}
+		var example string
+		out := 3 // of 6 parameters are there
+		if all := known[op.OperationID]; len(all) > 0 && rapid.IntRange(0, 2).Draw(t, "by example") > 0 {
+			example = rapid.SampledFrom(all).Draw(t, "example")
+			first, _, _ := strings.Cut(example, "\n")
+			_, first, _ = strings.Cut(first, " ")
+			target, _, _ = strings.Cut(first, "?")
+			out = 1
+		}
 		for _, p := range op.Parameters {
-			if p.In != "path" && rapid.Bool().Draw(t, "leave out "+p.Name) {
+			if p.In != "path" && rapid.IntRange(0, 5).Draw(t, "leave out "+p.Name) >= out {
 				continue
 			}
 			value := fmt.Sprint(g.value(p.Schema, 0))
 			switch p.In {
 			case "path":
-				known := []string{"own", "other", "free", "k", "1", "2", "m.rego", "bootstrap", value}
+				known := []string{"own", "other", "free", "k", "1", "2", "m.rego", "bootstrap", "premium", "main", "GH-2026-000001", "GH", "quota", "jobs", "erp", value}
 				target = strings.ReplaceAll(target, "{"+p.Name+"}", url.PathEscape(rapid.SampledFrom(known).Draw(t, p.Name)))
 			case "query":
 				query.Set(p.Name, value)
@@ -67,8 +85,15 @@ func TestRequests(t *testing.T) {
 			query.Add(g.text("name"), g.text("value"))
 		}
 		body := ""
+		_, sample, _ := strings.Cut(example, "\n\n")
+		var tree any
 		if op.RequestBody != nil && !g.faulty("body") {
-			text, err := json.Marshal(g.value(op.RequestBody.Content[jsonType].Schema, 0))
+			if json.Unmarshal([]byte(sample), &tree) == nil { // YAML is not
+				tree = g.changed(tree, rapid.IntRange(0, 2).Draw(t, "changes"))
+			} else {
+				tree = g.value(op.RequestBody.Content[jsonType].Schema, 0)
+			}
+			text, err := json.Marshal(tree)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -84,6 +109,7 @@ func TestRequests(t *testing.T) {
 		if q := query.Encode(); q != "" {
 			target += "?" + q
 		}
+		adjusted := s.adjustments()
 		r := httptest.NewRequest(op.method, target, strings.NewReader(body))
 		r.Header = header
 		w := httptest.NewRecorder()
@@ -113,7 +139,90 @@ func TestRequests(t *testing.T) {
 				t.Fatalf("%s came of a refused request: %s", e.Kind, what)
 			}
 		}
+		if s.adjustments() != adjusted {
+			t.Fatalf("a refused request was recorded: %s", what)
+		}
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		for range 10 {
+			request(t)
+		}
 	})
+}
+
+// adjustments counts what the ledger has of corrections: they are no events.
+func (s *service) adjustments() int {
+	s.t.Helper()
+	n := 0
+	for _, id := range []gatehouse.TenantID{"own", "other"} {
+		all, err := s.ledger.Adjustments(s.t.Context(), id, time.Unix(0, 0), time.Now().AddDate(400, 0, 0))
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		n += len(all)
+	}
+	return n
+}
+
+// examples are the requests of the reference by operation, made to the tenant
+// "own".
+func examples(t *testing.T) map[string][]string {
+	t.Helper()
+	text, err := os.ReadFile("../../docs/reference/api.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := map[string][]string{}
+	for _, section := range strings.Split(string(text), "\n### ")[1:] {
+		id, rest, _ := strings.Cut(section, "\n")
+		for _, example := range regexp.MustCompile("(?s)```http\n(.*?)\n```").FindAllStringSubmatch(rest, -1) {
+			out[id] = append(out[id], strings.ReplaceAll(example[1], "studio", "own"))
+		}
+	}
+	return out
+}
+
+// changed replaces, removes or repeats some of a body's values.
+func (g *generator) changed(tree any, times int) any {
+	var places []func(v any, remove bool)
+	var walk func(v any)
+	walk = func(v any) {
+		switch v := v.(type) {
+		case map[string]any:
+			for _, name := range slices.Sorted(maps.Keys(v)) {
+				places = append(places, func(to any, remove bool) {
+					if v[name] = to; remove {
+						delete(v, name)
+					}
+				})
+				walk(v[name])
+			}
+		case []any:
+			for i := range v {
+				places = append(places, func(to any, _ bool) { v[i] = to })
+				walk(v[i])
+			}
+		}
+	}
+	for range times {
+		places = nil
+		if walk(tree); len(places) == 0 {
+			return tree
+		}
+		at := rapid.SampledFrom(places).Draw(g.t, "place")
+		at(rapid.OneOf(rapid.Map(rapid.SampledFrom(amounts), func(s string) any { return s }), rapid.Just[any](g.text("text")),
+			rapid.SampledFrom([]any{nil, true, -1, 1e300, 9007199254740993, []any{}, map[string]any{}, []any{nil}, "2026-03-01T00:00:00Z", "2026-04-01T00:00:00Z"})).Draw(g.t, "to"),
+			rapid.IntRange(0, 3).Draw(g.t, "remove") == 0)
+	}
+	return tree
+}
+
+// amounts are numbers as texts, most of them at a bound or beyond.
+var amounts = []string{
+	"0", "1", "-1", "0.5", "-0.5", "0.000000000001", "0.0000000000001", "1000000000000000", "1000000000000001", "-1000000000000000", "1e3", "1/3", "NaN", " 1", "1.", ".5", "",
+	"99999999999999999999999999999999999999", "main", "premium", "EUR", "JPY", "XXX", "month", "day", "flat", "graduated", "volume", "package", "percentage", "blocks", "dynamic", "capacity",
+	"opening", "closing", "paid", "void", "jobs", "requests", "balance", "refund", "GH-2026-000001", "GH-2026-000002", "invoice.*", "https://erp.example.com/",
+	"0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z", "2026-02-30T00:00:00Z", "Europe/Rome", "Mars/Olympus",
 }
 
 // generator makes values of a schema, a few of them faulty.

@@ -13,7 +13,6 @@ import (
 	"github.com/gatehouse-gateway/gatehouse"
 	"github.com/gatehouse-gateway/gatehouse/control"
 	"github.com/gatehouse-gateway/gatehouse/metering"
-	"github.com/gatehouse-gateway/gatehouse/metering/ledger"
 )
 
 // given are functions that a process with a data plane gives.
@@ -59,11 +58,7 @@ func TestReference(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := startWith(t, "", given)
-	clock := &till{}
-	clock.set(t, "2026-04-15") // of the examples
-	s.bill(clock.Now)
-	s.parts.Ledger = func(context.Context) (*ledger.Ledger, error) { return s.ledger, nil }
-	s.handler = NewHandler(s.parts)
+	s.billAt("2026-04-15") // of the examples
 	for _, op := range operations(newREST(s.parts).api.OpenAPI()) {
 		if !strings.Contains(string(text), "### "+op.OperationID+"\n") {
 			t.Errorf("api.md does not tell of %s", op.OperationID)

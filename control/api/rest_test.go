@@ -140,6 +140,18 @@ func (s *service) bill(now func() time.Time) {
 	}
 }
 
+// billAt has the accounts live on a day, with their ledger
+// open to the API.
+func (s *service) billAt(day string) *till {
+	s.t.Helper()
+	clock := &till{}
+	clock.set(s.t, day)
+	s.bill(clock.Now)
+	s.parts.Ledger = func(context.Context) (*ledger.Ledger, error) { return s.ledger, nil }
+	s.handler = NewHandler(s.parts)
+	return clock
+}
+
 // token makes a token.
 func (s *service) token(role control.Role, tenants ...gatehouse.TenantID) string {
 	s.t.Helper()

@@ -3,8 +3,10 @@ package api
 import (
 	"encoding/json"
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 )
 
 // TestNoSecret plants secrets and looks for them in every answer but the one
@@ -58,6 +60,20 @@ func TestNoSecret(t *testing.T) {
 	ask("POST /api/v1/tenants/a/keys\nIdempotency-Key: k\n\n" + `{"id": "k"}`)
 	secretOf("the rotated key", "POST /api/v1/tenants/a/keys/k/rotate\nIdempotency-Key: r")
 	ask("POST /api/v1/tenants/a/keys/k/rotate\nIdempotency-Key: r")
+	const hook = `{"id": "erp", "url": "https://erp.test/hook"}`
+	ask("POST /api/v1/webhooks?dry_run=true\n\n" + hook)
+	secretOf("the webhook's", "POST /api/v1/webhooks\nIdempotency-Key: w\n\n"+hook)
+	ask("POST /api/v1/webhooks\nIdempotency-Key: w\n\n" + hook)
+	ask("POST /api/v1/webhooks/erp/rotate?dry_run=true")
+	secretOf("the webhook's rotated", "POST /api/v1/webhooks/erp/rotate\nIdempotency-Key: v")
+	ask("POST /api/v1/webhooks/erp/rotate\nIdempotency-Key: v")
+	for _, request := range []string{"disable\n\n" + `{"reason": "for now"}`, "enable"} {
+		ask("POST /api/v1/webhooks/erp/" + request)
+	}
+	s.made("POST /api/v1/plans/free/versions\n\n" + `{"currency": "EUR", "cadence": {"unit": "month"}, "prices": [{"id": "base", "model": "flat", "amount": "30", "advance": true}]}`)
+	s.made("POST /api/v1/tenants/a/billing\n\n" + `{"plan": "free"}`)
+	s.made("POST /api/v1/tenants/a/billing/invoices\n\n" + `{"kind": "opening"}`)
+	s.made("POST /api/v1/tenants/a/billing/credit-notes\n\n" + `{"invoice": "GH-` + year() + `-000001"}`)
 	secretOf("the token", "POST /api/v1/tokens\nIdempotency-Key: o\n\n"+`{"id": "o", "role": "viewer"}`)
 	ask("POST /api/v1/tokens\nIdempotency-Key: o\n\n" + `{"id": "o", "role": "viewer"}`)
 	ask("GET /api/v1/tenants\nAuthorization: Bearer " + planted["the token"][:50] + "xx")
@@ -67,8 +83,8 @@ func TestNoSecret(t *testing.T) {
 		if op.method != http.MethodGet || op.OperationID == "followUpdates" || op.OperationID == "exportAudit" {
 			continue
 		}
-		for revision := range 12 {
-			path := strings.NewReplacer("{tenant}", "a", "{key}", "k", "{policy}", "1", "{plan}", "free", "{token}", "o", "{gateway}", "g", "{revision}", string(rune('1'+revision))).Replace(op.path)
+		for revision := range 40 {
+			path := strings.NewReplacer("{tenant}", "a", "{webhook}", "erp", "{subscription}", "main", "{version}", "1", "{invoice}", "GH-"+year()+"-000001", "{note}", "GH-CN-"+year()+"-000001", "{key}", "k", "{policy}", "1", "{plan}", "free", "{token}", "o", "{gateway}", "g", "{revision}", strconv.Itoa(revision+1)).Replace(op.path)
 			ask("GET " + path)
 			if !strings.Contains(op.path, "{revision}") {
 				break
@@ -102,3 +118,5 @@ func TestNoSecret(t *testing.T) {
 		}
 	}
 }
+
+func year() string { return time.Now().UTC().Format("2006") }

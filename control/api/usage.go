@@ -308,11 +308,11 @@ func (s *rest) adjustUsage(ctx context.Context, in *struct {
 	if err := decode(jsonType, in.RawBody, &a); err != nil {
 		return nil, err
 	}
-	if err := adjustmentOf(ctx, &a, in.Tenant, in.Idempotency); err != nil {
-		return nil, err
-	}
 	l, err := s.Ledger.open(ctx)
 	if err != nil {
+		return nil, err
+	}
+	if err := adjustmentOf(ctx, &a, in.Tenant, in.Idempotency); err != nil {
 		return nil, err
 	}
 	v, err := l.Adjust(ctx, a)

@@ -179,7 +179,7 @@ func TestEventsAndAdjustments(t *testing.T) {
 	f(adjust+body("x", "own", "-1.25"), 200, `"duplicate":true`)
 	f(adjust+body("x", "own", "-2"), 409, "another adjustment has this id")
 	f(adjust+body("y", "other", "-2"), 422, "not that of the path")
-	f(adjust+body("y", "own", "0"), 422, "value is zero")
+	f(adjust+body("y", "own", "0"), 422, `{"pointer":"/value","reason":"is zero"}`)
 	f("POST /api/v1/tenants/own/usage/adjustments\nAuthorization: Bearer "+s.token(control.Billing, "own")+"\n\n"+body("z", "own", "-1"), 403, "GH-CP-007")
 	f(jobs, 200, `"total":"2.25"`)
 	f("GET /api/v1/tenants/own/usage/adjustments?from=2026-03-01", 200, `"approver":"eve"`)

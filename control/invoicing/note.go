@@ -58,7 +58,7 @@ func (a *Accounts) Credit(ctx context.Context, tenant gatehouse.TenantID, in New
 		}
 		note, err := billing.Note(inv.Invoice, earlier, asks, in.To, in.Reason, v.Rounding, a.now())
 		if err != nil {
-			return err
+			return refused(err)
 		}
 		return c.note(ctx, &inv, note)
 	})

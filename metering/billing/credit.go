@@ -1,6 +1,7 @@
 package billing
 
 import (
+	"fmt"
 	"slices"
 	"time"
 
@@ -74,12 +75,12 @@ func Note(inv Invoice, earlier []CreditNote, asks []CreditAsk, to Disposition, r
 	if to == "" {
 		n.To = ToBalance
 	}
-	for _, ask := range asks {
+	for at, ask := range asks {
 		i := slices.IndexFunc(inv.Lines, func(l Line) bool { return l.ID == ask.Line })
 		if i < 0 {
-			return CreditNote{}, refuse("invoice %s has no line %s", inv.name(), ask.Line)
+			return CreditNote{}, refuseAt(gatehouse.Pointer("lines", at, "line"), "invoice %s has no line %s", inv.name(), ask.Line)
 		}
-		l, err := credit(inv, inv.Lines[i], ask.Net, append(earlier[:len(earlier):len(earlier)], n), mode)
+		l, err := credit(inv, inv.Lines[i], gatehouse.Pointer("lines", at, "net"), ask.Net, append(earlier[:len(earlier):len(earlier)], n), mode)
 		if err != nil {
 			return CreditNote{}, err
 		}
@@ -105,8 +106,15 @@ func Note(inv Invoice, earlier []CreditNote, asks []CreditAsk, to Disposition, r
 	return n, nil
 }
 
-// credit makes one line from what the notes before have left of it.
-func credit(inv Invoice, of Line, net Decimal, before []CreditNote, mode Rounding) (CreditLine, error) {
+// refuseAt is refuse for what a pointer into the asked names.
+func refuseAt(pointer, format string, args ...any) error {
+	reason := fmt.Sprintf(format, args...)
+	return &gatehouse.Error{Code: gatehouse.CodeInvalid, Message: reason, Err: gatehouse.Faults{{Pointer: pointer, Reason: reason}}}
+}
+
+// credit makes one line from what the notes before have left of it; net is at
+// a pointer.
+func credit(inv Invoice, of Line, at string, net Decimal, before []CreditNote, mode Rounding) (CreditLine, error) {
 	left, tax := of.Net, make([]Decimal, len(of.Taxes))
 	for i, t := range of.Taxes {
 		tax[i] = t.Amount
@@ -123,7 +131,7 @@ func credit(inv Invoice, of Line, net Decimal, before []CreditNote, mode Roundin
 		}
 	}
 	if net.Sign() <= 0 || net.Cmp(left) > 0 || Minor(net, inv.Currency, mode).Cmp(net) != 0 {
-		return CreditLine{}, refuse("%s cannot be credited: line %s of invoice %s has %s left", net, of.ID, inv.name(), left)
+		return CreditLine{}, refuseAt(at, "%s cannot be credited: line %s of invoice %s has %s left", net, of.ID, inv.name(), left)
 	}
 	out := CreditLine{Line: of.ID, Net: net}
 	for i, t := range of.Taxes {
