@@ -140,9 +140,10 @@ func mediaTypes(ctx huma.Context, next func(huma.Context)) {
 		return
 	}
 	refuse := func(what string) {
-		answer(ctx, problemOf(&gatehouse.Error{Code: gatehouse.CodeMediaType, Message: "this operation does not take a body of that " + what}))
+		answer(ctx, problemOf(&gatehouse.Error{Code: gatehouse.CodeMediaType, Message: "this operation does not take " + what}))
 	}
-	if _, ok := body.Content[mediaType(ctx.Header("Content-Type"))]; !ok {
+	media := mediaType(ctx.Header("Content-Type"))
+	if _, ok := body.Content[media]; !ok {
 		taken := strings.Join(slices.Sorted(maps.Keys(body.Content)), ", ")
 		ctx.SetHeader("Accept", taken)
 		switch ctx.Method() {
@@ -151,12 +152,16 @@ func mediaTypes(ctx huma.Context, next func(huma.Context)) {
 		case http.MethodPost:
 			ctx.SetHeader("Accept-Post", taken)
 		}
-		refuse("Content-Type")
+		what := "a body of that Content-Type"
+		if media == "application/x-www-form-urlencoded" {
+			what = "a form, which curl says it sends unless told otherwise: --json"
+		}
+		refuse(what)
 		return
 	}
 	if encoding := ctx.Header("Content-Encoding"); encoding != "" && !strings.EqualFold(encoding, "identity") {
 		ctx.SetHeader("Accept-Encoding", "identity")
-		refuse("Content-Encoding")
+		refuse("a body with that Content-Encoding")
 		return
 	}
 	next(ctx)

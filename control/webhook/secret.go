@@ -18,7 +18,7 @@ import (
 type Secret struct {
 	// Sealed is the secret under the sender's key; answers do not have it. Created
 	// is when it was made.
-	Sealed  []byte    `json:"sealed"`
+	Sealed  []byte    `json:"sealed,omitempty"`
 	Created time.Time `json:"created"`
 	// Expires is when a replaced secret is no longer used; zero for the one in
 	// force.
