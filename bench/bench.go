@@ -26,6 +26,7 @@ type bench struct {
 	dir     string
 	work    work
 	peers   []string
+	builds  []string // others of Gatehouse, as NAME=PATH
 	issuer  *issuer
 	made    []tenant
 	backend *process
@@ -143,6 +144,8 @@ func await(ctx context.Context, addr string, p *process) error {
 // contender is one proxy at one scenario.
 type contender struct {
 	name string
+	// build is the program where the proxy is Gatehouse; empty: the peer's own.
+	build string
 	work scenario
 	addr string
 	run  *process
@@ -151,13 +154,13 @@ type contender struct {
 }
 
 // spent is the CPU time and memory of the contender's processes.
-func (c *contender) spent() (cpu time.Duration, rss int64, err error) {
-	cpu, rss, err = c.run.spent()
+func (c *contender) spent() (usage, error) {
+	u, err := c.run.spent()
 	if err != nil || c.more == nil {
-		return cpu, rss, err
+		return u, err
 	}
-	more, beside, err := c.more.spent()
-	return cpu + more, rss + beside, err
+	more, err := c.more.spent()
+	return usage{u.user + more.user, u.system + more.system, u.rss + more.rss}, err
 }
 
 // scenario measures all its contenders in interleaved rounds.
@@ -170,7 +173,11 @@ func (b *bench) scenario(ctx context.Context, s scenario) (string, error) {
 		ts = slices.Clone(ts)
 		ts[0].Host = "localhost"
 	}
-	all := []*contender{{name: "gatehouse", work: s}}
+	all := []*contender{{name: "gatehouse", build: filepath.Join(b.dir, "gatehouse"), work: s}}
+	for _, build := range b.builds {
+		name, path, _ := strings.Cut(build, "=")
+		all = append(all, &contender{name: name, build: path, work: s})
+	}
 	for _, name := range s.peers {
 		if !slices.Contains(b.peers, name) {
 			continue
@@ -230,7 +237,7 @@ func (b *bench) round(ctx context.Context, c *contender, ts []tenant, length tim
 func table(s scenario, all []*contender) string {
 	var t strings.Builder
 	fmt.Fprintf(&t, "### %s\n\n%s\n\n", s.name, s.what)
-	t.WriteString("| | CPU µs/request | min–max | requests/s | p50 | p99 | RSS MiB | Gatehouse's CPU to it | promised |\n|---|---|---|---|---|---|---|---|---|\n")
+	t.WriteString("| | CPU µs/request | min–max | of it user | requests/s | p50 | p99 | RSS MiB | Gatehouse's CPU to it | promised |\n|---|---|---|---|---|---|---|---|---|---|\n")
 	own := median(all[0].got, func(f figures) float64 { return f.cpu })
 	for _, c := range all {
 		cpu := func(f figures) float64 { return f.cpu }
@@ -247,8 +254,9 @@ func table(s scenario, all []*contender) string {
 				bound += ", missed"
 			}
 		}
-		fmt.Fprintf(&t, "| %s | %.2f | %.2f–%.2f | %.0f | %v | %v | %.0f | %s | %s |\n", name, median(c.got, cpu),
+		fmt.Fprintf(&t, "| %s | %.2f | %.2f–%.2f | %.2f | %.0f | %v | %v | %.0f | %s | %s |\n", name, median(c.got, cpu),
 			extreme(c.got, cpu, slices.Min[[]float64]), extreme(c.got, cpu, slices.Max[[]float64]),
+			median(c.got, func(f figures) float64 { return f.user }),
 			median(c.got, func(f figures) float64 { return f.rps }),
 			time.Duration(median(c.got, func(f figures) float64 { return float64(f.p50) })).Round(time.Microsecond),
 			time.Duration(median(c.got, func(f figures) float64 { return float64(f.p99) })).Round(time.Microsecond),

@@ -18,6 +18,7 @@ type figures struct {
 	requests int64
 	rps      float64
 	cpu      float64 // µs a request
+	user     float64 // of it in user space
 	p50, p99 time.Duration
 	rss      int64
 }
@@ -75,7 +76,7 @@ func (b *bench) closed(ctx context.Context, c *contender, length time.Duration) 
 	if s.tls {
 		scheme = "https"
 	}
-	before, _, err := c.spent()
+	before, err := c.spent()
 	if err != nil {
 		return figures{}, err
 	}
@@ -85,7 +86,7 @@ func (b *bench) closed(ctx context.Context, c *contender, length time.Duration) 
 	if err != nil {
 		return figures{}, fmt.Errorf("wrk: %w: %s", err, text)
 	}
-	after, rss, err := c.spent()
+	after, err := c.spent()
 	if err != nil {
 		return figures{}, err
 	}
@@ -98,7 +99,7 @@ func (b *bench) closed(ctx context.Context, c *contender, length time.Duration) 
 		}
 		return ""
 	}
-	f := figures{rss: rss}
+	var f figures
 	f.requests, _ = strconv.ParseInt(value("requests"), 10, 64)
 	f.rps, _ = strconv.ParseFloat(value("rps"), 64)
 	f.p50, _ = time.ParseDuration(strings.TrimSpace(value("p50")))
@@ -106,8 +107,16 @@ func (b *bench) closed(ctx context.Context, c *contender, length time.Duration) 
 	if f.requests == 0 {
 		return figures{}, fmt.Errorf("wrk answered nothing: %s", text)
 	}
-	f.cpu = float64((after - before).Microseconds()) / float64(f.requests)
+	f.took(before, after)
 	return f, nil
+}
+
+// took notes what the requests cost.
+func (f *figures) took(before, after usage) {
+	user := float64((after.user - before.user).Microseconds())
+	f.user = user / float64(f.requests)
+	f.cpu = (user + float64((after.system - before.system).Microseconds())) / float64(f.requests)
+	f.rss = after.rss
 }
 
 func (s *scenario) clients() int {

@@ -38,6 +38,7 @@ func run(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	only := flags.String("scenarios", "", "names, separated by commas; all unless given")
 	peers := flags.String("peers", "nginx,haproxy,caddy,traefik,fasthttp,relay,nginx-opa", "peers to measure beside Gatehouse")
+	builds := flags.String("builds", "", "other builds of Gatehouse to measure beside this one, NAME=PATH, separated by commas")
 	rounds := flags.Int("rounds", 5, "rounds of each peer, interleaved")
 	seconds := flags.Int("seconds", 5, "length of a round")
 	out := flags.String("out", "", "file for the tables, in Markdown, beside standard output")
@@ -52,6 +53,9 @@ func run(ctx context.Context, args []string) error {
 		return err
 	}
 	defer b.close()
+	if *builds != "" {
+		b.builds = strings.Split(*builds, ",")
+	}
 	var report strings.Builder
 	for _, s := range scenarios() {
 		if *only != "" && !slices.Contains(strings.Split(*only, ","), s.name) {

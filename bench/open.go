@@ -22,13 +22,13 @@ import (
 // its time, and its latency counts from then, so that a stall is seen by all
 // requests that it delays.
 func (b *bench) open(ctx context.Context, c *contender, ts []tenant, length time.Duration) (figures, error) {
-	before, _, err := c.spent()
+	before, err := c.spent()
 	if err != nil {
 		return figures{}, err
 	}
 	beside, stop := context.WithCancel(ctx)
 	var others sync.WaitGroup
-	if c.work.churn > 0 && c.name == "gatehouse" {
+	if c.work.churn > 0 && c.build != "" {
 		others.Go(func() { err = errors.Join(err, b.churn(beside, c, ts)) })
 	}
 	if c.work.noisy {
@@ -41,15 +41,14 @@ func (b *bench) open(ctx context.Context, c *contender, ts []tenant, length time
 	if err := errors.Join(err, failure); err != nil {
 		return figures{}, err
 	}
-	after, rss, err := c.spent()
+	after, err := c.spent()
 	if err != nil {
 		return figures{}, err
 	}
 	slices.Sort(took)
-	return figures{
-		requests: int64(n), rps: float64(c.work.rate), cpu: float64((after - before).Microseconds()) / float64(n), rss: rss,
-		p50: took[n/2], p99: took[n*99/100],
-	}, nil
+	f := figures{requests: int64(n), rps: float64(c.work.rate), p50: took[n/2], p99: took[n*99/100]}
+	f.took(before, after)
+	return f, nil
 }
 
 // constant sends n requests at their times over 64 connections.

@@ -103,10 +103,11 @@ func (b *bench) launch(ctx context.Context, c *contender, ts []tenant) error {
 		Cert: filepath.Join(b.dir, "certificates", "t0.crt"), CertKey: filepath.Join(b.dir, "certificates", "t0.key"), Pair: filepath.Join(b.dir, "t0.pem"),
 		PublicKey: filepath.Join(b.dir, "public.pem"), Modules: modules, Sidecar: c.name == "nginx-opa",
 	}
+	if c.build != "" {
+		return b.launchGatehouse(ctx, c, ts, dir, pin, cores)
+	}
 	var err error
 	switch c.name {
-	case "gatehouse":
-		return b.launchGatehouse(ctx, c, ts, dir, pin, cores)
 	case "nginx-opa":
 		set.OPA = "127.0.0.1:18190"
 		if err := b.sidecar(ctx, c, dir, set.OPA, pin); err != nil {
@@ -250,11 +251,14 @@ func (b *bench) launchGatehouse(ctx context.Context, c *contender, ts []tenant, 
 		"proxy": map[string]any{"limits": map[string]any{"connections": 20000}},
 	}
 	if c.work.log {
-		config["log"] = map[string]any{"access": filepath.Join(dir, "access.log"), "level": "warn"}
+		if err := os.MkdirAll(filepath.Join(dir, "logs"), 0o700); err != nil {
+			return err
+		}
+		config["log"] = map[string]any{"access": filepath.Join(dir, "logs", "access.log"), "level": "warn"}
 	}
 	plain := c.addr
 	if c.work.tls {
-		plain = "127.0.0.1:18191"
+		plain = "127.0.0.1:0"
 		config["proxy"] = map[string]any{"tls": map[string]any{"listen": c.addr, "certificates": filepath.Join(b.dir, "certificates")}}
 	}
 	text, err := json.Marshal(config)
@@ -264,9 +268,9 @@ func (b *bench) launchGatehouse(ctx context.Context, c *contender, ts []tenant, 
 	if err := os.WriteFile(filepath.Join(dir, "gatehouse.yaml"), text, 0o600); err != nil {
 		return err
 	}
-	c.run, err = start(ctx, pin, []string{"GOMAXPROCS=" + strconv.Itoa(cores)}, filepath.Join(b.dir, "gatehouse"), "run",
+	c.run, err = start(ctx, pin, []string{"GOMAXPROCS=" + strconv.Itoa(cores)}, c.build, "run",
 		"--config", filepath.Join(dir, "gatehouse.yaml"), "--tenants", folder, "--data", filepath.Join(dir, "data"),
-		"--listen", plain, "--control", "127.0.0.1:18192")
+		"--listen", plain, "--control", "127.0.0.1:0")
 	if err != nil {
 		return err
 	}

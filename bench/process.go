@@ -49,23 +49,31 @@ func (p *process) stop() {
 	}
 }
 
-// spent returns the CPU time of the program and its children so far, and
-// their resident memory in bytes.
-func (p *process) spent() (cpu time.Duration, rss int64, err error) {
+// usage is CPU time so far and resident memory in bytes.
+type usage struct {
+	user, system time.Duration
+	rss          int64
+}
+
+// spent returns what the program and its children have taken.
+func (p *process) spent() (u usage, err error) {
 	for _, pid := range family(p.cmd.Process.Pid) {
 		b, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "stat"))
 		if err != nil {
-			return 0, 0, fmt.Errorf("read CPU time: %w", err)
+			return usage{}, fmt.Errorf("read CPU time: %w", err)
 		}
 		f := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+2:]))
 		user, _ := strconv.ParseInt(f[11], 10, 64)
 		system, _ := strconv.ParseInt(f[12], 10, 64)
 		pages, _ := strconv.ParseInt(f[21], 10, 64)
-		cpu += time.Duration(user+system) * time.Second / 100 // USER_HZ is 100 on Linux
-		rss += pages * int64(os.Getpagesize())
+		u.user += time.Duration(user) * tick
+		u.system += time.Duration(system) * tick
+		u.rss += pages * int64(os.Getpagesize())
 	}
-	return cpu, rss, nil
+	return u, nil
 }
+
+const tick = time.Second / 100 // USER_HZ is 100 on Linux
 
 // family is a process with its descendants.
 func family(pid int) []int {
