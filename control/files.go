@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
@@ -25,6 +24,8 @@ type Files struct {
 	// The rest belongs to the goroutine that calls Load, and then Run.
 	read map[string]*configs.File // every file as last read
 	good map[string]*configs.File // every file as last published
+	// matter are the paths of what was read, and of the folders on the way.
+	matter map[string]bool
 }
 
 // NewFiles returns a feed of path, a file or a folder.
@@ -77,21 +78,10 @@ func (f *Files) Run(ctx context.Context, reload <-chan struct{}) error {
 
 // concerns reports whether a change of the named file can matter: it is a
 // document, a key file or a folder on the way to one. Others, logs among them,
-// may live in the same folders.
+// may live in the same folders and be written at every request.
 func (f *Files) concerns(name string) bool {
 	name = filepath.Clean(name)
-	root := filepath.Clean(f.path)
-	if name == root || strings.HasPrefix(root, name+string(filepath.Separator)) || filepath.Dir(name) == root && configs.IsDocument(name) {
-		return true
-	}
-	for _, file := range f.read {
-		for _, in := range file.Inputs {
-			if in := filepath.Clean(in.Path); in == name || strings.HasPrefix(in, name+string(filepath.Separator)) {
-				return true
-			}
-		}
-	}
-	return false
+	return f.matter[name] || filepath.Dir(name) == filepath.Clean(f.path) && configs.IsDocument(name)
 }
 
 // watch adds the folders of every file that matters. Folders are watched, not
@@ -118,6 +108,22 @@ func (f *Files) watch(w *fsnotify.Watcher) {
 	}
 }
 
+// mind finds what concerns the files as they were last read.
+func (f *Files) mind() {
+	f.matter = map[string]bool{}
+	add := func(path string) {
+		for path = filepath.Clean(path); !f.matter[path]; path = filepath.Dir(path) {
+			f.matter[path] = true
+		}
+	}
+	add(f.path)
+	for _, file := range f.read {
+		for _, in := range file.Inputs {
+			add(in.Path)
+		}
+	}
+}
+
 func exists(path string) bool {
 	_, err := os.Stat(path)
 	return err == nil
@@ -127,6 +133,7 @@ func exists(path string) bool {
 func (f *Files) Load() {
 	began := time.Now()
 	all, problems := f.scan()
+	f.mind()
 	set := configs.Join(all...)
 	problems = append(problems, set.Problems...)
 	use, usable := f.usable(all)
