@@ -40,6 +40,7 @@ type conn struct {
 	raw   syscall.RawConn // nil where the socket cannot be asked
 	probe func(fd uintptr)
 	quiet bool // result of probe
+	turn  turn
 
 	watcher watcher
 }
@@ -50,6 +51,7 @@ func newConn(e *endpoint, nc net.Conn) *conn {
 		if raw, err := s.SyscallConn(); err == nil {
 			c.raw = raw
 			c.probe = func(fd uintptr) { c.quiet = quiet(fd) }
+			c.turn.step = c.step
 		}
 	}
 	return c
@@ -58,7 +60,7 @@ func newConn(e *endpoint, nc net.Conn) *conn {
 // open readies c for a request.
 func (c *conn) open() {
 	c.in = c.endpoint.client.buffers.take(0)
-	c.base, c.r, c.w = 0, 0, 0
+	c.base, c.r, c.w, c.firstByte = 0, 0, 0, 0
 }
 
 // strip gives the buffers back.
@@ -105,10 +107,12 @@ func (c *conn) read(p []byte, by, span time.Duration) (int, error) {
 			}
 			c.readBy = until
 		}
-		n, err := c.nc.Read(p)
+		n, err := c.receive(p)
 		switch {
 		case n > 0:
 			return n, nil
+		case c.turn.failed != nil:
+			return 0, c.turn.failed
 		case err == nil:
 			return 0, io.ErrNoProgress
 		case by != never && timedOut(err) && c.clock.now() < by:
@@ -143,7 +147,6 @@ func (c *conn) write(p []byte, span time.Duration) (int, error) {
 // behind it. Before the first byte its errors are those of the connection;
 // afterwards the connection's end is errTruncated.
 func (c *conn) readHead(h *head, by, span time.Duration) error {
-	c.firstByte = 0
 	interim, seen := 0, 0
 	for {
 		var end int

@@ -247,8 +247,21 @@ func (b *Backend) connection(e *endpoint, fresh bool, resp *Response) (*conn, *E
 // exchange sends the request on c and reads the answer's header section.
 func (b *Backend) exchange(c *conn, req *Request, wire []byte, joint bool, resp *Response) failure {
 	began := c.clock.now() // an answer may come before a write returns
-	n, err := c.write(wire, b.idle)
-	sent := c.clock.now()
+	complete := req.BodyLength == 0 || joint
+	n, sent, err := 0, began, error(nil)
+	if complete && c.takesTurns() {
+		if err = c.arm(b.idle); err == nil {
+			c.turn.begin(wire)
+			answer := c.readHead(&resp.head, began+b.firstByte, b.firstByte)
+			n, sent, err = c.turn.end(c)
+			if err == nil {
+				return b.answered(c, req, true, answer, awaiting, began, resp)
+			}
+		}
+	} else {
+		n, err = c.write(wire, b.idle)
+		sent = c.clock.now()
+	}
 	whole, during := true, awaiting
 	switch {
 	case err != nil && n == 0:
@@ -267,12 +280,18 @@ func (b *Backend) exchange(c *conn, req *Request, wire []byte, joint bool, resp 
 		} else {
 			during = writing
 		}
-	case req.BodyLength == 0 || joint:
+	case complete:
 		err = c.readHead(&resp.head, sent+b.firstByte, b.firstByte)
 	default:
 		whole, during, err = c.send(req, &resp.head, b)
 		began = c.clock.now()
 	}
+	return b.answered(c, req, whole, err, during, began, resp)
+}
+
+// answered takes the answer's header section over, or the error that came in
+// its place.
+func (b *Backend) answered(c *conn, req *Request, whole bool, err error, during phase, began time.Duration, resp *Response) failure {
 	if err != nil {
 		return b.broken(c, req, err, during)
 	}

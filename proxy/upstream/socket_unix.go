@@ -15,3 +15,23 @@ func quiet(fd uintptr) bool {
 		return err == syscall.EAGAIN
 	}
 }
+
+// canTurn says that a socket can be read by its descriptor.
+const canTurn = true
+
+// receive reads once from a socket that does not block; again says that there
+// is nothing yet.
+func receive(fd uintptr, p []byte) (n int, again bool, err error) {
+	for {
+		n, err := syscall.Read(int(fd), p)
+		switch err {
+		case nil:
+			return n, false, nil
+		case syscall.EINTR:
+		case syscall.EAGAIN:
+			return 0, true, nil
+		default:
+			return 0, false, err
+		}
+	}
+}
