@@ -146,11 +146,11 @@ type contender struct {
 	name string
 	// build is the program where the proxy is Gatehouse; empty: the peer's own.
 	build string
-	work scenario
-	addr string
-	run  *process
-	more *process // a process beside it, such as a sidecar
-	got  []figures
+	work  scenario
+	addr  string
+	run   *process
+	more  *process // a process beside it, such as a sidecar
+	got   []figures
 }
 
 // spent is the CPU time and memory of the contender's processes.
@@ -248,9 +248,9 @@ func table(s scenario, all []*contender) string {
 		if c != all[0] {
 			ratio = fmt.Sprintf("%.2f", own/median(c.got, cpu))
 		}
-		if most, ok := s.bounds[c.name]; ok {
-			bound = fmt.Sprintf("≤ %.3g", most)
-			if own/median(c.got, cpu) > most {
+		if p, ok := s.bounds[c.name]; ok {
+			bound = fmt.Sprintf("%s ≤ %.3g", p.name, p.most)
+			if own/median(c.got, cpu) > p.most {
 				bound += ", missed"
 			}
 		}

@@ -59,7 +59,7 @@ func TestPeerConfigurations(t *testing.T) {
 }
 
 func TestTable(t *testing.T) {
-	s := scenario{name: "plain", what: "1 KiB", bounds: map[string]float64{"nginx": 1}}
+	s := scenario{name: "plain", what: "1 KiB", bounds: map[string]promise{"nginx": {"S1", 1}}}
 	got := table(s, []*contender{
 		{name: "gatehouse", got: []figures{{cpu: 22, rps: 9, p50: 1000, p99: 2000, rss: 1 << 20}, {cpu: 20, rps: 9, p50: 1000, p99: 2000, rss: 1 << 20}, {cpu: 21, rps: 9, p50: 1000, p99: 2000, rss: 1 << 20}}},
 		{name: "nginx", got: []figures{{cpu: 20, rps: 10, p50: 1000, p99: 2000, rss: 2 << 20}}},
@@ -68,10 +68,10 @@ func TestTable(t *testing.T) {
 
 1 KiB
 
-| | CPU µs/request | min–max | requests/s | p50 | p99 | RSS MiB | Gatehouse's CPU to it | promised |
-|---|---|---|---|---|---|---|---|---|
-| gatehouse | 21.00 | 20.00–22.00 | 9 | 1µs | 2µs | 1 |  |  |
-| nginx | 20.00 | 20.00–20.00 | 10 | 1µs | 2µs | 2 | 1.05 | ≤ 1, missed |
+| | CPU µs/request | min–max | of it user | requests/s | p50 | p99 | RSS MiB | Gatehouse's CPU to it | promised |
+|---|---|---|---|---|---|---|---|---|---|
+| gatehouse | 21.00 | 20.00–22.00 | 0.00 | 9 | 1µs | 2µs | 1 |  |  |
+| nginx | 20.00 | 20.00–20.00 | 0.00 | 10 | 1µs | 2µs | 2 | 1.05 | S1 ≤ 1, missed |
 `
 	if got != want {
 		t.Errorf("%s", got)

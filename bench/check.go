@@ -46,15 +46,38 @@ func (b *bench) check(ctx context.Context, c *contender, ts []tenant) error {
 	}
 	switch c.work.auth {
 	case "key":
-		return expect("a wrong key", first.Host, 401, func(r *http.Request) { r.Header.Set("X-API-Key", strings.Repeat("x", len(first.Key))) })
+		err := expect("a wrong key", first.Host, 401, func(r *http.Request) { r.Header.Set("X-API-Key", strings.Repeat("x", len(first.Key))) })
+		if err != nil {
+			return err
+		}
 	case "jwt":
 		if err := expect("no token", first.Host, 401, func(*http.Request) {}); err != nil {
 			return err
 		}
 		forged := first.Token[:len(first.Token)-8] + "AAAAAAAA"
-		return expect("a forged token", first.Host, 401, func(r *http.Request) { r.Header.Set("Authorization", "Bearer "+forged) })
+		if err := expect("a forged token", first.Host, 401, func(r *http.Request) { r.Header.Set("Authorization", "Bearer "+forged) }); err != nil {
+			return err
+		}
 	}
-	return nil
+	if c.work.limits == 0 {
+		return nil
+	}
+	low, err := b.low()
+	if err != nil {
+		return err
+	}
+	for range 10 * lowRate { // more than passes in the second that this takes, or two
+		status, err := b.ask(ctx, c, low.Host, func(r *http.Request) { r.Header.Set("Authorization", "Bearer "+low.Token) })
+		switch {
+		case err != nil:
+			return err
+		case status == 429:
+			return nil
+		case status != 200:
+			return fmt.Errorf("a low limit: status %d", status)
+		}
+	}
+	return fmt.Errorf("a limit of %d a second lets %d requests pass", lowRate, 10*lowRate)
 }
 
 // ask sends one request on a connection of its own.

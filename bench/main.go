@@ -1,6 +1,6 @@
 // Command bench measures Gatehouse beside other proxies at the same work.
 //
-//	go run ./bench [-scenarios plain,jwt] [-peers nginx] [-rounds 5] [-seconds 5] [-out FILE]
+//	go run ./bench [-scenarios plain,jwt] [-peers nginx] [-rounds 5] [-seconds 5] [-update FILE]
 //
 // The proxy has the first core, the load and the backends the second. Rounds
 // are interleaved. The figure compared is CPU time for a request: user and
@@ -41,7 +41,7 @@ func run(ctx context.Context, args []string) error {
 	builds := flags.String("builds", "", "other builds of Gatehouse to measure beside this one, NAME=PATH, separated by commas")
 	rounds := flags.Int("rounds", 5, "rounds of each peer, interleaved")
 	seconds := flags.Int("seconds", 5, "length of a round")
-	out := flags.String("out", "", "file for the tables, in Markdown, beside standard output")
+	page := flags.String("update", "", "page whose tables, between <!-- bench --> and <!-- /bench -->, are replaced")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -56,7 +56,7 @@ func run(ctx context.Context, args []string) error {
 	if *builds != "" {
 		b.builds = strings.Split(*builds, ",")
 	}
-	var report strings.Builder
+	var tables []string
 	for _, s := range scenarios() {
 		if *only != "" && !slices.Contains(strings.Split(*only, ","), s.name) {
 			continue
@@ -66,10 +66,12 @@ func run(ctx context.Context, args []string) error {
 			return fmt.Errorf("scenario %s: %w", s.name, err)
 		}
 		fmt.Println(table)
-		report.WriteString(table + "\n")
+		tables = append(tables, table)
+		if *page != "" { // each at once: a later scenario may fail
+			if err := update(*page, tables); err != nil {
+				return err
+			}
+		}
 	}
-	if *out == "" {
-		return nil
-	}
-	return os.WriteFile(*out, []byte(report.String()), 0o644)
+	return nil
 }

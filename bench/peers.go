@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"text/template"
@@ -88,6 +89,13 @@ func tool(name string) string { return filepath.Join(".cache", "tools", name) }
 // launch writes a contender's configuration and starts it.
 func (b *bench) launch(ctx context.Context, c *contender, ts []tenant) error {
 	s := c.work
+	if s.limits > 0 {
+		low, err := b.low()
+		if err != nil {
+			return err
+		}
+		ts = append(slices.Clip(ts), low)
+	}
 	dir := filepath.Join(b.dir, c.name+"-"+s.name)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
@@ -176,8 +184,10 @@ func fill(name, file string, set settings) error {
 	return os.WriteFile(file, b.Bytes(), 0o600)
 }
 
-// generous limits are never reached by the load.
-const generous = 1_000_000
+const (
+	generous = 1_000_000 // a second: never reached by the load
+	lowRate  = 2
+)
 
 // sidecar starts OPA with the same policy as Gatehouse has.
 func (b *bench) sidecar(ctx context.Context, c *contender, dir, addr, pin string) (err error) {
@@ -298,7 +308,11 @@ func (b *bench) document(s scenario, t tenant) map[string]any {
 	}
 	var rules []any
 	for i := range s.limits {
-		rules = append(rules, map[string]any{"name": "rate-" + strconv.Itoa(i), "rate": strconv.Itoa(generous+i) + "/s"})
+		rate := generous + i
+		if t.Low {
+			rate = lowRate
+		}
+		rules = append(rules, map[string]any{"name": "rate-" + strconv.Itoa(i), "rate": strconv.Itoa(rate) + "/s"})
 	}
 	if len(rules) > 1 { // of four, one counts by caller, one is a quota
 		rules[1].(map[string]any)["by"] = []string{"principal"}

@@ -20,6 +20,16 @@ import (
 // tenant is what peers and load know of one.
 type tenant struct {
 	ID, Host, Backend, Key, Token string
+	// Low has its limit set so that the third request in a second is refused.
+	Low bool
+}
+
+// low shows that a limit trips; it is no part of the load.
+func (b *bench) low() (tenant, error) {
+	t := tenant{ID: "low", Host: "low.test", Backend: b.backendAddr(0), Low: true}
+	var err error
+	t.Token, err = b.issuer.token("user-low")
+	return t, err
 }
 
 // issuer signs the bench's tokens.
