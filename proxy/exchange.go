@@ -94,6 +94,18 @@ type Exchange struct {
 	// 101, without a body, and what follows belongs to both ends.
 	Tunnel net.Conn
 
+	// What outlives a request, for its memory.
+	resp      upstream.Response
+	id, trace []byte
+	head      []byte // request head to the backend
+	scratch   []byte // backing of values made for this request
+	hooks     hooks
+
+	passing
+}
+
+// passing is what of an exchange is of one request alone.
+type passing struct {
 	start  time.Time
 	phase  phase
 	table  *table
@@ -112,7 +124,6 @@ type Exchange struct {
 	verdict   ratelimit.Verdict
 	ticket    ratelimit.Ticket
 	up        upstream.Request
-	resp      upstream.Response
 	series    *metering.Series
 	flight    *metering.Flight                   // from the count to Finish
 	units     [1 + gatehouse.MaxRouteUnits]int64 // of the route's meters, in millionths
@@ -124,9 +135,6 @@ type Exchange struct {
 	bodyIn                atomic.Int64 // bytes of request body read; by the goroutine that reads it
 	bodyOut               int64        // bytes of body answered
 	countedIn, countedOut int64        // of these, already metered
-	id, trace             []byte
-	head                  []byte // request head to the backend
-	scratch               []byte // backing of values made for this request
 	marks                 [phaseCountOf]time.Duration
 	sampled               bool          // phases are timed
 	lined                 time.Duration // from the start to the end of the line, when sampled
@@ -137,8 +145,7 @@ type Exchange struct {
 	newTrace              bool   // the trace is not the client's
 	tunneled              bool   // it counts among the tenant's tunnels
 	admitted              *gate  // where the request holds a place; nil: none
-	hooks                 hooks
-	dry                   bool // it is only described: nothing is noted of it
+	dry                   bool   // it is only described: nothing is noted of it
 }
 
 // hooks are the exchange's methods as the client of the backends takes them,
@@ -178,10 +185,11 @@ func (x *Exchange) Release() {
 	x.resp.Release()
 	clear(x.Fields)
 	x.resp.Endpoint, x.resp.Attempts, x.resp.Dialed, x.resp.Connect, x.resp.FirstByte = "", 0, false, 0, 0
-	*x = Exchange{
-		In: x.In, Fields: x.Fields[:0], resp: x.resp, hooks: x.hooks,
-		id: x.id[:0], trace: x.trace[:0], head: x.head[:0], scratch: x.scratch[:0],
-	}
+	// Not *x = Exchange{...}: that is made beside it first, and then copied.
+	x.Peer, x.TLS, x.secured, x.ServerName, x.RequestBody, x.transport = netip.Addr{}, false, nil, "", nil, nil
+	x.Status, x.wire, x.Fields, x.Body, x.Stream, x.Length, x.declared, x.Close, x.Tunnel = 0, 0, x.Fields[:0], nil, nil, 0, 0, false, nil
+	x.id, x.trace, x.head, x.scratch = x.id[:0], x.trace[:0], x.head[:0], x.scratch[:0]
+	x.passing = passing{}
 	g.exchanges.Put(x)
 }
 

@@ -69,7 +69,7 @@ func (g *Gateway) Explain(d *Described) (*Explanation, error) {
 	if err != nil {
 		return nil, err
 	}
-	x := &Exchange{gateway: g, start: time.Now(), Peer: d.Address, TLS: secure, transport: described(head), dry: true}
+	x := &Exchange{Peer: d.Address, TLS: secure, transport: described(head), passing: passing{gateway: g, start: time.Now(), dry: true}}
 	x.hooks.gone = func() bool { return false }
 	e := &explainer{g: g, x: x}
 	for _, step := range [...]struct {

@@ -33,6 +33,7 @@ type conn struct {
 	base, r, w int
 
 	readBy, writeBy time.Duration // the deadlines armed; 0 for none
+	taken           time.Duration // when the request got it
 	firstByte       time.Duration // when the answer began
 	idleSince       time.Duration
 	idleFor         time.Duration
@@ -70,11 +71,12 @@ func (c *conn) strip() {
 	c.in, c.kept, c.req = nil, nil, nil
 }
 
-// usable reports whether c, idle, may carry another request. A connection
+// usable reports whether c, idle, may carry another request now. A connection
 // that has ended, or on which something was sent that nobody asked for, may
 // not: those bytes would answer the next request.
-func (c *conn) usable() bool {
-	if c.clock.now()-c.idleSince >= c.idleFor {
+func (c *conn) usable(now time.Duration) bool {
+	c.taken = now
+	if now-c.idleSince >= c.idleFor {
 		return false
 	}
 	if c.gate != nil && !c.gate.drained(c.nc) {
@@ -94,10 +96,12 @@ func (c *conn) usable() bool {
 // request says whether its client is gone, it is asked at every strike.
 func (c *conn) read(p []byte, by, span time.Duration) (int, error) {
 	asking := c.req != nil && c.req.Gone != nil
-	for {
+	// Of the first round by tells the time: should it be old, the round ends
+	// at once.
+	for now := by - span; ; now = c.clock.now() {
 		until, slack := by, span/2
 		if asking && by != never {
-			if next := c.clock.now() + poll; next < by {
+			if next := now + poll; next < by {
 				until, slack = next, poll/2
 			}
 		}
@@ -127,8 +131,8 @@ func (c *conn) read(p []byte, by, span time.Duration) (int, error) {
 }
 
 // arm sets the write deadline to span from now, or up to a quarter later.
-func (c *conn) arm(span time.Duration) error {
-	by := c.clock.now() + span
+func (c *conn) arm(now, span time.Duration) error {
+	by := now + span
 	if c.writeBy >= by && c.writeBy <= by+span/4 {
 		return nil
 	}
@@ -137,7 +141,7 @@ func (c *conn) arm(span time.Duration) error {
 }
 
 func (c *conn) write(p []byte, span time.Duration) (int, error) {
-	if err := c.arm(span); err != nil {
+	if err := c.arm(c.clock.now(), span); err != nil {
 		return 0, err
 	}
 	return c.nc.Write(p)

@@ -225,7 +225,7 @@ func (b *Backend) attempt(e *endpoint, req *Request, wire []byte, joint, fresh b
 func (b *Backend) connection(e *endpoint, fresh bool, resp *Response) (*conn, *Error) {
 	start := b.client.clock.now()
 	by := start + b.connect
-	c, err := e.pool.take(b.limit, b.waiting, fresh, by)
+	c, err := e.pool.take(b.limit, b.waiting, fresh, start, by)
 	resp.Dialed = c == nil && err == nil
 	if err != nil {
 		return nil, explain(err, connecting, e.url)
@@ -238,25 +238,27 @@ func (b *Backend) connection(e *endpoint, fresh bool, resp *Response) (*conn, *E
 			e.pool.vacate(b.limit)
 			return nil, failed
 		}
+		c.taken = b.client.clock.now()
 		e.pool.join(c)
 	}
-	resp.Connect = b.client.clock.now() - start
+	resp.Connect = c.taken - start
 	return c, nil
 }
 
 // exchange sends the request on c and reads the answer's header section.
 func (b *Backend) exchange(c *conn, req *Request, wire []byte, joint bool, resp *Response) failure {
-	began := c.clock.now() // an answer may come before a write returns
+	began := c.taken // an answer may come before a write returns
 	complete := req.BodyLength == 0 || joint
 	n, sent, err := 0, began, error(nil)
 	if complete && c.takesTurns() {
-		if err = c.arm(b.idle); err == nil {
+		if err = c.arm(began, b.idle); err == nil {
 			c.turn.begin(wire)
 			answer := c.readHead(&resp.head, began+b.firstByte, b.firstByte)
-			n, sent, err = c.turn.end(c)
+			n, err = c.turn.end(answer)
 			if err == nil {
 				return b.answered(c, req, true, answer, awaiting, began, resp)
 			}
+			sent = c.clock.now()
 		}
 	} else {
 		n, err = c.write(wire, b.idle)

@@ -147,7 +147,7 @@ func settle(t *testing.T, resp *Response) {
 	c := resp.conn
 	resp.Release()
 	c.idleFor = time.Hour
-	for deadline := time.Now().Add(5 * time.Second); c.usable(); {
+	for deadline := time.Now().Add(5 * time.Second); c.usable(c.clock.now()); {
 		if time.Now().After(deadline) {
 			t.Fatal("the connection still looks usable")
 		}

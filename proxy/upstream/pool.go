@@ -30,9 +30,9 @@ type pool struct {
 type waiter struct{ got chan *conn }
 
 // take returns an idle connection, or nil for the right to dial one, which
-// ends in keep or vacate. fresh asks for the right to dial. It waits up to the
-// instant by, with fewer than queue others, and fails with errBusy or errQueue.
-func (p *pool) take(limit, queue int, fresh bool, by time.Duration) (*conn, error) {
+// ends in keep or vacate. fresh asks for the right to dial. It waits from now
+// up to the instant by, with fewer than queue others, and fails with errBusy or errQueue.
+func (p *pool) take(limit, queue int, fresh bool, now, by time.Duration) (*conn, error) {
 	p.mu.Lock()
 	for n := len(p.idle); n > 0; n = len(p.idle) {
 		if fresh && p.slots < limit {
@@ -42,7 +42,7 @@ func (p *pool) take(limit, queue int, fresh bool, by time.Duration) (*conn, erro
 		p.idle[n-1] = nil
 		p.idle = p.idle[:n-1]
 		p.mu.Unlock()
-		if !fresh && c.usable() {
+		if !fresh && c.usable(now) {
 			return c, nil
 		}
 		c.close()
@@ -80,7 +80,7 @@ func (p *pool) wait(w *waiter, by time.Duration) (*conn, error) {
 		p.mu.Unlock()
 		c = <-w.got
 	}
-	if c == nil || c.usable() {
+	if c == nil || c.usable(p.clock.now()) {
 		return c, nil
 	}
 	// Its place in the pool passes to the connection dialled instead.

@@ -225,7 +225,7 @@ func (c *conn) push(p []byte, idle time.Duration) error {
 	if w.verdict.Load() == answered {
 		c.writeBy, idle = 0, w.patience
 	}
-	if err := c.arm(idle); err != nil {
+	if err := c.arm(c.clock.now(), idle); err != nil {
 		return err
 	}
 	// The watcher gives its verdict and then moves the deadline. If there is

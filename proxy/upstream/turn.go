@@ -3,7 +3,6 @@ package upstream
 import (
 	"io"
 	"os"
-	"time"
 )
 
 // turn is one exchange in which the request is written and its answer waited
@@ -21,7 +20,6 @@ type turn struct {
 	due     []byte // to be written; nil when it has been
 	into    []byte // what is read into
 	sent    int    // bytes of the request that were written
-	when    time.Duration
 	failed  error // of the write
 	n       int   // bytes that were read
 	readErr error
@@ -29,14 +27,14 @@ type turn struct {
 
 func (t *turn) begin(wire []byte) { t.due, t.sent, t.failed = wire, 0, nil }
 
-// end returns how many bytes of the request were written, and when; the error
-// is the write's.
-func (t *turn) end(c *conn) (n int, sent time.Duration, err error) {
-	err, t.failed = t.failed, nil
-	if t.due != nil { // the answer's reader never came to it
-		t.due, t.when = nil, c.clock.now()
+// end returns how many bytes of the request were written; the error is the
+// write's. answer is what came of waiting for the answer.
+func (t *turn) end(answer error) (n int, err error) {
+	if t.due != nil { // it was not come to: the socket is closed
+		t.due, t.failed = nil, answer
 	}
-	return t.sent, t.when, err
+	err, t.failed = t.failed, nil
+	return t.sent, err
 }
 
 // takesTurns reports whether c can write and wait in one step.
@@ -53,7 +51,7 @@ func (c *conn) receive(p []byte) (int, error) {
 	t.into = nil
 	switch {
 	case t.due != nil: // the socket cannot be waited for: it is closed
-		t.due, t.failed, t.when = nil, err, c.clock.now()
+		t.due, t.failed = nil, err
 		return 0, err
 	case t.failed != nil:
 		return 0, t.failed
@@ -68,7 +66,7 @@ func (c *conn) step(fd uintptr) (done bool) {
 	t := &c.turn
 	if t.due != nil {
 		t.sent, t.failed = c.nc.Write(t.due)
-		t.due, t.when = nil, c.clock.now()
+		t.due = nil
 		return t.failed != nil
 	}
 	n, again, err := receive(fd, t.into)

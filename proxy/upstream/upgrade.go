@@ -57,7 +57,8 @@ func (b *Backend) separate(e *endpoint, resp *Response) (*conn, *Error) {
 		return nil, err
 	}
 	c.apart = true
-	resp.Connect = b.client.clock.now() - start
+	c.taken = b.client.clock.now()
+	resp.Connect = c.taken - start
 	return c, nil
 }
 
