@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"iter"
 	"slices"
 )
 
@@ -99,6 +100,20 @@ func (t *Tenant) Hosts() []string {
 		return t.Aliases
 	}
 	return append([]string{t.Domain}, t.Aliases...)
+}
+
+// AllHosts goes through what Hosts returns, and allocates nothing.
+func (t *Tenant) AllHosts() iter.Seq[string] {
+	return func(yield func(string) bool) {
+		if t.Domain != "" && !yield(t.Domain) {
+			return
+		}
+		for _, a := range t.Aliases {
+			if !yield(a) {
+				return
+			}
+		}
+	}
 }
 
 // Features are named switches. In the document they are a list of names, all

@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -14,7 +15,7 @@ import (
 // compiling anything, in document order. Faults of one value do not hide
 // those of another.
 func (d *Document) Validate() Faults {
-	v := &validation{plans: map[PlanID]bool{}}
+	v := &validation{plans: map[PlanID]bool{}, kept: &Validator{}}
 	planAt := map[PlanID]string{}
 	for i := range d.Plans {
 		p, at := &d.Plans[i], Pointer("plans", i)
@@ -37,18 +38,40 @@ func (d *Document) Validate() Faults {
 // Validate returns the faults of one tenant on its own: not whether its plan
 // exists, nor whether another tenant has its domain or keys. Pointers begin
 // at the tenant.
-func (t *Tenant) Validate() Faults {
-	v := &validation{}
+func (t *Tenant) Validate() Faults { return new(Validator).Tenant(t) }
+
+// Validator validates many tenants one by one, and remembers what they have in
+// common. The zero value is ready. It is safe for concurrent use.
+type Validator struct {
+	zones sync.Map // names of time zones that exist
+}
+
+// Tenant is Validate of a tenant.
+func (k *Validator) Tenant(t *Tenant) Faults {
+	v := &validation{kept: k}
 	v.tenant("", t)
 	v.hosts("", t, map[string]string{})
 	v.hashes("", t, map[KeyHash]hashPlace{})
 	return v.faults
 }
 
+// isZone reports whether a time zone exists, which is a file to read.
+func (k *Validator) isZone(name string) bool {
+	if _, ok := k.zones.Load(name); ok || name == "" {
+		return true
+	}
+	if _, err := time.LoadLocation(name); err != nil || name == "Local" {
+		return false
+	}
+	k.zones.Store(name, true)
+	return true
+}
+
 // validation collects faults. plans is nil when only one tenant is seen.
 type validation struct {
 	faults Faults
 	plans  map[PlanID]bool
+	kept   *Validator
 }
 
 func (v *validation) fault(at, reason, hint string) {
@@ -90,7 +113,7 @@ func (v *validation) tenant(at string, t *Tenant) {
 	if v.plans != nil && t.Plan != "" && !v.plans[t.Plan] {
 		v.fault(at+"/plan", fmt.Sprintf("plan %q does not exist", clip(string(t.Plan))), suggest(string(t.Plan), maps.Keys(v.plans)))
 	}
-	if _, err := time.LoadLocation(t.TimeZone); err != nil || t.TimeZone == "Local" {
+	if !v.kept.isZone(t.TimeZone) {
 		v.fault(at+"/time_zone", fmt.Sprintf("time zone %q does not exist", clip(t.TimeZone)), "use a name of the IANA database such as Europe/Rome")
 	}
 	for _, name := range slices.Sorted(maps.Keys(t.Features)) {

@@ -11,7 +11,8 @@ import (
 
 // candidate is a tenant of an update on its way to being live.
 type candidate struct {
-	slot   *slot
+	doc    *gatehouse.Tenant // nil: only keys change
+	slot   *slot             // nil until compiled, for a tenant that is new
 	table  *table
 	faults gatehouse.Faults
 	keyed  bool // its credentials are in the directory
@@ -35,18 +36,19 @@ func (g *Gateway) Apply(u gatehouse.Update) gatehouse.Outcome {
 	touched := g.keyChanges(&u)
 	retired := g.revoke(touched, append(u.RemovedTenants, removed...))
 	g.admitKeys(touched, &out)
-	candidates := g.candidates(&u, plans, touched)
+	candidates := g.candidates(&u, plans, touched, removed)
 	g.settleHosts(candidates, removed)
 	if g.settleKeys(candidates) {
 		g.settleHosts(candidates, removed)
 	}
 
-	set, drop := map[string]*slot{}, []string{}
-	live, goneIDs := map[string]*slot{}, []string{}
+	g.bindAll(candidates, began)
+	set, drop := make(map[string]*slot, len(candidates)), []string{}
+	live, goneIDs := make(map[string]*slot, len(candidates)), []string{}
 	for _, id := range removed {
 		s := g.slots[id]
 		t := s.table.Load()
-		drop = append(drop, t.doc.Hosts()...)
+		drop = slices.AppendSeq(drop, t.doc.AllHosts())
 		delete(g.slots, id)
 		goneIDs = append(goneIDs, string(id))
 		retired = append(retired, func() { s.table.Store(nil); t.retire(nil); g.decisions.Drop(id) })
@@ -72,16 +74,15 @@ func (g *Gateway) Apply(u gatehouse.Update) gatehouse.Outcome {
 			continue
 		}
 		if old != nil {
-			drop = append(drop, old.doc.Hosts()...)
+			drop = slices.AppendSeq(drop, old.doc.AllHosts())
+			retired = append(retired, func() { old.retire(c.table) })
 		}
-		for _, h := range c.table.doc.Hosts() {
+		for h := range c.table.doc.AllHosts() {
 			set[h] = c.slot
 		}
 		g.slots[c.slot.id] = c.slot
 		live[string(c.slot.id)] = c.slot
-		g.bind(c.table, began)
 		c.slot.table.Store(c.table)
-		retired = append(retired, func() { old.retire(c.table) })
 		out.Applied = append(out.Applied, c.slot.id)
 	}
 	g.hosts.Change(set, drop)
@@ -127,43 +128,67 @@ func (g *Gateway) removals(u *gatehouse.Update) []gatehouse.TenantID {
 	return slices.Sorted(maps.Keys(gone))
 }
 
-// candidates compiles the update's tenants and those whose plan it changes, and
-// gives those of which only keys have changed their next verifier.
-func (g *Gateway) candidates(u *gatehouse.Update, plans map[gatehouse.PlanID]*gatehouse.Plan, touched map[gatehouse.TenantID]*keyChange) []*candidate {
-	var cs []*candidate
-	named := map[gatehouse.TenantID]bool{}
-	compile := func(s *slot, doc *gatehouse.Tenant) {
-		named[doc.ID] = true
-		c := &candidate{slot: s}
-		c.table, c.faults = g.compile(s, doc, plans[doc.Plan], u.Revision)
-		cs = append(cs, c)
-	}
+// candidates compiles the update's tenants and those whose plan it changes, on
+// all processors, and gives those of which only keys have changed their next
+// verifier. removed is sorted.
+func (g *Gateway) candidates(u *gatehouse.Update, plans map[gatehouse.PlanID]*gatehouse.Plan, touched map[gatehouse.TenantID]*keyChange, removed []gatehouse.TenantID) []*candidate {
+	cs := make([]*candidate, 0, len(u.Tenants))
+	named := make(map[gatehouse.TenantID]int, len(u.Tenants)) // places in cs
 	for i := range u.Tenants {
 		doc := &u.Tenants[i]
-		s := g.slots[doc.ID]
-		if s == nil {
-			s = &slot{id: doc.ID, limits: g.newLimits(doc.ID), meter: g.counters(doc.ID), gate: newGate(&g.cfg.Limits.PerTenant)}
-			g.recall(doc.ID, s.limits, time.Now())
+		if at, twice := named[doc.ID]; twice {
+			cs[at].doc = doc // the last one counts
+			continue
 		}
-		compile(s, doc)
+		named[doc.ID] = len(cs)
+		cs = append(cs, &candidate{doc: doc, slot: g.slots[doc.ID]})
 	}
-	if len(u.Plans)+len(u.RemovedPlans) > 0 {
+	rest := func(id gatehouse.TenantID) bool {
+		_, is := named[id]
+		_, goes := slices.BinarySearch(removed, id)
+		return !is && !goes
+	}
+	if len(u.Plans)+len(u.RemovedPlans) > 0 && !u.Full {
 		for _, id := range slices.Sorted(maps.Keys(g.slots)) {
-			t := g.slots[id].table.Load()
-			if !named[id] && !u.Full && plans[t.doc.Plan] != t.plan && !slices.Contains(u.RemovedTenants, id) {
-				compile(g.slots[id], t.doc)
+			if t := g.slots[id].table.Load(); rest(id) && plans[t.doc.Plan] != t.plan {
+				named[id] = len(cs)
+				cs = append(cs, &candidate{doc: t.doc, slot: g.slots[id]})
 			}
 		}
 	}
+	each(len(cs), func(i int) {
+		c := cs[i]
+		if c.slot == nil {
+			c.slot = &slot{id: c.doc.ID, limits: g.newLimits(c.doc.ID), meter: g.counters(c.doc.ID), gate: newGate(&g.cfg.Limits.PerTenant)}
+		}
+		c.table, c.faults = g.compile(c.slot, c.doc, plans[c.doc.Plan], u.Revision)
+	})
 	for _, id := range slices.Sorted(maps.Keys(touched)) {
 		s := g.slots[id]
-		if s == nil || named[id] || u.Full || slices.Contains(u.RemovedTenants, id) {
+		if s == nil || u.Full || !rest(id) {
 			continue
 		}
 		t := s.table.Load()
 		cs = append(cs, &candidate{slot: s, same: true, table: t.withKeys(touched[id].changed, nil, u.Revision)})
 	}
 	return cs
+}
+
+// bindAll gives the tables that go live their routes, and tenants that are new
+// the counts that they had before a restart.
+func (g *Gateway) bindAll(cs []*candidate, now time.Time) {
+	if len(g.quotas) > 0 {
+		for _, c := range cs {
+			if c.table != nil && g.slots[c.slot.id] == nil {
+				g.recall(c.slot.id, c.slot.limits, now)
+			}
+		}
+	}
+	each(len(cs), func(i int) {
+		if c := cs[i]; c.table != nil && !c.same {
+			g.bind(c.table, now)
+		}
+	})
 }
 
 // settleKeys enters the candidates' credentials into the directory, and
@@ -207,7 +232,7 @@ func (g *Gateway) settleHosts(cs []*candidate, removed []gatehouse.TenantID) {
 			if c.table == nil {
 				continue
 			}
-			for _, h := range c.table.doc.Hosts() {
+			for h := range c.table.doc.AllHosts() {
 				owner := g.hosts.Owner(h)
 				kept := owner != nil && owner != c.slot && !gone[owner] && !moving[owner]
 				if first := claims[h]; kept || first != nil {

@@ -17,6 +17,9 @@ func (g *Gateway) watch(t *table, prev *table) gatehouse.Faults {
 	if t.policy == nil {
 		return nil // it has faults of its own
 	}
+	if len(doc.Shadow) == 0 && doc.Log.Sample <= 0 && len(doc.Log.Mask) == 0 {
+		return nil // nothing looks on
+	}
 	header := keyHeader(t.doc)
 	mask, err := policy.NewMask(doc.Log.Mask, header)
 	if err != nil {

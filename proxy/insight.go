@@ -74,7 +74,7 @@ func (g *Gateway) Figures(id gatehouse.TenantID) (*Figures, error) {
 	}
 	for i := range t.doc.Backends {
 		c := Connections{Backend: t.doc.Backends[i].ID}
-		for _, e := range t.backends[c.Backend].Stats().Endpoints {
+		for _, e := range t.backends[i].Stats().Endpoints {
 			c.Open, c.Idle, c.InFlight = c.Open+e.Open, c.Idle+e.Idle, c.InFlight+e.InFlight
 		}
 		f.Backends = append(f.Backends, c)
@@ -188,7 +188,7 @@ func (g *Gateway) Health(id gatehouse.TenantID) (*Health, error) {
 	}
 	h := &Health{Status: healthy, KeySets: t.verifier.KeySets()}
 	for i := range t.doc.Backends {
-		b := backendState(t.doc.Backends[i].ID, t.backends[t.doc.Backends[i].ID].Stats().Endpoints)
+		b := backendState(t.doc.Backends[i].ID, t.backends[i].Stats().Endpoints)
 		h.Backends = append(h.Backends, b)
 		h.worsen(b.Status)
 	}

@@ -78,6 +78,8 @@ type Gateway struct {
 	draining  atomic.Bool // set once, when Shutdown has closed the listeners
 	succeeded atomic.Bool // set by Succeeded
 	exchanges sync.Pool   // of *Exchange
+	validator gatehouse.Validator
+	zones     zones
 
 	mu    sync.Mutex // guards the rest, and the writing of tables
 	slots map[gatehouse.TenantID]*slot

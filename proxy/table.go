@@ -47,7 +47,7 @@ type table struct {
 	policy   *policy.Policy
 	shadow   *policy.Shadow   // nil: none
 	recorder *policy.Recorder // of decisions; nil: none are kept
-	backends map[gatehouse.BackendID]*upstream.Backend
+	backends []*upstream.Backend // as in doc.Backends
 	meter    *metering.TenantMeter
 	slot     *slot
 }
@@ -80,9 +80,9 @@ func (g *Gateway) compile(s *slot, doc *gatehouse.Tenant, plan *gatehouse.Plan, 
 	prev := s.table.Load()
 	t := &table{
 		id: string(doc.ID), doc: doc, plan: plan, revision: revision, features: doc.Features.On(),
-		backends: map[gatehouse.BackendID]*upstream.Backend{}, meter: s.meter, slot: s,
+		backends: make([]*upstream.Backend, len(doc.Backends)), meter: s.meter, slot: s,
 	}
-	faults := doc.Validate()
+	faults := g.validator.Tenant(doc)
 	if doc.Plan != "" && plan == nil {
 		faults = append(faults, gatehouse.Fault{Pointer: "/plan", Reason: "plan \"" + string(doc.Plan) + "\" does not exist"})
 	}
@@ -119,14 +119,14 @@ func (g *Gateway) compile(s *slot, doc *gatehouse.Tenant, plan *gatehouse.Plan, 
 		}
 		var running *upstream.Backend
 		if prev != nil {
-			running = prev.backends[b.ID]
+			running = prev.backend(b.ID)
 		}
 		live, err := g.upstream.Backend(doc.ID, *b, running)
 		if err != nil {
 			faults = append(faults, gatehouse.Fault{Pointer: gatehouse.Pointer("backends", i), Reason: err.Error()})
 			continue
 		}
-		t.backends[b.ID] = live
+		t.backends[i] = live
 	}
 	if len(faults.Errors()) > 0 {
 		g.discard(t, prev)
@@ -138,10 +138,7 @@ func (g *Gateway) compile(s *slot, doc *gatehouse.Tenant, plan *gatehouse.Plan, 
 // bind gives a table that goes live its routes. Their limits come into force
 // at once, for the running table too, and those that it no longer has end.
 func (g *Gateway) bind(t *table, now time.Time) {
-	zone, err := time.LoadLocation(t.doc.TimeZone)
-	if err != nil {
-		zone = time.UTC // Validate has loaded it, so the zone files went since
-	}
+	zone := g.zones.named(t.doc.TimeZone)
 	t.routes = make([]routeTable, len(t.doc.Routes))
 	stacks := make([]*ratelimit.Stack, len(t.doc.Routes))
 	for i := range t.doc.Routes {
@@ -154,13 +151,14 @@ func (g *Gateway) bind(t *table, now time.Time) {
 func (g *Gateway) compileRoute(t *table, doc *gatehouse.Route, zone *time.Location, now time.Time) routeTable {
 	r := routeTable{
 		doc: doc, auth: cmp.Or(doc.Auth, gatehouse.AuthRequired), cost: max(1, doc.Cost),
-		backend: t.backends[doc.Backend], maxBody: int64(cmp.Or(doc.MaxBody, g.cfg.Limits.Body)), upgrades: upgradesOf(doc),
+		maxBody: int64(cmp.Or(doc.MaxBody, g.cfg.Limits.Body)), upgrades: upgradesOf(doc),
 		via: viaHTTP1, meters: unitMeters(&doc.Meter), tally: t.slot.tallies.of(doc.ID),
 	}
 	if r.any, r.all = doc.AnyOf, doc.AllOf; len(r.any) == 0 {
 		r.any = anyCredential
 	}
-	i := slices.IndexFunc(t.doc.Backends, func(b gatehouse.Backend) bool { return b.ID == doc.Backend })
+	i := t.place(doc.Backend)
+	r.backend = t.backends[i]
 	if r.duplex = t.doc.Backends[i].Protocol == gatehouse.HTTP2; r.duplex {
 		r.upgrades = nil // HTTP/2 has another way, which is not spoken
 		r.via = viaHTTP2
@@ -179,13 +177,31 @@ func (g *Gateway) compileRoute(t *table, doc *gatehouse.Route, zone *time.Locati
 	return r
 }
 
+// place is where a backend stands in the document; -1 for none.
+func (t *table) place(id gatehouse.BackendID) int {
+	for i := range t.doc.Backends {
+		if t.doc.Backends[i].ID == id {
+			return i
+		}
+	}
+	return -1
+}
+
+// backend returns a backend by its id, nil for none.
+func (t *table) backend(id gatehouse.BackendID) *upstream.Backend {
+	if i := t.place(id); i >= 0 {
+		return t.backends[i]
+	}
+	return nil
+}
+
 // discard gives back what a refused table had begun to hold.
 func (g *Gateway) discard(t, prev *table) {
 	if t.verifier != nil {
 		t.verifier.Close()
 	}
-	for id, b := range t.backends {
-		if prev == nil || prev.backends[id] != b {
+	for _, b := range t.backends {
+		if b != nil && (prev == nil || !slices.Contains(prev.backends, b)) {
 			b.Retire()
 		}
 	}
@@ -198,8 +214,8 @@ func (t *table) retire(next *table) {
 		return
 	}
 	t.verifier.Close()
-	for id, b := range t.backends {
-		if next == nil || next.backends[id] != b {
+	for _, b := range t.backends {
+		if next == nil || !slices.Contains(next.backends, b) {
 			b.Retire()
 		}
 	}
