@@ -30,9 +30,11 @@ func (g *Gateway) Apply(u gatehouse.Update) gatehouse.Outcome {
 
 	plans := g.nextPlans(&u)
 	removed := g.removals(&u)
+	change := g.directory.Begin()
 	for _, id := range removed {
-		_ = g.directory.Set(id, g.slots[id].table.Load().verifier, nil) // taking away cannot fail
+		_ = change.Set(id, g.slots[id].table.Load().verifier, nil) // taking away cannot fail
 	}
+	change.Done()
 	touched := g.keyChanges(&u)
 	retired := g.revoke(touched, append(u.RemovedTenants, removed...))
 	g.admitKeys(touched, &out)
@@ -197,20 +199,20 @@ func (g *Gateway) bindAll(cs []*candidate, now time.Time) {
 // It reports whether one was refused.
 func (g *Gateway) settleKeys(cs []*candidate) (refused bool) {
 	waiting := slices.DeleteFunc(slices.Clone(cs), func(c *candidate) bool { return c.table == nil })
-	for len(waiting) > 0 {
-		failed := slices.DeleteFunc(slices.Clone(waiting), func(c *candidate) bool {
-			c.keyed = g.directory.Set(c.slot.id, verifierOf(c.slot.table.Load()), c.table.verifier) == nil
+	change := g.directory.Begin()
+	for again := true; again && len(waiting) > 0; {
+		before := len(waiting)
+		waiting = slices.DeleteFunc(waiting, func(c *candidate) bool {
+			c.keyed = change.Set(c.slot.id, verifierOf(c.slot.table.Load()), c.table.verifier) == nil
 			return c.keyed
 		})
-		if len(failed) == len(waiting) {
-			for _, c := range failed {
-				c.refuse(g, "/identity/api_keys", "an API key belongs to another tenant")
-			}
-			return true
-		}
-		waiting = failed
+		again = len(waiting) < before
 	}
-	return false
+	change.Done()
+	for _, c := range waiting {
+		c.refuse(g, "/identity/api_keys", "an API key belongs to another tenant")
+	}
+	return len(waiting) > 0
 }
 
 // settleHosts refuses candidates whose hosts belong to a tenant that keeps

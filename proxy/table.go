@@ -141,14 +141,26 @@ func (g *Gateway) bind(t *table, now time.Time) {
 	zone := g.zones.named(t.doc.TimeZone)
 	t.routes = make([]routeTable, len(t.doc.Routes))
 	stacks := make([]*ratelimit.Stack, len(t.doc.Routes))
+	shared := -1 // a route without limits of its own
 	for i := range t.doc.Routes {
-		t.routes[i] = g.compileRoute(t, &t.doc.Routes[i], zone, now)
-		stacks[i] = t.routes[i].stack
+		r := &t.routes[i]
+		*r = g.compileRoute(t, &t.doc.Routes[i])
+		own := !reflect.ValueOf(&r.doc.Limits).Elem().IsZero()
+		if shared >= 0 && !own {
+			r.stack, r.fields = t.routes[shared].stack, t.routes[shared].fields
+		} else {
+			r.stack = g.stackOf(t, r.doc, zone, now)
+			r.fields = newLimitFields(g.headers, r.stack.Limits())
+		}
+		if !own {
+			shared = i
+		}
+		stacks[i] = r.stack
 	}
 	t.slot.limits.Retain(stacks...)
 }
 
-func (g *Gateway) compileRoute(t *table, doc *gatehouse.Route, zone *time.Location, now time.Time) routeTable {
+func (g *Gateway) compileRoute(t *table, doc *gatehouse.Route) routeTable {
 	r := routeTable{
 		doc: doc, auth: cmp.Or(doc.Auth, gatehouse.AuthRequired), cost: max(1, doc.Cost),
 		maxBody: int64(cmp.Or(doc.MaxBody, g.cfg.Limits.Body)), upgrades: upgradesOf(doc),
@@ -165,16 +177,19 @@ func (g *Gateway) compileRoute(t *table, doc *gatehouse.Route, zone *time.Locati
 	}
 	r.hashes = t.doc.Backends[i].Balance == gatehouse.ConsistentHash
 	r.hashBy = cmp.Or(t.doc.Backends[i].HashBy, gatehouse.Selector{Kind: "principal"})
-	var scopes []ratelimit.Scope
+	return r
+}
+
+// stackOf returns the limits that requests on a route are held to.
+func (g *Gateway) stackOf(t *table, doc *gatehouse.Route, zone *time.Location, now time.Time) *ratelimit.Stack {
+	scopes := make([]ratelimit.Scope, 0, 3)
 	if t.plan != nil {
 		scopes = append(scopes, ratelimit.Scope{Kind: ratelimit.PlanScope, Limits: t.plan.Limits})
 	}
 	scopes = append(scopes,
 		ratelimit.Scope{Kind: ratelimit.TenantScope, Limits: t.doc.Limits},
 		ratelimit.Scope{Kind: ratelimit.RouteScope, Route: doc.ID, Limits: doc.Limits})
-	r.stack = t.slot.limits.Stack(now, zone, scopes...)
-	r.fields = newLimitFields(g.headers, r.stack.Limits())
-	return r
+	return t.slot.limits.Stack(now, zone, scopes...)
 }
 
 // place is where a backend stands in the document; -1 for none.

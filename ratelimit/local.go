@@ -84,7 +84,11 @@ func (l *Local) Stack(now time.Time, loc *time.Location, scopes ...Scope) *Stack
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now = l.advance(now)
-	s := &Stack{local: l}
+	n := 0
+	for i := range scopes {
+		n += scopes[i].size()
+	}
+	s := &Stack{local: l, limits: make([]*limit, 0, n), places: make([]int, 0, n), facts: make([]Limit, 0, n)}
 	anchor := 1
 	for i := range scopes {
 		anchor = max(anchor, scopes[i].Limits.AnchorDay) // one of them at most has it
@@ -114,6 +118,17 @@ func (l *Local) Stack(now time.Time, loc *time.Location, scopes ...Scope) *Stack
 	}
 	l.serve() // a bound may have been raised
 	return s
+}
+
+// size is the number of limits of the scope.
+func (s *Scope) size() int {
+	n := len(s.Limits.Rules)
+	for _, more := range []bool{s.Limits.MaxAPICallsPerHour != 0, s.Limits.Concurrency > 0, s.Limits.MaxConcurrentUsers > 0} {
+		if more {
+			n++
+		}
+	}
+	return n
 }
 
 // define puts sp in force and returns its limit. l.mu is held.

@@ -27,7 +27,7 @@ type Directory struct {
 	issuers table[string, *published]
 	members table[membership, member]
 
-	mu     sync.Mutex           // held by Set
+	mu     sync.Mutex           // held by a Change
 	shared map[string]*accepted // by iss; guarded by mu
 }
 
@@ -64,23 +64,58 @@ func NewDirectory() *Directory {
 	return d
 }
 
+// Set is a Change of one tenant.
+func (d *Directory) Set(tenant gatehouse.TenantID, old, new *Verifier) error {
+	c := d.Begin()
+	defer c.Done()
+	return c.Set(tenant, old, new)
+}
+
+// Change is a change of a directory on its way. It belongs to one goroutine,
+// and others wait until it is done.
+type Change struct {
+	d       *Directory
+	keys    *edit // nil: no key has changed
+	issuers tableEdit[string, *published]
+	members tableEdit[membership, member]
+	touched map[*accepted]bool // issuers whose view may have changed
+}
+
+// Begin starts a change, for the caller to end with Done.
+func (d *Directory) Begin() *Change {
+	d.mu.Lock()
+	return &Change{d: d, issuers: d.issuers.edit(), members: d.members.edit(), touched: map[*accepted]bool{}}
+}
+
+// Done shows readers the change.
+func (c *Change) Done() {
+	if c.keys != nil {
+		all := c.keys.done()
+		c.d.keys.Store(&all)
+	}
+	c.members.done()
+	c.issuers.done()
+	for a := range c.touched {
+		a.publish()
+	}
+	c.d.mu.Unlock()
+}
+
 // Set replaces what tenant is found by: the credentials of old, which is what
 // the last Set was given, by those of new. Either may be nil. A key that
 // belongs to another tenant already is CodeInvalid, and nothing changes then.
-// During a change a reader may see some of the tenant's credentials and not
-// yet others.
-func (d *Directory) Set(tenant gatehouse.TenantID, old, new *Verifier) error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if err := d.setKeys(tenant, old.secrets(), new.secrets()); err != nil {
+// Before Done a reader may see some of the tenant's credentials and not yet
+// others.
+func (c *Change) Set(tenant gatehouse.TenantID, old, new *Verifier) error {
+	if err := c.setKeys(tenant, old.secrets(), new.secrets()); err != nil {
 		return err
 	}
 	for _, i := range new.issuers() {
-		d.join(tenant, i.Issuer, i.TenantClaim)
+		c.join(tenant, i.Issuer, i.TenantClaim)
 	}
 	for _, i := range old.issuers() {
 		if !slices.ContainsFunc(new.issuers(), func(n gatehouse.Issuer) bool { return n.Issuer == i.Issuer }) {
-			d.leave(tenant, i.Issuer)
+			c.leave(tenant, i.Issuer)
 		}
 	}
 	return nil
@@ -88,15 +123,17 @@ func (d *Directory) Set(tenant gatehouse.TenantID, old, new *Verifier) error {
 
 var errKeyTaken = errors.New("key in use")
 
-// setKeys is called with mu held.
-func (d *Directory) setKeys(tenant gatehouse.TenantID, old, new *index) error {
+func (c *Change) setKeys(tenant gatehouse.TenantID, old, new *index) error {
 	gone, come := old.diff(new)
 	if len(gone)+len(come) == 0 {
 		return nil
 	}
-	keys := d.keys.Load()
+	keys := c.d.keys.Load()
+	if c.keys != nil {
+		keys = &c.keys.index
+	}
 	for _, e := range come {
-		if s := d.find(keys, &e.secret.hash); s != nil && s.key.grant.tenant != tenant {
+		if s := c.d.find(keys, &e.secret.hash); s != nil && s.key.grant.tenant != tenant {
 			return &gatehouse.Error{
 				Code:    gatehouse.CodeInvalid,
 				Message: "an API key is already in use",
@@ -104,10 +141,14 @@ func (d *Directory) setKeys(tenant gatehouse.TenantID, old, new *index) error {
 			}
 		}
 	}
-	next := keys.edit(keys.count + len(come) - len(gone))
+	if count := keys.count + len(come) - len(gone); c.keys == nil {
+		c.keys = keys.edit(count)
+	} else {
+		c.keys.grow(count)
+	}
 	forget := func(hash *gatehouse.KeyHash) {
-		if s := d.find(&next.index, hash); s != nil && s.key.grant.tenant == tenant {
-			next.remove(entry{d.tag(hash), s})
+		if s := c.d.find(&c.keys.index, hash); s != nil && s.key.grant.tenant == tenant {
+			c.keys.remove(entry{c.d.tag(hash), s})
 		}
 	}
 	for _, e := range gone {
@@ -115,10 +156,8 @@ func (d *Directory) setKeys(tenant gatehouse.TenantID, old, new *index) error {
 	}
 	for _, e := range come {
 		forget(&e.secret.hash) // where old was not what the directory has
-		next.put(entry{d.tag(&e.secret.hash), e.secret})
+		c.keys.put(entry{c.d.tag(&e.secret.hash), e.secret})
 	}
-	all := next.done()
-	d.keys.Store(&all)
 	return nil
 }
 
@@ -128,14 +167,14 @@ func (d *Directory) find(keys *index, hash *gatehouse.KeyHash) *secret {
 	return findHash(keys, d.tag(hash), hash)
 }
 
-// join and leave are called with mu held.
-func (d *Directory) join(tenant gatehouse.TenantID, iss, claim string) {
+func (c *Change) join(tenant gatehouse.TenantID, iss, claim string) {
+	d := c.d
 	a := d.shared[iss]
 	if a == nil {
 		a = &accepted{tenants: map[gatehouse.TenantID]string{}, claims: map[string]int{}, node: &published{}}
 		a.node.view.Store(&view{})
 		d.shared[iss] = a
-		d.issuers.store(d.shard(iss), iss, a.node)
+		c.issuers.store(d.shard(iss), iss, a.node)
 	}
 	if was, ok := a.tenants[tenant]; ok {
 		if was == claim {
@@ -145,11 +184,12 @@ func (d *Directory) join(tenant gatehouse.TenantID, iss, claim string) {
 	}
 	a.tenants[tenant] = claim
 	a.count(claim)
-	d.members.store(d.shard(string(tenant)), membership{a.node, tenant}, member{tenant, claim})
-	a.publish()
+	c.members.store(d.shard(string(tenant)), membership{a.node, tenant}, member{tenant, claim})
+	c.touched[a] = true
 }
 
-func (d *Directory) leave(tenant gatehouse.TenantID, iss string) {
+func (c *Change) leave(tenant gatehouse.TenantID, iss string) {
+	d := c.d
 	a := d.shared[iss]
 	if a == nil {
 		return
@@ -160,13 +200,12 @@ func (d *Directory) leave(tenant gatehouse.TenantID, iss string) {
 	}
 	delete(a.tenants, tenant)
 	a.uncount(claim)
-	d.members.remove(d.shard(string(tenant)), membership{a.node, tenant})
+	c.members.remove(d.shard(string(tenant)), membership{a.node, tenant})
 	if len(a.tenants) == 0 {
 		delete(d.shared, iss)
-		d.issuers.remove(d.shard(iss), iss)
-		return
+		c.issuers.remove(d.shard(iss), iss)
 	}
-	a.publish()
+	c.touched[a] = true
 }
 
 func (a *accepted) count(claim string) {
