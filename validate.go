@@ -55,6 +55,14 @@ func (k *Validator) Tenant(t *Tenant) Faults {
 	return v.faults
 }
 
+// Plan returns the faults of one plan on its own. Pointers begin at the plan.
+func (k *Validator) Plan(p *Plan) Faults {
+	v := &validation{kept: k}
+	v.id("/id", "plan", string(p.ID))
+	v.limits("/limits", &p.Limits, planScope)
+	return v.faults
+}
+
 // isZone reports whether a time zone exists, which is a file to read.
 func (k *Validator) isZone(name string) bool {
 	if _, ok := k.zones.Load(name); ok || name == "" {

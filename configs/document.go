@@ -7,8 +7,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -187,16 +185,9 @@ func cause(err error) string {
 
 // Set is several files as one document.
 type Set struct {
+	Checked
 	Document gatehouse.Document
-	Files    []*File
-	// Problems of the files and of their joint validation, by file and line.
-	Problems Problems
-	plans    []origin
-	tenants  []origin
 }
-
-// origin says which file a plan or tenant came from, and its index there.
-type origin struct{ file, index int }
 
 // Load reads each path, a file or a folder (its *.yaml, *.yml and *.json, not
 // those of folders below it), and joins them.
@@ -248,75 +239,6 @@ func IsDocument(name string) bool {
 
 // Join makes one document of files and validates it.
 func Join(files ...*File) *Set {
-	s := &Set{Files: files}
-	for i, f := range files {
-		for j, p := range f.Document.Plans {
-			s.Document.Plans = append(s.Document.Plans, p)
-			s.plans = append(s.plans, origin{i, j})
-		}
-		for j, t := range f.Document.Tenants {
-			s.Document.Tenants = append(s.Document.Tenants, t)
-			s.tenants = append(s.tenants, origin{i, j})
-		}
-		s.Problems = append(s.Problems, f.Problems...)
-	}
-	broken := map[Place]bool{}
-	for _, p := range s.Problems {
-		broken[p.Place] = true
-	}
-	for _, f := range s.Document.Validate() {
-		// A value that could not be read is absent, which is not a second
-		// fault, neither of itself nor of the value around it.
-		if p := s.Locate(gatehouse.Faults{f})[0]; !broken[p.Place] && !s.around(f.Pointer) {
-			s.Problems = append(s.Problems, p)
-		}
-	}
-	s.Problems.Sort()
-	return s
-}
-
-// around reports whether a value below pointer could not be read.
-func (s *Set) around(pointer string) bool {
-	file, at := s.find(pointer)
-	return file != nil && slices.ContainsFunc(file.broken, func(b string) bool { return strings.HasPrefix(b, at+"/") })
-}
-
-// Locate gives faults of the joint document their places.
-func (s *Set) Locate(faults gatehouse.Faults) Problems {
-	var ps Problems
-	for _, f := range faults {
-		file, pointer := s.find(f.Pointer)
-		if file == nil {
-			ps = append(ps, Problem{Reason: f.Reason, Hint: f.Hint, Warning: f.Warning})
-			continue
-		}
-		also := f.Also
-		f.Pointer, f.Also = pointer, ""
-		p := file.text.Locate(gatehouse.Faults{f})[0]
-		if other, pointer := s.find(also); other != nil {
-			place := other.text.place(gatehouse.Fault{Pointer: pointer})
-			p.Also = &place
-		}
-		ps = append(ps, p)
-	}
-	return ps
-}
-
-// find turns a pointer of the joint document into one of its file's.
-func (s *Set) find(pointer string) (*File, string) {
-	for prefix, origins := range map[string][]origin{"/plans/": s.plans, "/tenants/": s.tenants} {
-		rest, ok := strings.CutPrefix(pointer, prefix)
-		if !ok {
-			continue
-		}
-		index, tail, _ := strings.Cut(rest, "/")
-		if i, err := strconv.Atoi(index); err == nil && i < len(origins) {
-			if tail != "" {
-				tail = "/" + tail
-			}
-			o := origins[i]
-			return s.Files[o.file], prefix + strconv.Itoa(o.index) + tail
-		}
-	}
-	return nil, ""
+	c := new(Checker).Check(files...)
+	return &Set{Checked: *c, Document: c.document()}
 }

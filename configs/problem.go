@@ -97,6 +97,14 @@ func (ps Problems) At(p Place) bool {
 	return slices.ContainsFunc(ps, func(q Problem) bool { return q.Place == p })
 }
 
+func (ps Problems) places() map[Place]bool {
+	all := make(map[Place]bool, len(ps))
+	for i := range ps {
+		all[ps[i].Place] = true
+	}
+	return all
+}
+
 // Sort orders the problems by file, line and column.
 func (ps Problems) Sort() {
 	slices.SortStableFunc(ps, func(a, b Problem) int {
