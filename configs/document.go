@@ -2,8 +2,10 @@ package configs
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"errors"
 	"fmt"
+	"hash"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -24,7 +26,8 @@ type File struct {
 	// Inputs are the files that were read: the document, then its key files.
 	Inputs []Input
 	text   *Text
-	broken []string // pointers of values that could not be read
+	broken []string  // pointers of values that could not be read
+	sum    hash.Hash // of the contents of Inputs; nil: not of files
 }
 
 // Input is a file as it was when it was read.
@@ -73,13 +76,44 @@ func (f *File) Refuse(reason, hint string) {
 // ReadFile reads one document. It does not fail: what is wrong is in
 // File.Problems, a file that cannot be read at all among it.
 func ReadFile(path string) *File {
-	f := &File{Path: path, text: &Text{name: path}, Inputs: []Input{newInput(path)}}
-	source, err := os.ReadFile(path)
+	f := &File{Path: path, text: &Text{name: path}, Inputs: []Input{newInput(path)}, sum: sha256.New()}
+	source, err := f.read(path)
 	if err != nil {
 		f.Problems = Problems{{Place: Place{File: path}, Reason: "cannot be read: " + cause(err)}}
 		return f
 	}
 	return f.parse(source)
+}
+
+// ReadAgain is ReadFile of a file that may have been read before, which is
+// returned where its contents, and those of the files that it names, are what
+// they were. last may be nil.
+func ReadAgain(path string, last *File) *File {
+	if last == nil || len(last.Problems) > 0 {
+		return ReadFile(path)
+	}
+	f := &File{sum: sha256.New()}
+	for _, in := range last.Inputs {
+		f.Inputs = append(f.Inputs, newInput(in.Path))
+		if _, err := f.read(in.Path); err != nil {
+			return ReadFile(path)
+		}
+	}
+	if !bytes.Equal(f.sum.Sum(nil), last.sum.Sum(nil)) {
+		return ReadFile(path)
+	}
+	last.Inputs = f.Inputs
+	return last
+}
+
+// read returns the contents of a file, which enter the sum.
+func (f *File) read(name string) ([]byte, error) {
+	b, err := os.ReadFile(name)
+	if err == nil && f.sum != nil {
+		sum := sha256.Sum256(b)
+		_, _ = f.sum.Write(sum[:]) // it never fails
+	}
+	return b, err
 }
 
 // Parse is ReadFile over a text at hand; key files are relative to path.
@@ -138,7 +172,7 @@ func (f *File) readNamed(at, name string) ([]byte, gatehouse.Faults) {
 		name = filepath.Join(filepath.Dir(f.Path), name)
 	}
 	f.Inputs = append(f.Inputs, newInput(name))
-	b, err := os.ReadFile(name)
+	b, err := f.read(name)
 	if err == nil {
 		return b, nil
 	}

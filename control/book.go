@@ -6,7 +6,6 @@
 package control
 
 import (
-	"reflect"
 	"slices"
 	"sync"
 	"time"
@@ -62,10 +61,10 @@ type Book struct {
 	publishing sync.Mutex // held by Publish: changes take turns
 
 	mu        sync.RWMutex
-	document  gatehouse.Document // guarded by mu; what the data plane serves
-	revisions []Revision         // guarded by mu; oldest first
-	next      uint64             // guarded by publishing
-	problems  string             // of the last revision; guarded by publishing
+	inForce   state      // guarded by mu; written under publishing too
+	revisions []Revision // guarded by mu; oldest first
+	next      uint64     // guarded by publishing
+	problems  string     // of the last revision; guarded by publishing
 }
 
 // NewBook returns an empty book whose changes go to apply.
@@ -74,15 +73,19 @@ func NewBook(apply Apply) *Book { return &Book{apply: apply, next: 1} }
 // Change is what a source wants to be in force.
 type Change struct {
 	Source string
-	// Document is the whole of it.
-	Document gatehouse.Document
-	// Problems were found in the text; they are recorded. Where nothing of
-	// the text can be used the document is the one in force.
+	// Parts are the whole of it, one after the other, and read-only from now
+	// on. A part that the last change had too is the same by its address: it
+	// costs nothing.
+	Parts []*gatehouse.Document
+	// Keep says that nothing of the text can be used, and leaves in force what
+	// is. Parts do not count.
+	Keep bool
+	// Problems were found in the text; they are recorded.
 	Problems configs.Problems
 	// Began is when the reading of the change began.
 	Began time.Time
-	// Locate gives the faults of a refused tenant, under /tenants/INDEX of
-	// Document, their places. Nil: they have none.
+	// Locate gives the faults of a refused tenant, under /tenants/INDEX of all
+	// Parts, their places. Nil: they have none.
 	Locate func(gatehouse.Faults) configs.Problems
 }
 
@@ -92,8 +95,10 @@ type Change struct {
 func (b *Book) Publish(c Change) (Revision, bool) {
 	b.publishing.Lock()
 	defer b.publishing.Unlock()
-	from := b.Document()
-	u := difference(&from, &c.Document)
+	var u gatehouse.Update
+	if !c.Keep {
+		u = b.inForce.difference(c.Parts)
+	}
 	u.Revision, u.Full = b.next, b.next == 1
 	problems := c.Problems.Errors().Error()
 	empty := len(u.Plans)+len(u.Tenants)+len(u.RemovedPlans)+len(u.RemovedTenants) == 0
@@ -111,7 +116,7 @@ func (b *Book) Publish(c Change) (Revision, bool) {
 		for _, refused := range out.Refused {
 			r.Problems = append(r.Problems, c.locate(refused)...)
 		}
-		b.settle(&c.Document, out.Refused)
+		b.settle(&c, out.Refused)
 	}
 	b.problems = r.Problems.Errors().Error()
 	switch failed := len(r.Refused) > 0 || len(r.Problems.Errors()) > 0; {
@@ -132,68 +137,37 @@ func (b *Book) Publish(c Change) (Revision, bool) {
 }
 
 func (c *Change) locate(r gatehouse.Refusal) configs.Problems {
-	i := slices.IndexFunc(c.Document.Tenants, func(t gatehouse.Tenant) bool { return t.ID == r.Tenant })
-	if i < 0 || c.Locate == nil {
+	if c.Locate == nil || c.Keep {
 		return nil
 	}
-	return c.Locate(r.Faults.Under(gatehouse.Pointer("tenants", i)))
+	n := 0
+	for _, part := range c.Parts {
+		i := slices.IndexFunc(part.Tenants, func(t gatehouse.Tenant) bool { return t.ID == r.Tenant })
+		if i >= 0 {
+			return c.Locate(r.Faults.Under(gatehouse.Pointer("tenants", n+i)))
+		}
+		n += len(part.Tenants)
+	}
+	return nil
 }
 
-// settle makes next the document in force, but for the refused tenants, which
+// settle makes a change the state in force, but for the refused tenants, which
 // stay as they were.
-func (b *Book) settle(next *gatehouse.Document, refused []gatehouse.Refusal) {
+func (b *Book) settle(c *Change, refused []gatehouse.Refusal) {
+	next := b.inForce
+	if !c.Keep {
+		next = b.inForce.next(c.Parts, refused)
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	doc := gatehouse.Document{Plans: next.Plans}
-	is := func(id gatehouse.TenantID) bool {
-		return slices.ContainsFunc(refused, func(r gatehouse.Refusal) bool { return r.Tenant == id })
-	}
-	for _, t := range next.Tenants {
-		if !is(t.ID) {
-			doc.Tenants = append(doc.Tenants, t)
-		}
-	}
-	for _, t := range b.document.Tenants {
-		if is(t.ID) {
-			doc.Tenants = append(doc.Tenants, t)
-		}
-	}
-	b.document = doc
-}
-
-// difference is the update that leads from one document to another.
-func difference(from, to *gatehouse.Document) gatehouse.Update {
-	var u gatehouse.Update
-	u.Plans, u.RemovedPlans = changes(from.Plans, to.Plans, func(p *gatehouse.Plan) gatehouse.PlanID { return p.ID })
-	u.Tenants, u.RemovedTenants = changes(from.Tenants, to.Tenants, func(t *gatehouse.Tenant) gatehouse.TenantID { return t.ID })
-	return u
-}
-
-func changes[T any, K comparable](from, to []T, id func(*T) K) (set []T, removed []K) {
-	old := make(map[K]*T, len(from))
-	for i := range from {
-		old[id(&from[i])] = &from[i]
-	}
-	for i := range to {
-		k := id(&to[i])
-		if was := old[k]; was == nil || !reflect.DeepEqual(*was, to[i]) {
-			set = append(set, to[i])
-		}
-		delete(old, k)
-	}
-	for i := range from { // in order
-		if k := id(&from[i]); old[k] != nil {
-			removed = append(removed, k)
-		}
-	}
-	return set, removed
+	b.inForce = next
 }
 
 // Document returns the document in force. Its slices are read-only.
 func (b *Book) Document() gatehouse.Document {
 	b.mu.RLock()
 	defer b.mu.RUnlock()
-	return b.document
+	return b.inForce.document()
 }
 
 // Tenants returns the tenants in force, by id.

@@ -39,7 +39,7 @@ func TestPublish(t *testing.T) {
 	}
 	var story []string
 	step := func(d gatehouse.Document) {
-		r, news := b.Publish(Change{Document: d})
+		r, news := b.Publish(Change{Parts: []*gatehouse.Document{&d}})
 		line := "nothing"
 		if news {
 			line = fmt.Sprint(r.Revision, " ", r.Result, " changed ", r.Changed, " removed ", r.Removed, " refused ", len(r.Refused))

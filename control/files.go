@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
@@ -22,10 +23,10 @@ type Files struct {
 	log  *slog.Logger
 
 	// The rest belongs to the goroutine that calls Load, and then Run.
-	read map[string]*configs.File // every file as last read
-	good map[string]*configs.File // every file as last published
-	// matter are the paths of what was read, and of the folders on the way.
-	matter map[string]bool
+	read    map[string]*configs.File // every file as last read
+	good    map[string]*configs.File // every file as last published
+	checker configs.Checker
+	inputs  map[string]bool // what is read, and the folders on the way there
 }
 
 // NewFiles returns a feed of path, a file or a folder.
@@ -78,10 +79,14 @@ func (f *Files) Run(ctx context.Context, reload <-chan struct{}) error {
 
 // concerns reports whether a change of the named file can matter: it is a
 // document, a key file or a folder on the way to one. Others, logs among them,
-// may live in the same folders and be written at every request.
+// may live in the same folders.
 func (f *Files) concerns(name string) bool {
 	name = filepath.Clean(name)
-	return f.matter[name] || filepath.Dir(name) == filepath.Clean(f.path) && configs.IsDocument(name)
+	root := filepath.Clean(f.path)
+	if name == root || strings.HasPrefix(root, name+string(filepath.Separator)) || filepath.Dir(name) == root && configs.IsDocument(name) {
+		return true
+	}
+	return f.inputs[name]
 }
 
 // watch adds the folders of every file that matters. Folders are watched, not
@@ -108,22 +113,6 @@ func (f *Files) watch(w *fsnotify.Watcher) {
 	}
 }
 
-// mind finds what concerns the files as they were last read.
-func (f *Files) mind() {
-	f.matter = map[string]bool{}
-	add := func(path string) {
-		for path = filepath.Clean(path); !f.matter[path]; path = filepath.Dir(path) {
-			f.matter[path] = true
-		}
-	}
-	add(f.path)
-	for _, file := range f.read {
-		for _, in := range file.Inputs {
-			add(in.Path)
-		}
-	}
-}
-
 func exists(path string) bool {
 	_, err := os.Stat(path)
 	return err == nil
@@ -133,21 +122,25 @@ func exists(path string) bool {
 func (f *Files) Load() {
 	began := time.Now()
 	all, problems := f.scan()
-	f.mind()
-	set := configs.Join(all...)
+	set := f.checker.Check(all...)
 	problems = append(problems, set.Problems...)
-	use, usable := f.usable(all)
-	if len(problems.Errors()) > 0 && len(use) == 0 || len(all) == 0 && len(f.good) > 0 && len(problems) > 0 {
+	use, usable := set, true
+	if len(problems.Errors()) > 0 {
+		use, usable = f.usable(all)
+	}
+	if len(problems.Errors()) > 0 && usable && len(use.Files) == 0 || len(all) == 0 && len(f.good) > 0 && len(problems) > 0 {
 		usable = false
 	}
-	c := Change{Source: f.path, Problems: problems, Began: began, Document: f.book.Document()}
+	c := Change{Source: f.path, Problems: problems, Began: began, Keep: !usable}
 	if usable {
-		joined := configs.Join(use...)
-		c.Document, c.Locate = joined.Document, joined.Locate
+		c.Locate = use.Locate
+		for _, file := range use.Files {
+			c.Parts = append(c.Parts, &file.Document)
+		}
 	}
 	r, news := f.book.Publish(c)
 	if usable {
-		f.remember(use)
+		f.remember(use.Files)
 	}
 	if news {
 		f.tell(r)
@@ -165,7 +158,7 @@ func (f *Files) scan() ([]*configs.File, configs.Problems) {
 	for _, name := range names {
 		file := f.read[name]
 		if file == nil || file.Changed() {
-			file = configs.ReadFile(name)
+			file = configs.ReadAgain(name, file)
 			if good := f.good[name]; good != nil && file.Blank() && !good.Empty() && len(file.Problems) == 0 {
 				file.Refuse("the file is empty", "to remove its tenants, delete the file")
 			}
@@ -174,12 +167,25 @@ func (f *Files) scan() ([]*configs.File, configs.Problems) {
 		all = append(all, file)
 	}
 	f.read = read
+	f.note()
 	return all, nil
+}
+
+// note keeps the inputs of every file at hand.
+func (f *Files) note() {
+	f.inputs = map[string]bool{}
+	for _, file := range f.read {
+		for _, in := range file.Inputs {
+			for name := filepath.Clean(in.Path); !f.inputs[name]; name = filepath.Dir(name) {
+				f.inputs[name] = true
+			}
+		}
+	}
 }
 
 // usable replaces faulty files by what they last held, until what is left has
 // no fault. It reports false when that cannot be had.
-func (f *Files) usable(all []*configs.File) ([]*configs.File, bool) {
+func (f *Files) usable(all []*configs.File) (*configs.Checked, bool) {
 	bad := map[string]bool{}
 	for _, file := range all {
 		bad[file.Path] = len(file.Problems.Errors()) > 0
@@ -208,9 +214,10 @@ func (f *Files) usable(all []*configs.File) ([]*configs.File, bool) {
 				use = append(use, file)
 			}
 		}
-		errs := configs.Join(use...).Problems.Errors()
+		set := f.checker.Check(use...)
+		errs := set.Problems.Errors()
 		if len(errs) == 0 {
-			return use, true
+			return set, true
 		}
 		more := false
 		for _, p := range errs {

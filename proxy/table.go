@@ -45,8 +45,8 @@ type table struct {
 	verifier *identity.Verifier
 	signer   *identity.Signer
 	policy   *policy.Policy
-	shadow   *policy.Shadow   // nil: none
-	recorder *policy.Recorder // of decisions; nil: none are kept
+	shadow   *policy.Shadow      // nil: none
+	recorder *policy.Recorder    // of decisions; nil: none are kept
 	backends []*upstream.Backend // as in doc.Backends
 	meter    *metering.TenantMeter
 	slot     *slot

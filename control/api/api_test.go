@@ -23,10 +23,10 @@ func TestHandler(t *testing.T) {
 		}
 		return out
 	})
-	book.Publish(control.Change{Source: "test", Began: time.Now(), Document: gatehouse.Document{Tenants: []gatehouse.Tenant{
+	book.Publish(control.Change{Source: "test", Began: time.Now(), Parts: []*gatehouse.Document{{Tenants: []gatehouse.Tenant{
 		{ID: "b", Domain: "b.test"},
 		{ID: "a", Features: gatehouse.Features{"x": true}, Identity: gatehouse.Identity{JWT: []gatehouse.Issuer{{Issuer: "i", Secret: gatehouse.Secret("hush"), JWKS: "{}"}}}},
-	}}})
+	}}}})
 	meter, err := metering.Open(metering.Options{})
 	if err != nil {
 		t.Fatal(err)

@@ -190,7 +190,7 @@ func TestEventsAndAdjustments(t *testing.T) {
 func TestLedgerUsageOfFiles(t *testing.T) {
 	open := newLedger(t)
 	book := control.NewBook(func(u gatehouse.Update) gatehouse.Outcome { return gatehouse.Outcome{Revision: u.Revision} })
-	book.Publish(control.Change{Source: "test", Began: time.Now(), Document: gatehouse.Document{Tenants: []gatehouse.Tenant{{ID: "own"}}}})
+	book.Publish(control.Change{Source: "test", Began: time.Now(), Parts: []*gatehouse.Document{{Tenants: []gatehouse.Tenant{{ID: "own"}}}}})
 	meter, err := metering.Open(metering.Options{})
 	if err != nil {
 		t.Fatal(err)
