@@ -28,8 +28,15 @@ type Checked struct {
 // The zero value is ready. It belongs to one goroutine.
 type Checker struct {
 	validator gatehouse.Validator
-	found     map[*File]Problems // of the files of the last set, each by itself
-	claims    claims             // of these files
+	set       int              // its number, counted up
+	found     map[*File]*found // of the files of the last set
+	claims    claims           // of these files
+}
+
+// found is what a file has by itself, and the last set that it was in.
+type found struct {
+	problems Problems
+	set      int
 }
 
 // Check validates files as one document.
@@ -41,7 +48,7 @@ func (k *Checker) Check(files ...*File) *Checked {
 	}
 	if k.take(files) && k.claims.settled() {
 		for _, f := range files {
-			c.Problems = append(c.Problems, k.found[f]...)
+			c.Problems = append(c.Problems, k.found[f].problems...)
 		}
 	} else {
 		c.validate()
@@ -53,24 +60,31 @@ func (k *Checker) Check(files ...*File) *Checked {
 // take makes files those that are known. It reports false where one is there
 // twice.
 func (k *Checker) take(files []*File) (apart bool) {
-	last := k.found
-	k.found = make(map[*File]Problems, len(files))
+	if k.found == nil {
+		k.found = make(map[*File]*found, len(files))
+	}
+	k.set++
+	apart = true
 	for _, f := range files {
-		if _, twice := k.found[f]; twice {
-			continue
-		}
-		found, known := last[f]
-		if !known {
-			found = f.problems(&k.validator)
+		known := k.found[f]
+		if known == nil {
+			known = &found{problems: f.problems(&k.validator)}
+			k.found[f] = known
 			k.claims.add(&f.Document, 1)
 		}
-		k.found[f] = found
-		delete(last, f)
+		apart = apart && known.set != k.set
+		known.set = k.set
 	}
-	for f := range last {
-		k.claims.add(&f.Document, -1)
+	if len(k.found) == len(files) && apart {
+		return true
 	}
-	return len(k.found) == len(files)
+	for f, known := range k.found {
+		if known.set != k.set {
+			delete(k.found, f)
+			k.claims.add(&f.Document, -1)
+		}
+	}
+	return apart
 }
 
 // problems returns those of the file's form and those that validation finds

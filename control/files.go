@@ -153,10 +153,12 @@ func (f *Files) scan() ([]*configs.File, configs.Problems) {
 	if err != nil {
 		return nil, configs.Problems{{Place: configs.Place{File: f.path}, Reason: "cannot be read: " + err.Error()}}
 	}
-	read := map[string]*configs.File{}
-	var all []*configs.File
+	read := make(map[string]*configs.File, len(names))
+	all := make([]*configs.File, 0, len(names))
+	same := len(names) == len(f.read)
 	for _, name := range names {
 		file := f.read[name]
+		was := file
 		if file == nil || file.Changed() {
 			file = configs.ReadAgain(name, file)
 			if good := f.good[name]; good != nil && file.Blank() && !good.Empty() && len(file.Problems) == 0 {
@@ -165,9 +167,12 @@ func (f *Files) scan() ([]*configs.File, configs.Problems) {
 		}
 		read[name] = file
 		all = append(all, file)
+		same = same && file == was
 	}
 	f.read = read
-	f.note()
+	if !same {
+		f.note()
+	}
 	return all, nil
 }
 

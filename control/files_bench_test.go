@@ -73,7 +73,7 @@ func BenchmarkSave(b *testing.B) {
 					i := version * 7919 % n
 					save(i/each, i, version)
 					b.StartTimer()
-					if f.Load(); changed != 1 {
+					if f.Load(); changed != 1 && (each == 1 || changed != 2) { // the one before goes back in a file of all
 						b.Fatalf("%d tenants changed: %v", changed, book.Revisions()[0].Problems)
 					}
 				}
