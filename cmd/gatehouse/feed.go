@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"time"
@@ -138,7 +139,9 @@ func newRemoteFeed(p *process) (*remoteFeed, error) {
 // load starts from the disk. Where nothing there can be used the process is
 // not ready until the control plane answers; it says why.
 func (f *remoteFeed) load(context.Context) error {
+	collect := relaxed()
 	_ = f.Restore() // Ready tells it until it is mended
+	collect()
 	return nil
 }
 
@@ -184,3 +187,15 @@ func truth(b bool) uint64 {
 }
 
 func agent() string { return "gatehouse/" + version() }
+
+// relaxed lets the heap grow further between collections while a start fills
+// it with what stays: to look through that again and again costs a third of
+// the start. A memory limit holds all the same. The caller ends it.
+func relaxed() (end func()) {
+	const percent = 400
+	was := debug.SetGCPercent(percent)
+	if was < 0 || was > percent { // the operator knows better
+		debug.SetGCPercent(was)
+	}
+	return func() { debug.SetGCPercent(was) }
+}
