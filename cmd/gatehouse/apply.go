@@ -29,7 +29,7 @@ With --prune what is stored and in none of the documents is deleted.`,
 		Args:    arguments(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if prune {
-				if err := confirm(r.s, &f, "apply, and delete everything else at", r.serverName()); err != nil {
+				if err := confirm(cmd.Context(), r.s, &f, "apply, and delete everything else at", r.serverName()); err != nil {
 					return err
 				}
 			}

@@ -42,15 +42,15 @@ type streams struct {
 	getenv      func(string) string
 	stdin       io.Reader
 	out, errors io.Writer
-	terminal    io.Writer // out where it is a terminal, else nil
+	terminal    *os.File // what out writes to where that is a terminal, else nil
 }
 
 // run is the whole program but for the process: tests call it too.
 func run(ctx context.Context, args []string, getenv func(string) string, stdin io.Reader, stdout, stderr io.Writer) int {
 	out := &noted{Writer: stdout}
 	s := &streams{getenv: getenv, stdin: stdin, out: out, errors: stderr}
-	if isTerminal(stdout) {
-		s.terminal = stdout
+	if f, ok := stdout.(*os.File); ok && isTerminal(f) {
+		s.terminal = f
 	}
 	r := &remote{s: s}
 	root := &cobra.Command{
@@ -101,6 +101,7 @@ func commands(s *streams, r *remote) []*cobra.Command {
 	for _, c := range []*cobra.Command{
 		applyCommand(r), diffCommand(r), tenantCommand(r), key, policyCommand(r), planCommand(r), routeCommand(r), auditCommand(r),
 		gatewayCommand(r), revisionCommand(r), tokenCommand(r), explainCommand(r), doctorCommand(r), topCommand(r), usageCommand(r), invoiceCommand(r), costCommand(r),
+		webhookCommand(r),
 	} {
 		all = append(all, r.command(c))
 	}

@@ -13,6 +13,11 @@ import (
 
 // explain tells what this data plane would make of a request.
 func (p *process) explain(_ context.Context, r control.Request) (control.Explanation, error) {
+	return explained(p.gateway, r)
+}
+
+// explained tells what a gateway would make of a request.
+func explained(gateway *proxy.Gateway, r control.Request) (control.Explanation, error) {
 	d := proxy.Described{Method: r.Method, URL: r.URL, Headers: r.Headers, Key: r.Key, Address: netip.AddrFrom4([4]byte{127, 0, 0, 1})}
 	if r.Address != "" {
 		var err error
@@ -20,7 +25,7 @@ func (p *process) explain(_ context.Context, r control.Request) (control.Explana
 			return control.Explanation{}, &gatehouse.Error{Code: gatehouse.CodeInvalid, Message: "address is not an IP address"}
 		}
 	}
-	x, err := p.gateway.Explain(&d)
+	x, err := gateway.Explain(&d)
 	if err != nil {
 		return control.Explanation{}, err
 	}

@@ -226,7 +226,7 @@ func invoiceFinalize(r *remote) *cobra.Command {
 control plane does so by itself when a period has ended and every gateway has
 reported all of it, or after a time of grace.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := confirm(r.s, &f, "finalize the invoice of", args[0]); err != nil {
+			if err := confirm(cmd.Context(), r.s, &f, "finalize the invoice of", args[0]); err != nil {
 				return err
 			}
 			body := map[string]any{"subscription": ask.subscription, "kind": ask.kind(), "early": early}
@@ -254,7 +254,7 @@ func invoiceMark(r *remote, status billing.Status) *cobra.Command {
 	c := &cobra.Command{
 		Use: verb + " NUMBER", Short: short, Args: arguments(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := confirm(r.s, &f, verb+" invoice", args[0]); err != nil {
+			if err := confirm(cmd.Context(), r.s, &f, verb+" invoice", args[0]); err != nil {
 				return err
 			}
 			tenant, err := r.ownerOf(cmd.Context(), args[0])

@@ -116,7 +116,7 @@ func keyRevoke(r *remote) *cobra.Command {
 	c := &cobra.Command{
 		Use: "revoke TENANT KEY", Short: "Refuse an API key from now on", Args: arguments(cobra.ExactArgs(2)), ValidArgsFunction: r.completeKey,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := confirm(r.s, &f, "revoke key", args[1]); err != nil {
+			if err := confirm(cmd.Context(), r.s, &f, "revoke key", args[1]); err != nil {
 				return err
 			}
 			err := r.remove(cmd.Context(), client.Call{Operation: client.RevokeKey, Path: args, Query: f.query()}, &f, "key "+args[1]+" of tenant "+args[0]+" is revoked")

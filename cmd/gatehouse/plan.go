@@ -79,7 +79,7 @@ func planDelete(r *remote) *cobra.Command {
 	c := &cobra.Command{
 		Use: "delete ID", Short: "Delete a plan that no tenant has", Args: arguments(cobra.ExactArgs(1)), ValidArgsFunction: r.complete(0, allPlans),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := confirm(r.s, &f, "delete plan", args[0]); err != nil {
+			if err := confirm(cmd.Context(), r.s, &f, "delete plan", args[0]); err != nil {
 				return err
 			}
 			err := r.remove(cmd.Context(), client.Call{Operation: client.DeletePlan, Path: args, Query: f.query()}, &f, "plan "+args[0]+" is deleted")

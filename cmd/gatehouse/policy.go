@@ -28,7 +28,7 @@ func policyCommand(r *remote) *cobra.Command {
 and tests it; activating makes it the tenant's policy.`)
 	c.AddCommand(
 		policyPush(r), policyList(r), policyGet(r), policyTest(r), policyBench(r), policyShadow(r), policyDiff(r),
-		policyAct(r, "activate", "Enforce a pushed policy", client.ActivatePolicy), policyRollback(r),
+		policyAct(r, "activate", "Enforce a pushed policy", client.ActivatePolicy), policyRollback(r), policyDecisions(r), policyReplay(r),
 	)
 	return c
 }

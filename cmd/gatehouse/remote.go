@@ -235,7 +235,9 @@ func (r *remote) names(ctx context.Context, call client.Call, at string) []strin
 	if call.Query == nil {
 		call.Query = url.Values{}
 	}
-	call.Query.Set("limit", "1000")
+	if !call.Query.Has("limit") {
+		call.Query.Set("limit", "1000")
+	}
 	answer, err := c.Do(ctx, call)
 	if err != nil {
 		return nil

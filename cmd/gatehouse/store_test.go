@@ -43,15 +43,21 @@ func storeArgs(t *testing.T, data string, more ...string) []string {
 // owner is a client of the control plane of a process, with the owner's token.
 func (p *program) owner(data string) *client.Client {
 	p.t.Helper()
-	token, err := os.ReadFile(filepath.Join(data, bootstrapFile))
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	c, err := client.New(client.Config{Server: "http://" + p.control, Token: strings.TrimSpace(string(token))})
+	c, err := client.New(client.Config{Server: "http://" + p.control, Token: bootstrapToken(p.t, data)})
 	if err != nil {
 		p.t.Fatal(err)
 	}
 	return c
+}
+
+// bootstrapToken is the owner's token of a data folder.
+func bootstrapToken(t *testing.T, data string) string {
+	t.Helper()
+	token, err := os.ReadFile(filepath.Join(data, bootstrapFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimSpace(string(token))
 }
 
 // must makes a call that succeeds.

@@ -27,7 +27,7 @@ func tenantCommand(r *remote) *cobra.Command {
 		tenantCreate(r), tenantGet(r), tenantList(r), tenantEdit(r),
 		tenantStatus(r, "suspend", "Answer every request of a tenant with 403", gatehouse.Suspended),
 		tenantStatus(r, "resume", "Serve a suspended tenant again", gatehouse.Active),
-		tenantDelete(r), tenantRestore(r), tenantPurge(r), tenantRollback(r), tenantUsage(r), tenantMonitor(r),
+		tenantDelete(r), tenantRestore(r), tenantPurge(r), tenantRollback(r), tenantUsage(r), tenantMonitor(r), tenantAnalytics(r), tenantHealth(r),
 	)
 	return c
 }
@@ -191,7 +191,7 @@ func tenantStatus(r *remote, verb, short string, status gatehouse.Status) *cobra
 		Use: verb + " ID", Short: short, Args: arguments(cobra.ExactArgs(1)), ValidArgsFunction: r.complete(0, allTenants),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if dangerous {
-				if err := confirm(r.s, &f, "suspend tenant", args[0]); err != nil {
+				if err := confirm(cmd.Context(), r.s, &f, "suspend tenant", args[0]); err != nil {
 					return err
 				}
 			}
@@ -212,7 +212,7 @@ func tenantVerb(r *remote, use, short, long, what string, call func() client.Cal
 		Use: use + " ID", Short: short, Long: long, Args: arguments(cobra.ExactArgs(1)), ValidArgsFunction: r.complete(0, allTenants),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if what != "" {
-				if err := confirm(r.s, &f, what, args[0]); err != nil {
+				if err := confirm(cmd.Context(), r.s, &f, what, args[0]); err != nil {
 					return err
 				}
 			}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -33,7 +34,7 @@ func (s *streams) colours(stream any) bool {
 
 // confirm asks for the name of what is about to be destroyed. Off a terminal
 // nobody is there to ask, and --yes says it.
-func confirm(s *streams, f *changeFlags, what, name string) error {
+func confirm(ctx context.Context, s *streams, f *changeFlags, what, name string) error {
 	switch {
 	case f.yes || f.dryRun:
 		return nil
@@ -41,14 +42,35 @@ func confirm(s *streams, f *changeFlags, what, name string) error {
 		return &exit{exitUsage, fmt.Errorf("%s %s: nobody is there to ask; give --yes to do it, or --dry-run to see what it would do", what, name)}
 	}
 	fmt.Fprintf(s.errors, "%s %s. Type the name to go on: ", what, name)
-	line, err := bufio.NewReader(s.stdin).ReadString('\n')
+	line, err := readLine(ctx, s.stdin)
 	if err != nil && !errors.Is(err, io.EOF) {
+		fmt.Fprintln(s.errors) // the cursor stands behind the question
 		return err
 	}
 	if strings.TrimSpace(line) != name {
 		return &exit{exitError, errors.New("that is not the name: nothing was changed")}
 	}
 	return nil
+}
+
+// readLine reads a line, unless ctx ends before: a read of a terminal cannot be
+// called off, and ends with the process.
+func readLine(ctx context.Context, from io.Reader) (string, error) {
+	type answer struct {
+		line string
+		err  error
+	}
+	read := make(chan answer, 1)
+	go func() {
+		line, err := bufio.NewReader(from).ReadString('\n')
+		read <- answer{line, err}
+	}()
+	select {
+	case a := <-read:
+		return a.line, a.err
+	case <-ctx.Done():
+		return "", ctx.Err()
+	}
 }
 
 // readInput reads a file, or standard input for "-".

@@ -71,7 +71,7 @@ func tokenRevoke(r *remote) *cobra.Command {
 	c := &cobra.Command{
 		Use: "revoke ID", Short: "Refuse an operator token from now on", Args: arguments(cobra.ExactArgs(1)), ValidArgsFunction: r.complete(0, allTokens),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := confirm(r.s, &f, "revoke token", args[0]); err != nil {
+			if err := confirm(cmd.Context(), r.s, &f, "revoke token", args[0]); err != nil {
 				return err
 			}
 			err := r.remove(cmd.Context(), client.Call{Operation: client.RevokeToken, Path: args, Query: f.query()}, &f, "token "+args[0]+" is revoked")

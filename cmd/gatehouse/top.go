@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -29,8 +30,8 @@ func topCommand(r *remote) *cobra.Command {
 	c := &cobra.Command{
 		Use: "top", Short: "Watch traffic, tenants and data planes",
 		Long: `Top shows the traffic of the process behind --server, the tenants with the most
-of it, and the data planes. On a terminal it is drawn anew at each interval;
-elsewhere it prints a line for each.`,
+of it, and the data planes. On a terminal it is drawn anew at each interval,
+until q or Ctrl-C; elsewhere it prints a line for each.`,
 		Example: "  gatehouse top\n  gatehouse top --tenant acme,label --interval 5s\n  gatehouse top --count 1 -o json",
 		Args:    arguments(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -40,19 +41,18 @@ elsewhere it prints a line for each.`,
 				return err
 			}
 			t := &top{r: r, tenants: of, metrics: metricsURL}
-			was, err := t.read(ctx)
-			if err != nil {
-				return err
+			if r.s.terminal != nil && form == "table" && r.s.getenv("TERM") != "dumb" {
+				return onScreen(ctx, r.s, func(ctx context.Context, sc *screen) error {
+					if err := sc.draw([]string{"reading from " + r.serverName()}); err != nil {
+						return err
+					}
+					return t.watch(ctx, &w, func(f *frame) error {
+						lines, err := t.page(f)
+						return errors.Join(err, sc.draw(lines))
+					})
+				})
 			}
-			return w.each(ctx, func() error {
-				is, err := t.read(ctx)
-				if err != nil {
-					return err
-				}
-				f := frameOf(was, is)
-				was = is
-				return t.show(form, f)
-			})
+			return t.watch(ctx, &w, func(f *frame) error { return t.line(form, f) })
 		},
 	}
 	c.Flags().StringSliceVar(&of, "tenant", nil, "tenants to show (default: those that changed last, up to 50)")
@@ -89,6 +89,23 @@ type frame struct {
 
 // mostShown bounds the tenants that are asked about one by one.
 const mostShown = 50
+
+// watch shows what lies between two readings, after every interval.
+func (t *top) watch(ctx context.Context, w *watch, show func(*frame) error) error {
+	was, err := t.read(ctx)
+	if err != nil {
+		return err
+	}
+	return w.each(ctx, func() error {
+		is, err := t.read(ctx)
+		if err != nil {
+			return err
+		}
+		f := frameOf(was, is)
+		was = is
+		return show(f)
+	})
+}
 
 func (t *top) read(ctx context.Context) (*reading, error) {
 	now := &reading{at: time.Now(), usage: map[string]*metering.Usage{}}
@@ -181,40 +198,37 @@ func frameOf(was, is *reading) *frame {
 	return f
 }
 
-// Codes of a terminal: home and clear.
-const redraw = "\x1b[H\x1b[2J"
-
-func (t *top) show(form string, f *frame) error {
+// line prints a frame where nothing can be drawn.
+func (t *top) line(form string, f *frame) error {
 	out := t.r.s.out
 	if form == "json" {
 		return json.NewEncoder(out).Encode(f)
 	}
-	if t.r.s.terminal == nil || form != "table" {
-		_, err := fmt.Fprintf(out, "%s  %.1f requests/s  %.0f in flight  %.0f tenants  %s\n",
-			f.At.Format(time.TimeOnly), f.Requests, f.InFlight, f.Tenants, connected(f.Gateways))
-		return err
-	}
+	_, err := fmt.Fprintf(out, "%s  %.1f requests/s  %.0f in flight  %.0f tenants  %s\n",
+		f.At.Format(time.TimeOnly), f.Requests, f.InFlight, f.Tenants, connected(f.Gateways))
+	return err
+}
+
+// page is a frame as lines of a screen.
+func (t *top) page(f *frame) ([]string, error) {
 	var b bytes.Buffer
-	b.WriteString(redraw)
-	head := fmt.Sprintf("%s   %.1f requests/s   %.0f in flight   %.0f tenants   %s", f.At.Format(time.TimeOnly), f.Requests, f.InFlight, f.Tenants, connected(f.Gateways))
-	b.WriteString(t.r.s.colour(t.r.s.terminal, bold, head) + "\n\n")
+	fmt.Fprintf(&b, "%s   %.1f requests/s   %.0f in flight   %.0f tenants   %s   q: quit\n\n", f.At.Format(time.TimeOnly), f.Requests, f.InFlight, f.Tenants, connected(f.Gateways))
 	for _, name := range slices.Sorted(maps.Keys(f.Outcomes)) {
 		fmt.Fprintf(&b, "  %-60s %10.1f/s\n", printable(name), f.Outcomes[name])
 	}
 	b.WriteString("\n")
 	if err := t.table(&b, f.Top[:min(len(f.Top), 20)], rateView()); err != nil {
-		return err
+		return nil, err
 	}
 	b.WriteString("\n")
-	var items []any
+	items := []any{}
 	for i := range f.Gateways {
 		items = append(items, f.Gateways[i])
 	}
 	if err := t.table(&b, items, gatewayView()); err != nil {
-		return err
+		return nil, err
 	}
-	_, err := out.Write(b.Bytes())
-	return err
+	return strings.Split(strings.TrimSuffix(b.String(), "\n"), "\n"), nil
 }
 
 func (t *top) table(w io.Writer, rows any, v view) error {

@@ -153,9 +153,21 @@ func (r *remote) ledgerUsage(ctx context.Context, tenant string, f *ledgerFlags)
 		return err
 	}
 	if form, err := r.format(); err == nil && form == "table" {
-		fmt.Fprintf(r.s.errors, "total %s %s, complete: %s, sealed until %s\n", text(at(raw, "/total")), text(at(raw, "/unit")), text(at(raw, "/complete")), text(at(raw, "/sealed_until")))
+		fmt.Fprintf(r.s.errors, "total %s %s, %s\n", text(at(raw, "/total")), text(at(raw, "/unit")), howWhole(raw))
 	}
 	return nil
+}
+
+// howWhole says whether more may come to what the ledger has.
+func howWhole(raw json.RawMessage) string {
+	sealed := text(at(raw, "/sealed_until"))
+	switch {
+	case sealed == "":
+		return "nothing sealed yet: more may come"
+	case at(raw, "/complete") == true:
+		return "complete: sealed until " + sealed
+	}
+	return "sealed until " + sealed + ": more may come after that"
 }
 
 // rate is what was used between two readings.
