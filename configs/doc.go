@@ -11,5 +11,5 @@ import "embed"
 
 // Examples holds the shipped configurations by file name.
 //
-//go:embed *.yaml keys
+//go:embed *.yaml keys prices
 var Examples embed.FS

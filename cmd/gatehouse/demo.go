@@ -18,6 +18,9 @@ import (
 
 	"github.com/gatehouse-gateway/gatehouse"
 	"github.com/gatehouse-gateway/gatehouse/configs"
+	"github.com/gatehouse-gateway/gatehouse/control"
+	"github.com/gatehouse-gateway/gatehouse/control/invoicing"
+	"github.com/gatehouse-gateway/gatehouse/metering/billing"
 	"github.com/golang-jwt/jwt/v5"
 )
 
@@ -28,6 +31,8 @@ type demo struct {
 	backends []*http.Server
 	key      gatehouse.APIKey
 	token    string
+	wanted   control.Wanted
+	prices   billing.Plan
 }
 
 // runDemo serves the demo's tenants. With temporary set everything it writes
@@ -48,11 +53,17 @@ func runDemo(ctx context.Context, s *streams, cfg *config, temporary bool) (err 
 	if err := d.prepare(); err != nil {
 		return fmt.Errorf("prepare the demo: %w", err)
 	}
-	cfg.Tenants = d.folder
+	cfg.Tenants, cfg.Roles = "", []string{"proxy", "control"} // in the store: there is an invoice
+	if faults := cfg.validate(); len(faults) > 0 {
+		return &exit{exitUsage, faults}
+	}
 	if cfg.Log.Access == "stdout" { // what to try is printed there
 		cfg.Log.Access = filepath.Join(cfg.Data, "access.jsonl")
 	}
 	return serve(ctx, s, cfg, func(ctx context.Context, p *process) error {
+		if err := d.furnish(ctx, p.store); err != nil {
+			return fmt.Errorf("furnish the demo: %w", err)
+		}
 		if err := d.print(s.out, p, cfg); err != nil {
 			return err
 		}
@@ -93,7 +104,67 @@ func (d *demo) prepare() error {
 	if err := os.WriteFile(filepath.Join(d.folder, "keys", "studio.jwks.json"), jwks, 0o600); err != nil {
 		return err
 	}
-	return os.WriteFile(filepath.Join(d.folder, "demo.yaml"), []byte(text), 0o600)
+	if err := os.WriteFile(filepath.Join(d.folder, "demo.yaml"), []byte(text), 0o600); err != nil {
+		return err
+	}
+	return d.read()
+}
+
+// read reads the documents that were written, and the prices.
+func (d *demo) read() error {
+	set := configs.Load(d.folder)
+	if faults := set.Problems.Errors(); len(faults) > 0 {
+		return faults
+	}
+	d.wanted = control.Wanted{Plans: set.Document.Plans, Tenants: set.Document.Tenants, Files: map[gatehouse.TenantID]map[string][]byte{}}
+	for i := range d.wanted.Tenants {
+		t := &d.wanted.Tenants[i]
+		d.wanted.Files[t.ID] = map[string][]byte{}
+		for _, a := range t.Attachments() {
+			d.wanted.Files[t.ID][a.Name] = a.Content()
+		}
+	}
+	const name = "prices/demo.yaml"
+	source, err := configs.Examples.ReadFile(name)
+	if err != nil {
+		return err
+	}
+	if _, problems := configs.Decode(name, source, &d.prices); len(problems) > 0 {
+		return problems
+	}
+	return nil
+}
+
+// furnish puts plans, tenants, prices and subscriptions into a store: what is
+// there from a demo before, in the same data folder, stays.
+func (d *demo) furnish(ctx context.Context, s *store) error {
+	as := control.Mutation{Actor: "system", Why: "the demo"}
+	effects, err := s.plane.Apply(ctx, d.wanted, as)
+	if err != nil {
+		return err
+	}
+	for _, e := range effects {
+		if e.Action == control.ActionRefuse {
+			return fmt.Errorf("%s %s is refused: %s %w", e.Kind, e.ID, e.Reason, e.Faults)
+		}
+	}
+	begin := time.Now().Truncate(time.Minute) // usage is kept by the minute: this one counts whole
+	for _, t := range d.wanted.Tenants {
+		versions, err := s.till.accounts.Versions(ctx, t.Plan)
+		if err != nil {
+			return err
+		}
+		if len(versions) == 0 {
+			if _, err := s.till.accounts.AddVersion(ctx, t.Plan, d.prices, as); err != nil {
+				return fmt.Errorf("prices of %s: %w", t.Plan, err)
+			}
+		}
+		_, err = s.till.accounts.Subscribe(ctx, t.ID, invoicing.NewSubscription{Plan: t.Plan, Start: begin}, as)
+		if err != nil && gatehouse.CodeOf(err) != gatehouse.CodeConflict {
+			return fmt.Errorf("subscribe %s: %w", t.ID, err)
+		}
+	}
+	return nil
 }
 
 // sign makes the issuer's key and an editor's token, and returns the key set.
@@ -170,6 +241,8 @@ var demoText = template.Must(template.New("demo").Parse(`Gatehouse is serving tw
 
   KEY={{.Key}}
   TOKEN={{.Token}}
+  DOCUMENT={{.Document}}
+  export GATEHOUSE_SERVER=http://{{.Control}} GATEHOUSE_TOKEN={{.Owner}}
 
   # a public route of the tenant studio
   curl -i http://studio.localhost:{{.Port}}/public/hello
@@ -189,9 +262,15 @@ var demoText = template.Must(template.New("demo").Parse(`Gatehouse is serving tw
   curl -i http://nobody.localhost:{{.Port}}/
   curl -i http://studio.localhost:{{.Port}}/broken/
 
-  # what was used, and the tenants' document: save a change and see it live
-  curl -s http://{{.Control}}/api/v1/tenants/studio/usage/
-  $EDITOR {{.Document}}
+  # what was used
+  {{.Program}} tenant usage studio
+  # an invoice that grows, a cent for each request that a backend answered: ask again
+  {{.Program}} invoice preview studio --lines
+  # why a request would be refused
+  {{.Program}} explain POST http://studio.localhost/api/tracks --key "$KEY"
+  # the tenants' document: save a change and apply it, and it is live
+  $EDITOR $DOCUMENT
+  {{.Program}} apply -f $DOCUMENT
 
 Stop it with Ctrl-C.
 `))
@@ -201,8 +280,27 @@ func (d *demo) print(w io.Writer, p *process, cfg *config) error {
 	if err != nil {
 		return err
 	}
+	owner, err := os.ReadFile(filepath.Join(cfg.Data, bootstrapFile))
+	if err != nil {
+		return fmt.Errorf("read the owner's token: %w", err)
+	}
 	return demoText.Execute(w, map[string]string{
+		"Owner": strings.TrimSpace(string(owner)), "Program": programName(),
 		"Key": d.key.Reveal(), "Token": d.token, "Port": port, "Control": p.control.Addr().String(),
 		"Document": filepath.Join(cfg.Data, "demo-tenants", "demo.yaml"),
 	})
+}
+
+// programName is how this program is called from the folder in which it was.
+func programName() string {
+	name, err := os.Executable()
+	if err != nil {
+		return "gatehouse"
+	}
+	if here, err := os.Getwd(); err == nil {
+		if near, err := filepath.Rel(here, name); err == nil && filepath.IsLocal(near) && strings.ContainsRune(near, filepath.Separator) {
+			return near
+		}
+	}
+	return name
 }

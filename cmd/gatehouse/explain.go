@@ -115,7 +115,7 @@ func (r *remote) printExplanation(raw json.RawMessage) error {
 	if err := (&client.Answer{Body: raw}).Into(&x); err != nil {
 		return err
 	}
-	if err := r.printItems(x.Phases, columns("PHASE:/phase OUTCOME:/outcome DETAIL:/detail DATA:/data")); err != nil {
+	if err := r.printItems(x.Phases, columns("PHASE:/phase OUTCOME:/outcome DETAIL:/detail")); err != nil {
 		return err
 	}
 	if x.Status == 0 {

@@ -280,6 +280,31 @@ func TestTermUnderLoad(t *testing.T) {
 	}
 }
 
+// fetchHost is status and text of an answer.
+func fetchHost(t *testing.T, address, host string) string {
+	t.Helper()
+	return fetchPath(t, address, host, "/")
+}
+
+func fetchPath(t *testing.T, address, host, path string) string {
+	t.Helper()
+	r, err := http.NewRequest(http.MethodGet, "http://"+address+path, http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Host = host
+	answer, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	text, err := io.ReadAll(answer.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fmt.Sprint(answer.StatusCode, " ", string(text))
+}
+
 // waitFor polls a counter that has no event of its own.
 func waitFor(t *testing.T, done func() bool) {
 	t.Helper()
@@ -360,23 +385,6 @@ func TestFaultySave(t *testing.T) {
 	write(t, filepath.Join(dir, "a.yaml"), document("a", a, "first"))
 	write(t, filepath.Join(dir, "b.yaml"), document("b", b, "first"))
 	p := start(t, "--tenants", dir, "--data", t.TempDir())
-	fetch := func(host string) string {
-		r, err := http.NewRequest(http.MethodGet, "http://"+p.data+"/", nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		r.Host = host
-		answer, err := http.DefaultClient.Do(r)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer answer.Body.Close()
-		text, err := io.ReadAll(answer.Body)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return fmt.Sprint(answer.StatusCode, " ", string(text))
-	}
 	latest := func(result control.Result, reason string) control.Revision {
 		var r control.Revision
 		waitFor(t, func() bool {
@@ -392,7 +400,7 @@ func TestFaultySave(t *testing.T) {
 		t.Errorf("place %v", got)
 	}
 	p.await(p.stderr, `level=ERROR msg="tenant document" place=\S*a.yaml:6:\d+ reason="backend \\"ap\\" does not exist`)
-	if got := fetch("a.test"); got != "200 a" {
+	if got := fetchHost(t, p.data, "a.test"); got != "200 a" {
 		t.Errorf("the faulty tenant: %s", got)
 	}
 
@@ -401,21 +409,21 @@ func TestFaultySave(t *testing.T) {
 	if fmt.Sprint(r.Changed) != "[b]" {
 		t.Errorf("changed %v", r.Changed)
 	}
-	if got := fetch("bb.test"); got != "200 b" {
+	if got := fetchHost(t, p.data, "bb.test"); got != "200 b" {
 		t.Errorf("the other tenant: %s", got)
 	}
 
 	// A Rego fault is found by the compiler, not by validation.
 	write(t, filepath.Join(dir, "a.yaml"), document("a", a, "third")+"    policy: {modules: [{name: m.rego, source: \"package other\"}]}\n")
 	latest(control.Refused, "package")
-	if got := fetch("a.test"); got != "200 a" {
+	if got := fetchHost(t, p.data, "a.test"); got != "200 a" {
 		t.Errorf("the faulty tenant: %s", got)
 	}
 
 	// A tenant may not take the host of another.
 	write(t, filepath.Join(dir, "a.yaml"), strings.Replace(document("a", a, "fourth"), "a.test", "bb.test", 1))
 	latest(control.Refused, `host "bb.test" is claimed twice`)
-	if got := fetch("bb.test"); got != "200 b" {
+	if got := fetchHost(t, p.data, "bb.test"); got != "200 b" {
 		t.Errorf("the contested host: %s", got)
 	}
 
@@ -425,7 +433,7 @@ func TestFaultySave(t *testing.T) {
 	if err := os.Remove(filepath.Join(dir, "a.yaml")); err != nil {
 		t.Fatal(err)
 	}
-	waitFor(t, func() bool { return strings.HasPrefix(fetch("a.test"), "404") })
+	waitFor(t, func() bool { return strings.HasPrefix(fetchHost(t, p.data, "a.test"), "404") })
 	latest(control.Applied, "") // the record follows the change
 
 	// SIGHUP reads at once; nothing has changed, so nothing is said.
@@ -433,7 +441,7 @@ func TestFaultySave(t *testing.T) {
 	if err := p.cmd.Process.Signal(syscall.SIGHUP); err != nil {
 		t.Fatal(err)
 	}
-	if got := fetch("bb.test"); got != "200 b" || p.revisions()[0].Revision != before {
+	if got := fetchHost(t, p.data, "bb.test"); got != "200 b" || p.revisions()[0].Revision != before {
 		t.Errorf("after SIGHUP: %s, revision %d", got, p.revisions()[0].Revision)
 	}
 }

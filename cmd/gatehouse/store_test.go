@@ -81,31 +81,6 @@ func body(id, backend string) map[string]any {
 	}
 }
 
-// fetchHost is status and text of an answer.
-func fetchHost(t *testing.T, address, host string) string {
-	t.Helper()
-	return fetchPath(t, address, host, "/")
-}
-
-func fetchPath(t *testing.T, address, host, path string) string {
-	t.Helper()
-	r, err := http.NewRequest(http.MethodGet, "http://"+address+path, http.NoBody)
-	if err != nil {
-		t.Fatal(err)
-	}
-	r.Host = host
-	answer, err := http.DefaultClient.Do(r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer answer.Body.Close()
-	text, err := io.ReadAll(answer.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return fmt.Sprint(answer.StatusCode, " ", string(text))
-}
-
 // A first start makes a store, a key and the owner's token, each for the owner
 // alone; the next one finds them, and the tenants.
 func TestStore(t *testing.T) {
