@@ -25,7 +25,7 @@ var unsteady = []struct {
 	{regexp.MustCompile(`"(requests|2xx|4xx)": \d+`), `"$1": 3`},
 	{regexp.MustCompile(`\d{4}-\d\d-\d\dT[0-9:.]+Z`), "2027-01-01T12:00:00.123456789Z"},
 	{regexp.MustCompile(`/\S+/demo-tenants/`), `/tmp/gatehouse-demo-1/demo-tenants/`},
-	{regexp.MustCompile(`(?m)^(tenant  studio +change +)\d+ +`), "${1}12        "},
+	{regexp.MustCompile(`(?m)^((?:plan|tenant) +\w+ +(?:change|unchanged) +)\d+ +`), "${1}12        "},
 	{regexp.MustCompile(`(?m)^\d+(,2027-)`), "12$1"},
 	{regexp.MustCompile(`(?m)^TEXT +KIND +QUANTITY.*\nRequests +usage +\d+ +0.01 .*$`), "TEXT      KIND   QUANTITY  UNIT_PRICE  NET   TAX  CORRECTS  CELLS\nRequests  usage  12        0.01        0.12  -    -         1"},
 	{regexp.MustCompile(`REQUEST-ID`), "01940000-0000-7000-8000-000000000001"},
