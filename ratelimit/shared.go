@@ -330,7 +330,7 @@ func (l *Local) answered(call *Call, err error) {
 	s := c.shared
 	s.busy = false
 	if err != nil {
-		s.rest = l.now.Add(restFor)
+		s.rest = l.advance(time.Now()).Add(restFor) // no request may have come since
 		s.pending -= a.Ahead
 		if a.Action == Take && a.Kind == Concurrency {
 			s.reject(a.ID, a.Ahead)
