@@ -120,17 +120,17 @@ const (
 )
 
 // onStore starts a control plane, and returns the variables that lead to it.
-func onStore(t *testing.T) (*program, []string) {
+func onStore(t *testing.T) []string {
 	t.Helper()
 	data := t.TempDir()
 	p := start(t, storeArgs(t, data)...)
-	return p, []string{"GATEHOUSE_SERVER=http://" + p.control, "GATEHOUSE_TOKEN=" + bootstrapToken(t, data), "HOME=" + data, "XDG_CONFIG_HOME="}
+	return []string{"GATEHOUSE_SERVER=http://" + p.control, "GATEHOUSE_TOKEN=" + bootstrapToken(t, data), "HOME=" + data, "XDG_CONFIG_HOME="}
 }
 
 // Top takes the whole of a terminal, fits it also when its size changes, and
 // gives it back at q and at Ctrl-C.
 func TestTopOnATerminal(t *testing.T) {
-	_, env := onStore(t)
+	env := onStore(t)
 	t.Run("size and q", func(t *testing.T) {
 		c := onTerminal(t, env, "top", "--interval", "1h") // nothing but its size makes it draw again
 		c.await(c.stdout, regexp.QuoteMeta(ownScreen+home+bold+"reading from http://127.0.0.1:"))
@@ -178,7 +178,7 @@ func TestTopOnATerminal(t *testing.T) {
 // What destroys asks for the name on a terminal: the name does it; another,
 // the end of the input and Ctrl-C do not.
 func TestConfirmOnATerminal(t *testing.T) {
-	_, env := onStore(t)
+	env := onStore(t)
 	gatehouse := func(args ...string) string {
 		t.Helper()
 		cmd := exec.Command(os.Args[0], args...)
