@@ -6,7 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"slices"
+	"strings"
 	"time"
 
 	"github.com/gatehouse-gateway/gatehouse"
@@ -40,103 +40,60 @@ func (l *Ledger) TenantCells(ctx context.Context, tenant gatehouse.TenantID, fro
 	}
 }
 
-// tenantCells follows the kept sums down to the hours and series that have usage at all:
-// what other tenants have used is not read.
+// tenantCells follows the kept sums down to the minutes that have usage: what
+// other tenants have used is not read, and no minute that has none.
 func (l *Ledger) tenantCells(ctx context.Context, tx *sql.Tx, tenant gatehouse.TenantID, from, to time.Time, each func(metering.Cell) error) error {
-	var meters []int64
-	err := scan(ctx, tx, "SELECT id FROM metering_meter ORDER BY id", nil, func(rows *sql.Rows) error {
-		var id int64
-		err := rows.Scan(&id)
-		meters = append(meters, id)
-		return err
-	})
-	if err != nil {
-		return err
-	}
 	first, end := from.Unix()/60, to.Unix()/60
-	for _, meter := range meters {
-		var days [][2]int64
-		for day := first / minutesPerDay; day*minutesPerDay < end; day++ {
-			days = append(days, [2]int64{day})
-		}
-		if days, err = l.present(ctx, tx, tenant, meter, "day", days); err != nil {
-			return err
-		}
-		var hours [][2]int64
-		for i, day := range days {
-			for n := range int64(minutesPerDay / minutesPerHour) {
-				if i == 0 || day[0] != days[i-1][0] {
-					hours = append(hours, [2]int64{day[0]*(minutesPerDay/minutesPerHour) + n})
-				}
-			}
-		}
-		if hours, err = l.present(ctx, tx, tenant, meter, "hour", hours); err != nil {
-			return err
-		}
-		for part := range slices.Chunk(hours, maxSlots/10) {
-			if err := l.cellsIn(ctx, tx, meter, part, first, end, each); err != nil {
-				return err
-			}
-		}
-	}
-	return l.adjusted(ctx, tx, tenant, first, end, each)
-}
-
-// present returns which days or hours have usage of a meter, each with the
-// series that has it.
-func (l *Ledger) present(ctx context.Context, tx *sql.Tx, tenant gatehouse.TenantID, meter int64, step string, places [][2]int64) ([][2]int64, error) {
-	var out [][2]int64
-	for part := range slices.Chunk(places, maxSlots) {
-		from := l.engine.lookup(l.engine.pairs("$1")+" b", " AND s.tenant = $2", "metering_"+step, "u."+step+" = b.at AND u.meter = $3")
-		err := scan(ctx, tx, "SELECT u."+step+", u.series FROM "+from+" ORDER BY 1, 2", []any{array(part), string(tenant), meter}, func(rows *sql.Rows) error {
-			var place [2]int64
-			err := rows.Scan(&place[0], &place[1])
-			out = append(out, place)
-			return err
-		})
-		if err != nil {
-			return nil, err
-		}
-	}
-	return out, nil
-}
-
-// cellsIn reads the usage of a meter in hours of series: a look-up for each of
-// their minutes, for the tables' keys begin with it.
-func (l *Ledger) cellsIn(ctx context.Context, tx *sql.Tx, meter int64, hours [][2]int64, first, end int64, each func(metering.Cell) error) error {
-	minutes := make([][2]int64, minutesPerHour)
-	for i := range minutes {
-		minutes[i][0] = int64(i)
-	}
-	args := []any{array(hours), array(minutes), meter, first, end}
+	args := []any{string(tenant), first / minutesPerDay, (end - 1) / minutesPerDay, first, end}
 	read := func(rows *sql.Rows) error {
 		var c metering.Cell
 		var nonce, minute int64
 		k := &c.Series
-		if err := rows.Scan(&c.Gateway, &c.Epoch.Counter, &nonce, &minute, &k.Tenant, &k.Route, &k.Consumer, &k.Plan, &c.Meter, &c.Value); err != nil {
+		if err := rows.Scan(&c.Gateway, &c.Epoch.Counter, &nonce, &minute, &k.Route, &k.Consumer, &k.Plan, &c.Meter, &c.Value); err != nil {
 			return err
 		}
-		c.Epoch.Nonce, c.Window = uint64(nonce), timeOf(minute)
+		k.Tenant, c.Epoch.Nonce, c.Window = tenant, uint64(nonce), timeOf(minute)
 		return each(c)
 	}
-	rows := func(table string) string {
-		on := "u.minute = b.at * 60 + n.at AND u.meter = $3 AND u.series = b.bucket AND u.minute >= $4 AND u.minute < $5"
-		from := l.engine.pairs("$1") + " b CROSS JOIN " + l.engine.pairs("$2") + " n CROSS JOIN "
-		if l.engine == postgres { // OFFSET 0: as in lookup
-			return from + "LATERAL (SELECT * FROM " + table + " u WHERE " + on + " OFFSET 0) u"
-		}
-		return from + table + " u ON " + on
-	}
-	err := scan(ctx, tx, `SELECT g.name, e.counter, e.nonce, u.minute, s.tenant, s.route, s.consumer, s.plan, m.name, u.value
-		FROM `+rows("metering_cell")+l.engine.join()+`metering_series s ON s.id = u.series`+l.engine.join()+`metering_meter m ON m.id = u.meter`+
+	err := scan(ctx, tx, l.engine.numbers()+`SELECT g.name, e.counter, e.nonce, u.minute, s.route, s.consumer, s.plan, m.name, u.value
+		FROM `+l.engine.found("metering_cell")+l.engine.join()+`metering_meter m ON m.id = u.meter`+
 		l.engine.join()+`metering_epoch e ON e.id = u.epoch`+l.engine.join()+`metering_gateway g ON g.id = e.gateway`, args, read)
 	if err != nil {
 		return err
 	}
-	return scan(ctx, tx, `SELECT '`+FromEvents+`', 0, 0, u.minute, s.tenant, s.route, s.consumer, s.plan, m.name, CAST(sum(u.value) AS bigint)
-		FROM `+rows("metering_event")+l.engine.join()+`metering_series s ON s.id = u.series`+l.engine.join()+`metering_meter m ON m.id = u.meter
+	err = scan(ctx, tx, l.engine.numbers()+`SELECT '`+FromEvents+`', 0, 0, u.minute, s.route, s.consumer, s.plan, m.name, CAST(sum(u.value) AS bigint)
+		FROM `+l.engine.found("metering_event")+l.engine.join()+`metering_meter m ON m.id = u.meter
 		WHERE EXISTS (SELECT 1 FROM metering_event WHERE minute >= $4 AND minute < $5)
-		GROUP BY u.minute, s.tenant, s.route, s.consumer, s.plan, m.name`, args, read)
+		GROUP BY u.minute, s.route, s.consumer, s.plan, m.name`, args, read)
+	if err != nil {
+		return err
+	}
+	return l.adjusted(ctx, tx, tenant, first, end, each)
+}
+
+// numbers names the 60 numbers from 0 as n (n).
+func (e engine) numbers() string {
+	return "WITH RECURSIVE n (n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM n WHERE n < 59) "
+}
+
+// found joins the series s of tenant $1 and their rows u of a table in the
+// minutes from $4 up to $5, which lie in the days from $2 to $3: the days that
+// a series has, the hours of these, their minutes. Each step is a look-up of
+// the row that the step before names.
+func (e engine) found(table string) string {
+	join := func(from, on string) string { return " CROSS JOIN " + from + " ON " + on }
+	if e == postgres { // OFFSET 0: as in lookup
+		join = func(from, on string) string {
+			alias := from[strings.LastIndexByte(from, ' ')+1:]
+			return " CROSS JOIN LATERAL (SELECT * FROM " + from + " WHERE " + on + " OFFSET 0) " + alias
+		}
+	}
+	return "(SELECT * FROM metering_series WHERE tenant = $1) s" +
+		join("metering_day d", "d.series = s.id AND d.day BETWEEN $2 AND $3") +
+		join("n h", "h.n < 24 AND (d.hours >> h.n) & 1 = 1") +
+		join("metering_hour o", "o.hour = d.day * 24 + h.n AND o.meter = d.meter AND o.series = d.series") +
+		join("n i", "(o.minutes >> i.n) & 1 = 1") +
+		join(table+" u", "u.minute = o.hour * 60 + i.n AND u.meter = o.meter AND u.series = o.series AND u.minute >= $4 AND u.minute < $5")
 }
 
 // adjusted reads the adjustments of a tenant. There are few of anyone's.
