@@ -33,11 +33,7 @@ type InvoiceFilter struct {
 // Invoices returns a page of invoices, newest first.
 func (a *Accounts) Invoices(ctx context.Context, f InvoiceFilter) (control.Page[Invoice], error) {
 	q := journal.Query{Kind: kindInvoice, Order: journal.ByNewest, After: f.After, Limit: f.Limit}
-	if f.Tenant != "" {
-		of := string(f.Tenant)
-		q.Tenant = &of
-	}
-	for _, w := range []journal.Field{{Name: "status", Value: string(f.Status)}, {Name: "subscription", Value: f.Subscription}, {Name: "number", Value: f.Number}} {
+	for _, w := range []journal.Field{{Name: "tenant", Value: string(f.Tenant)}, {Name: "status", Value: string(f.Status)}, {Name: "subscription", Value: f.Subscription}, {Name: "number", Value: f.Number}} {
 		if w.Value != "" {
 			q.Where = append(q.Where, w)
 		}

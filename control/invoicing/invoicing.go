@@ -117,7 +117,8 @@ const (
 
 // Index is what lists are filtered by, for journal.Config.
 var Index = journal.Index{
-	kindInvoice: {"status": "/status", "subscription": "/subscription", "number": "/number"},
+	// By tenant too: the list is by age, of which there is no index for each.
+	kindInvoice: {"status": "/status", "subscription": "/subscription", "number": "/number", "tenant": "/tenant"},
 	kindNote:    {"invoice": "/invoice"},
 	kindVersion: {"plan": "/id"},
 }

@@ -178,36 +178,47 @@ func (a *Accounts) ready(ctx context.Context, tenant gatehouse.TenantID, s *Subs
 
 // remind marks invoices that should have been paid.
 func (a *Accounts) remind(ctx context.Context, d *Done) error {
-	f := InvoiceFilter{Status: billing.Finalized, Limit: 1000}
+	q := journal.Query{Kind: kindInvoice, Where: []journal.Field{{Name: "status", Value: string(billing.Finalized)}}, Limit: 1000}
 	var failed error
 	for {
-		page, err := a.Invoices(ctx, f)
+		page, err := a.Store.List(ctx, q)
 		if err != nil {
-			return errors.Join(failed, err)
+			return errors.Join(failed, coded(err))
 		}
 		for i := range page.Items {
-			inv := &page.Items[i]
-			if due(inv, a.now()) == nil {
+			var open unpaid
+			if err := decode(&page.Items[i], &open); err != nil {
+				failed = errors.Join(failed, err)
 				continue
 			}
-			if err := a.overdue(ctx, inv.Tenant, inv.Number, d); err != nil {
-				failed = errors.Join(failed, fmt.Errorf("remind of %s: %w", inv.Number, err))
+			if open.due(a.now()) == nil {
+				continue
+			}
+			if err := a.overdue(ctx, gatehouse.TenantID(page.Items[i].Tenant), page.Items[i].ID, d); err != nil {
+				failed = errors.Join(failed, fmt.Errorf("remind of %s: %w", page.Items[i].ID, err))
 			}
 		}
-		if f.After = page.Next; page.Next == "" {
+		if q.After = page.Next; page.Next == "" {
 			return failed
 		}
 	}
 }
 
+// unpaid is what a reminder depends on: the rest of an invoice is long.
+type unpaid struct {
+	Status  billing.Status `json:"status"`
+	PayBy   time.Time      `json:"pay_by"`
+	Overdue []Overdue      `json:"overdue"`
+}
+
 // due returns the last reminder that has come and is not marked.
-func due(inv *Invoice, now time.Time) *int {
+func (u unpaid) due(now time.Time) *int {
 	for _, days := range slices.Backward(reminders) {
-		marked := slices.ContainsFunc(inv.Overdue, func(o Overdue) bool { return o.Days >= days })
+		marked := slices.ContainsFunc(u.Overdue, func(o Overdue) bool { return o.Days >= days })
 		if marked {
 			return nil
 		}
-		if inv.Status == billing.Finalized && !now.Before(inv.PayBy.AddDate(0, 0, days)) {
+		if u.Status == billing.Finalized && !now.Before(u.PayBy.AddDate(0, 0, days)) {
 			return &days
 		}
 	}
@@ -220,7 +231,7 @@ func (a *Accounts) overdue(ctx context.Context, tenant gatehouse.TenantID, numbe
 		if err := c.must(ctx, invoiceRef(tenant, number), &inv); err != nil {
 			return err
 		}
-		days := due(&inv, a.now())
+		days := unpaid{inv.Status, inv.PayBy, inv.Overdue}.due(a.now())
 		if days == nil {
 			return errNothing
 		}
