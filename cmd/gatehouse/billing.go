@@ -97,6 +97,30 @@ func (u *lateUsage) Gateways(ctx context.Context) ([]ledger.Gateway, error) {
 	return l.Gateways(ctx)
 }
 
+func (u *lateUsage) Watch(ctx context.Context, tenant gatehouse.TenantID, until time.Time) error {
+	l, err := u.ledger(ctx)
+	if err != nil {
+		return err
+	}
+	return l.Watch(ctx, tenant, until)
+}
+
+func (u *lateUsage) Late(ctx context.Context, tenant gatehouse.TenantID, after int64) (ledger.LateUsage, error) {
+	l, err := u.ledger(ctx)
+	if err != nil {
+		return ledger.LateUsage{}, err
+	}
+	return l.Late(ctx, tenant, after)
+}
+
+func (u *lateUsage) Noted(ctx context.Context) (map[gatehouse.TenantID]int64, error) {
+	l, err := u.ledger(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return l.Noted(ctx)
+}
+
 func (u *lateUsage) Adjust(ctx context.Context, a ledger.Adjustment) (ledger.Verdict, error) {
 	l, err := u.ledger(ctx)
 	if err != nil {

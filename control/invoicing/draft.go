@@ -34,7 +34,8 @@ type Overdue struct {
 type Ask struct {
 	// Subscription is DefaultSubscription if empty.
 	Subscription string `json:"subscription,omitempty"`
-	// Kind is closing if empty.
+	// Kind is closing if empty. A correction charges what came late after the
+	// last period of a subscription that has ended.
 	Kind billing.Kind `json:"kind,omitempty"`
 	// Period is its index, as in Subscription.Next. Absent: the next one.
 	Period *int `json:"period,omitempty"`
@@ -55,6 +56,8 @@ type basis struct {
 	funds   Balance
 	ended   bool // by its time
 	due     bool // by the seals of gateways too
+	// note is the last note of late usage when the cells were read.
+	note int64
 	draft   billing.Invoice
 }
 
@@ -68,8 +71,8 @@ func (c *change) basis(ctx context.Context, tenant gatehouse.TenantID, ask Ask, 
 	if b.kind == "" {
 		b.kind = billing.Closing
 	}
-	if b.kind != billing.Closing && b.kind != billing.Opening {
-		return nil, fault("/kind", "is not opening or closing", "")
+	if b.kind != billing.Closing && b.kind != billing.Opening && b.kind != billing.Correction {
+		return nil, fault("/kind", "is not opening, closing or correction", "")
 	}
 	if err := c.must(ctx, subscriptionRef(tenant, ask.Subscription), &b.s); err != nil {
 		return nil, err
@@ -78,8 +81,14 @@ func (c *change) basis(ctx context.Context, tenant gatehouse.TenantID, ask Ask, 
 	if ask.Period != nil {
 		b.index = *ask.Period
 	}
-	if b.kind == billing.Opening {
+	switch b.kind {
+	case billing.Opening:
 		b.index = 0
+	case billing.Correction:
+		if !b.s.Done {
+			return nil, conflict("what comes late is charged by the next invoice of the subscription")
+		}
+		b.index = max(0, b.s.Next-1)
 	}
 	var err error
 	if b.book, err = c.book(ctx, &b.s.Subscription, false); err != nil {
@@ -93,7 +102,7 @@ func (c *change) basis(ctx context.Context, tenant gatehouse.TenantID, ask Ask, 
 		return nil, err
 	}
 	if last != nil && last.kind == b.kind && last.index == b.index && same(last, at, c.expect, tenant) {
-		b.run, b.ended, b.due, b.draft = last.run, last.ended, last.due, last.draft
+		b.run, b.ended, b.due, b.draft, b.note = last.run, last.ended, last.due, last.draft, last.note
 		b.wallet, b.entries, b.funds = last.wallet, last.entries, last.funds
 		return b, nil
 	}
@@ -103,6 +112,14 @@ func (c *change) basis(ctx context.Context, tenant gatehouse.TenantID, ask Ask, 
 	span := b.s.Span(first.Cadence, b.index)
 	if span.Empty() {
 		return nil, conflict("the subscription has no period %d", b.index)
+	}
+	if b.kind == billing.Correction {
+		span = billing.Period{Start: b.s.Start, End: b.s.Closed}
+	}
+	if c.firm && b.kind != billing.Opening {
+		if err := c.a.Usage.Watch(ctx, tenant, span.End); err != nil {
+			return nil, err
+		}
 	}
 	return b, c.a.draft(ctx, b, first, span)
 }
@@ -154,16 +171,12 @@ func (a *Accounts) draft(ctx context.Context, b *basis, first *billing.Plan, spa
 	}
 	b.ended = !now.Before(due)
 	b.due = b.ended
-	if b.kind == billing.Closing {
+	if b.kind != billing.Opening {
 		b.due = b.ended && (sealed || !now.Before(due.Add(a.Grace)))
-		from := b.s.Whole(first.Cadence, max(0, b.index-a.Back)).Start
-		if from.Before(b.s.Start) {
-			from = b.s.Start
-		}
-		if b.run.Cells, err = a.cells(ctx, &b.s.Subscription, b.book, billing.Period{Start: minute(from), End: minute(span.End)}); err != nil {
+		if err := a.read(ctx, b, first, span); err != nil {
 			return err
 		}
-		b.run.CompleteFrom, b.run.Watermark, b.run.At = from, mark, span.End
+		b.run.Watermark, b.run.At = mark, span.End
 	}
 	b.entries = len(b.wallet.Entries)
 	b.wallet.Expire(span.Start, b.s.Location())

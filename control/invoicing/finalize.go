@@ -56,6 +56,7 @@ func (a *Accounts) Finalize(ctx context.Context, tenant gatehouse.TenantID, ask 
 	var last *basis
 	var then map[journal.Ref]int64
 	out, meta, err := commit[Invoice](ctx, a, m, event{KindFinalized, tenant, kindInvoice}, func(c *change) error {
+		c.firm = !m.DryRun
 		b, err := c.basis(ctx, tenant, ask, last, then)
 		if err != nil {
 			return err
@@ -127,7 +128,7 @@ func (b *basis) open() error {
 	switch {
 	case b.kind == billing.Opening && b.s.Opened:
 		return conflict("the subscription is opened already")
-	case b.kind == billing.Opening:
+	case b.kind == billing.Opening, b.kind == billing.Correction:
 		return nil
 	case slices.Contains(b.s.Again, b.index):
 		return nil
@@ -168,10 +169,15 @@ func (b *basis) advance() {
 		b.s.Opened = true
 		return
 	}
+	if b.kind == billing.Correction {
+		b.rated()
+		return
+	}
 	if i := slices.Index(b.s.Again, b.index); i >= 0 {
 		b.s.Again = slices.Delete(slices.Clone(b.s.Again), i, i+1)
 		return
 	}
+	b.rated()
 	first := b.book[b.s.Plan]
 	whole := b.s.Whole(first.Cadence, b.index)
 	b.s.Next, b.s.Closed = b.index+1, whole.End

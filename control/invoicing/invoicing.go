@@ -29,6 +29,9 @@ type Usage interface {
 	Gateways(context.Context) ([]ledger.Gateway, error)
 	Adjust(context.Context, ledger.Adjustment) (ledger.Verdict, error)
 	Adjustments(ctx context.Context, tenant gatehouse.TenantID, from, to time.Time) ([]ledger.Adjustment, error)
+	Watch(ctx context.Context, tenant gatehouse.TenantID, until time.Time) error
+	Late(ctx context.Context, tenant gatehouse.TenantID, after int64) (ledger.LateUsage, error)
+	Noted(context.Context) (map[gatehouse.TenantID]int64, error)
 }
 
 // Parts are what Accounts are made of.
@@ -46,8 +49,10 @@ type Parts struct {
 	// Grace is how long after the end of a period gateways are waited for that
 	// have not sealed it. Default DefaultGrace.
 	Grace time.Duration
-	// Back is how many periods before the one that is closed are rated again,
-	// so that what came late is billed. Default DefaultBack.
+	// Back is how many periods before the one that is closed are rated again
+	// where the ledger has no notes of what came late: where interruptions may
+	// reach back, and for what was closed before there were notes. What is noted
+	// is billed however old it is. Default DefaultBack.
 	Back int
 	// Every is the time between two rounds of Run. Default DefaultEvery.
 	Every time.Duration

@@ -72,7 +72,8 @@ func (a *Accounts) round(ctx context.Context, all bool) (Done, error) {
 
 // close issues the invoices that are due.
 func (a *Accounts) close(ctx context.Context, d *Done) error {
-	var failed error
+	// Notes that come while this runs are for the next round.
+	notes, failed := a.Usage.Noted(ctx)
 	plans := map[billing.PlanRef]*billing.Plan{}
 	for r, err := range a.Store.All(ctx, kindSubscription) {
 		if err != nil {
@@ -83,7 +84,16 @@ func (a *Accounts) close(ctx context.Context, d *Done) error {
 			failed = errors.Join(failed, err)
 			continue
 		}
-		if s.Done && len(s.Again) == 0 || !a.ripe(ctx, &s, plans) {
+		if s.Done && len(s.Again) == 0 {
+			if !s.stale(notes[s.Tenant]) {
+				continue
+			}
+			if err := a.correct(ctx, &s, d); err != nil {
+				failed = errors.Join(failed, fmt.Errorf("correct %s/%s: %w", s.Tenant, s.ID, err))
+			}
+			continue
+		}
+		if !a.ripe(ctx, &s, plans) {
 			continue
 		}
 		if err := a.closeOne(ctx, s.Tenant, s.ID, d); err != nil {

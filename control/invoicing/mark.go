@@ -114,11 +114,14 @@ func (c *change) void(ctx context.Context, inv *billing.Invoice, from string, re
 		if err != nil {
 			return err
 		}
-		if index := s.Index(book[s.Plan].Cadence, inv.Period.Start); inv.Kind == billing.Opening {
+		index := s.Index(book[s.Plan].Cadence, inv.Period.Start)
+		switch {
+		case inv.Kind == billing.Opening:
 			s.Opened = false
-		} else if !slices.Contains(s.Again, index) {
+		case inv.Kind == billing.Closing && !slices.Contains(s.Again, index):
 			s.Again = append(slices.Clone(s.Again), index)
 		}
+		s.owe(inv)
 	}
 	c.put(ref, s)
 	var taken string

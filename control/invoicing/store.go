@@ -23,6 +23,8 @@ type change struct {
 	expect map[journal.Ref]int64
 	puts   []journal.Put
 	gone   []journal.Ref
+	// firm says that what is drafted will be issued.
+	firm bool
 }
 
 // read gets a resource into v; found is false, and v untouched, where there is

@@ -26,7 +26,16 @@ type Subscription struct {
 	Closed time.Time `json:"closed_until,omitzero"`
 	// Again are periods whose invoice is void and that are to be billed anew.
 	Again []int `json:"again,omitempty"`
-	// Done says that it has ended and all of it is billed.
+	// Rated is the last note of the ledger (ledger.LateUsage) that is taken into
+	// account: what is noted later came after it was billed. Noted says that the
+	// ledger notes all that comes late.
+	Rated int64 `json:"rated,omitempty"`
+	Noted bool  `json:"noted,omitempty"`
+	// Owed is the begin of late usage whose invoice is void and that is to be
+	// billed anew.
+	Owed time.Time `json:"owed,omitzero"`
+	// Done says that it has ended and all of it is billed; what comes later is
+	// billed by corrections.
 	Done bool `json:"done,omitempty"`
 	// Voids counts void invoices: whoever drafts depends on them.
 	Voids int `json:"voids,omitempty"`

@@ -1,6 +1,7 @@
 package billing
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -57,6 +58,10 @@ type run struct {
 	err  error
 }
 
+// ErrNothing is within the error for a correction that nothing is to be charged
+// by.
+var ErrNothing = errors.New("nothing came late")
+
 // Draft makes the invoice of a run. The same run gives the same invoice, to
 // the byte. A gatehouse.Faults error names what is wrong with the input.
 func Draft(in Run) (Invoice, error) {
@@ -78,7 +83,7 @@ func Draft(in Run) (Invoice, error) {
 		r.usage(r.span.Cut(Period{r.span.Start, r.Through}), false)
 	case Correction:
 		if r.adjust(r.span.End); len(r.lines) == 0 && r.err == nil {
-			return Invoice{}, refuse("subscription %s has nothing to correct", r.s.ID)
+			return Invoice{}, &gatehouse.Error{Code: gatehouse.CodeInvalid, Message: fmt.Sprintf("subscription %s has nothing to correct", r.s.ID), Err: ErrNothing}
 		}
 	default:
 		r.adjust(r.span.Start)

@@ -49,8 +49,8 @@ func (r *run) key() string {
 	case Progressive:
 		key += "/" + r.Through.UTC().Format(time.RFC3339)
 	case Correction:
-		n := 1
-		for _, inv := range r.live() {
+		n := 1 // void ones count: an index is not used twice
+		for _, inv := range r.Earlier {
 			if inv.Kind == Correction {
 				n++
 			}

@@ -119,6 +119,9 @@ func (l *Ledger) Adjust(ctx context.Context, a Adjustment) (Verdict, error) {
 		if err != nil {
 			return err
 		}
+		if err := n.note(touched{{a.Tenant, u.minute / minutesPerDay}: u.minute}); err != nil {
+			return err
+		}
 		verdict, err = insert(n, `INSERT INTO metering_adjustment
 			(id, hash, minute, meter, series, value, reason, approver, event_source, event_id, recorded)
 			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) ON CONFLICT DO NOTHING`,

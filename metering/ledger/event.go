@@ -133,6 +133,9 @@ func (l *Ledger) record(n *naming, e *Event) (EventResult, error) {
 	if err != nil {
 		return r, err
 	}
+	if err := n.note(touched{{e.Tenant, u.minute / minutesPerDay}: u.minute}); err != nil {
+		return r, err
+	}
 	r.Verdict, err = insert(n, `INSERT INTO metering_event (source, id, hash, minute, meter, series, value, at, recorded)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT DO NOTHING`,
 		"SELECT hash FROM metering_event WHERE source = $1 AND id = $2",

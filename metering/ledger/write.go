@@ -121,8 +121,10 @@ func (l *Ledger) writeCells(n *naming, cells []metering.Cell) error {
 		return err
 	}
 	rows := make([]row, len(cells))
+	written := touched{}
 	for i := range cells {
 		c := &cells[i]
+		written.add(c.Series.Tenant, c.Window.Unix()/60)
 		meter, err := n.meter(c.Meter)
 		if err != nil {
 			return err
@@ -132,6 +134,9 @@ func (l *Ledger) writeCells(n *naming, cells []metering.Cell) error {
 			return err
 		}
 		rows[i] = row{c.Window.Unix() / 60, meter, n.id(c.Series), epoch, c.Value}
+	}
+	if err := n.note(written); err != nil {
+		return err
 	}
 	if l.engine == postgres {
 		return upsertArrays(n, rows)
