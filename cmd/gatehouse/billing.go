@@ -97,12 +97,12 @@ func (u *lateUsage) Gateways(ctx context.Context) ([]ledger.Gateway, error) {
 	return l.Gateways(ctx)
 }
 
-func (u *lateUsage) Watch(ctx context.Context, tenant gatehouse.TenantID, until time.Time) error {
+func (u *lateUsage) Watch(ctx context.Context, until map[gatehouse.TenantID]time.Time) error {
 	l, err := u.ledger(ctx)
 	if err != nil {
 		return err
 	}
-	return l.Watch(ctx, tenant, until)
+	return l.Watch(ctx, until)
 }
 
 func (u *lateUsage) Late(ctx context.Context, tenant gatehouse.TenantID, after int64) (ledger.LateUsage, error) {

@@ -57,8 +57,8 @@ type basis struct {
 	ended   bool // by its time
 	due     bool // by the seals of gateways too
 	// note is the last note of late usage when the cells were read.
-	note int64
-	draft   billing.Invoice
+	note  int64
+	draft billing.Invoice
 }
 
 // basis reads what an invoice depends on and drafts it. The last one is used
@@ -117,7 +117,7 @@ func (c *change) basis(ctx context.Context, tenant gatehouse.TenantID, ask Ask, 
 		span = billing.Period{Start: b.s.Start, End: b.s.Closed}
 	}
 	if c.firm && b.kind != billing.Opening {
-		if err := c.a.Usage.Watch(ctx, tenant, span.End); err != nil {
+		if err := c.a.Usage.Watch(ctx, map[gatehouse.TenantID]time.Time{tenant: span.End}); err != nil {
 			return nil, err
 		}
 	}

@@ -29,7 +29,7 @@ type Usage interface {
 	Gateways(context.Context) ([]ledger.Gateway, error)
 	Adjust(context.Context, ledger.Adjustment) (ledger.Verdict, error)
 	Adjustments(ctx context.Context, tenant gatehouse.TenantID, from, to time.Time) ([]ledger.Adjustment, error)
-	Watch(ctx context.Context, tenant gatehouse.TenantID, until time.Time) error
+	Watch(ctx context.Context, until map[gatehouse.TenantID]time.Time) error
 	Late(ctx context.Context, tenant gatehouse.TenantID, after int64) (ledger.LateUsage, error)
 	Noted(context.Context) (map[gatehouse.TenantID]int64, error)
 }

@@ -72,31 +72,14 @@ func (a *Accounts) round(ctx context.Context, all bool) (Done, error) {
 
 // close issues the invoices that are due.
 func (a *Accounts) close(ctx context.Context, d *Done) error {
-	// Notes that come while this runs are for the next round.
-	notes, failed := a.Usage.Noted(ctx)
-	plans := map[billing.PlanRef]*billing.Plan{}
-	for r, err := range a.Store.All(ctx, kindSubscription) {
-		if err != nil {
-			return errors.Join(failed, coded(err))
-		}
-		var s Subscription
-		if err := decode(&r, &s); err != nil {
-			failed = errors.Join(failed, err)
-			continue
-		}
+	due, failed := a.due(ctx)
+	for i := range due {
+		s := &due[i]
 		if s.Done && len(s.Again) == 0 {
-			if !s.stale(notes[s.Tenant]) {
-				continue
-			}
-			if err := a.correct(ctx, &s, d); err != nil {
+			if err := a.correct(ctx, s, d); err != nil {
 				failed = errors.Join(failed, fmt.Errorf("correct %s/%s: %w", s.Tenant, s.ID, err))
 			}
-			continue
-		}
-		if !a.ripe(ctx, &s, plans) {
-			continue
-		}
-		if err := a.closeOne(ctx, s.Tenant, s.ID, d); err != nil {
+		} else if err := a.closeOne(ctx, s.Tenant, s.ID, d); err != nil {
 			failed = errors.Join(failed, fmt.Errorf("bill %s/%s: %w", s.Tenant, s.ID, err))
 		}
 		if ctx.Err() != nil {
@@ -104,6 +87,37 @@ func (a *Accounts) close(ctx context.Context, d *Done) error {
 		}
 	}
 	return failed
+}
+
+// due are the subscriptions of which something may be billed. The usage of
+// their periods that have ended is watched, in one transaction for all.
+func (a *Accounts) due(ctx context.Context) (due []Subscription, failed error) {
+	// Notes that come while this runs are for the next round.
+	notes, failed := a.Usage.Noted(ctx)
+	plans, ends := map[billing.PlanRef]*billing.Plan{}, map[gatehouse.TenantID]time.Time{}
+	for r, err := range a.Store.All(ctx, kindSubscription) {
+		if err != nil {
+			return due, errors.Join(failed, coded(err))
+		}
+		var s Subscription
+		if err := decode(&r, &s); err != nil {
+			failed = errors.Join(failed, err)
+			continue
+		}
+		if over := s.Done && len(s.Again) == 0; over && !s.stale(notes[s.Tenant]) || !over && !a.ripe(ctx, &s, plans) {
+			continue
+		}
+		due = append(due, s)
+		if first := plans[s.Plan]; first != nil && !s.Done {
+			if end := s.Span(first.Cadence, s.Next).End; !end.After(a.now()) && end.After(ends[s.Tenant]) {
+				ends[s.Tenant] = end
+			}
+		}
+	}
+	if len(ends) > 0 {
+		failed = errors.Join(failed, a.Usage.Watch(ctx, ends))
+	}
+	return due, failed
 }
 
 // ripe tells whether something of a subscription has ended, without reading

@@ -5,7 +5,9 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/gatehouse-gateway/gatehouse"
@@ -21,23 +23,51 @@ type LateUsage struct {
 	First time.Time
 }
 
-// Watch notes from now on what is written of a tenant's usage before an
-// instant. It never ends: an earlier instant than before changes nothing.
-// Whoever watches, reads Late and then the cells has what was written before,
-// and is told by a later note of everything that is written after.
-func (l *Ledger) Watch(ctx context.Context, tenant gatehouse.TenantID, until time.Time) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	err := l.change(ctx, func(tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, `INSERT INTO metering_watched AS w (tenant, minute) VALUES ($1, $2)
-			ON CONFLICT (tenant) DO UPDATE SET minute = excluded.minute WHERE excluded.minute > w.minute`,
-			string(tenant), (until.Unix()+59)/60)
-		return err
+// Watch notes from now on what is written of tenants' usage before an instant
+// each. It never ends: an earlier instant than before changes nothing. Whoever
+// watches, reads Late and then the cells has what was written before, and is
+// told by a later note of everything that is written after.
+func (l *Ledger) Watch(ctx context.Context, until map[gatehouse.TenantID]time.Time) error {
+	missing := map[gatehouse.TenantID]int64{}
+	for tenant, t := range until {
+		missing[tenant] = (t.Unix() + 59) / 60
+	}
+	err := l.view(ctx, func(tx *sql.Tx) error {
+		return watched(ctx, tx, l.engine, missing, func(tenant gatehouse.TenantID, minute int64) {
+			if minute >= missing[tenant] {
+				delete(missing, tenant)
+			}
+		})
 	})
+	if err == nil && len(missing) > 0 {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		err = l.change(ctx, func(tx *sql.Tx) error {
+			for tenant, minute := range missing {
+				if _, err := tx.ExecContext(ctx, `INSERT INTO metering_watched AS w (tenant, minute) VALUES ($1, $2)
+					ON CONFLICT (tenant) DO UPDATE SET minute = excluded.minute WHERE excluded.minute > w.minute`, string(tenant), minute); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
 	if err != nil {
-		return fmt.Errorf("watch the usage of %s: %w", tenant, err)
+		return fmt.Errorf("watch the usage of %d tenants: %w", len(until), err)
 	}
 	return nil
+}
+
+// watched calls f with those of some tenants that are watched.
+func watched[V any](ctx context.Context, tx *sql.Tx, e engine, tenants map[gatehouse.TenantID]V, f func(gatehouse.TenantID, int64)) error {
+	names := slices.Sorted(maps.Keys(tenants))
+	return scan(ctx, tx, "SELECT tenant, minute FROM metering_watched WHERE tenant IN "+e.list("$1"), []any{array(names)}, func(rows *sql.Rows) error {
+		var tenant gatehouse.TenantID
+		var minute int64
+		err := rows.Scan(&tenant, &minute)
+		f(tenant, minute)
+		return err
+	})
 }
 
 // Late returns what was noted of a tenant after a note.

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gatehouse-gateway/gatehouse"
 	"github.com/gatehouse-gateway/gatehouse/metering"
 )
 
@@ -22,7 +23,7 @@ func TestLate(t *testing.T) {
 		}
 		watch := func(until string) {
 			t.Helper()
-			if err := l.Watch(t.Context(), "a", at(until)); err != nil {
+			if err := l.Watch(t.Context(), map[gatehouse.TenantID]time.Time{"a": at(until), "z": at(until)}); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -57,7 +58,7 @@ func TestLate(t *testing.T) {
 		if got := fmt.Sprint(notes); err != nil || got != "map[a:5]" {
 			t.Error(got, err)
 		}
-		if err := l.Watch(t.Context(), "c", at("2027-02-01 12:00").Add(time.Second)); err != nil {
+		if err := l.Watch(t.Context(), map[gatehouse.TenantID]time.Time{"c": at("2027-02-01 12:00").Add(time.Second)}); err != nil {
 			t.Fatal(err)
 		}
 		write(t, l, []metering.Cell{cell("2027-02-01 12:00", "c", "r", "requests", 1)})
