@@ -2,6 +2,7 @@ package invoicing_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -270,14 +271,19 @@ func TestExamples(t *testing.T) {
 	}
 }
 
-// failing fails commits, before or after they are made.
+// faults fail a step, before or after it is made.
+type faults func() (before, after error)
+
+// failing fails whatever is written: commits, and what the ledger is told to
+// watch. With reads, reads are steps too.
 type failing struct {
 	*journal.Journal
-	fail func(journal.Change) (before, after error)
+	fail  faults
+	reads bool
 }
 
 func (f failing) Commit(ctx context.Context, c journal.Change) (journal.Event, error) {
-	before, after := f.fail(c)
+	before, after := f.fail()
 	if before != nil {
 		return journal.Event{}, before
 	}
@@ -286,4 +292,45 @@ func (f failing) Commit(ctx context.Context, c journal.Change) (journal.Event, e
 		return journal.Event{}, after
 	}
 	return e, err
+}
+
+func (f failing) Get(ctx context.Context, ref journal.Ref) (journal.Resource, error) {
+	if err := f.read(); err != nil {
+		return journal.Resource{}, err
+	}
+	return f.Journal.Get(ctx, ref)
+}
+
+func (f failing) List(ctx context.Context, q journal.Query) (journal.Page, error) {
+	if err := f.read(); err != nil {
+		return journal.Page{}, err
+	}
+	return f.Journal.List(ctx, q)
+}
+
+func (f failing) read() error {
+	if !f.reads {
+		return nil
+	}
+	before, _ := f.fail()
+	return before
+}
+
+// failingUsage is the ledger's part of failing.
+type failingUsage struct {
+	*ledger.Ledger
+	fail faults
+}
+
+func (f failingUsage) Watch(ctx context.Context, until map[gatehouse.TenantID]time.Time) error {
+	before, after := f.fail()
+	if before != nil {
+		return before
+	}
+	return errors.Join(f.Ledger.Watch(ctx, until), after)
+}
+
+// faulty are a control plane's accounts whose steps fail as f says.
+func (h *house) faulty(reads bool, f faults) *invoicing.Accounts {
+	return invoicing.New(invoicing.Parts{Store: failing{h.journal, f, reads}, Usage: failingUsage{h.ledger, f}, Now: h.clock})
 }
