@@ -62,7 +62,10 @@ func (el element) write(b *bytes.Buffer) {
 	b.WriteString("</" + el.name + ">")
 }
 
-// UBL returns a finalized invoice as a UBL 2.1 invoice of EN 16931. A currency
+// UBL returns a finalized invoice as a UBL 2.1 invoice of EN 16931. The order
+// of elements and the arithmetic of the standard (BR-CO-10 to 17, BR-DEC,
+// BR-S-8) are held by tests here; the OASIS schemas and the Schematron rules
+// are not in this repository, so validate a sample before the first one is sent. A currency
 // with more than two digits cannot meet the standard's BR-DEC rules, and a
 // draft has no number: both are errors.
 func UBL(inv billing.Invoice, parties Parties) ([]byte, error) {
@@ -80,6 +83,9 @@ func UBL(inv billing.Invoice, parties Parties) ([]byte, error) {
 		v("cbc:InvoiceTypeCode", strconv.Itoa(inv.Type)), v("cbc:DocumentCurrencyCode", string(inv.Currency)),
 		v("cbc:BuyerReference", string(inv.Tenant)),
 		period(inv.Period, loc),
+	)
+	doc.kids = append(doc.kids, corrected(inv)...)
+	doc.kids = append(doc.kids,
 		party("cac:AccountingSupplierParty", parties.Seller, ""), party("cac:AccountingCustomerParty", parties.Buyer, string(inv.Tenant)),
 		means(parties.IBAN), e("cac:PaymentTerms", v("cbc:Note", parties.Terms)),
 		vat.total(inv.Tax, money),
@@ -89,6 +95,19 @@ func UBL(inv billing.Invoice, parties Parties) ([]byte, error) {
 		doc.kids = append(doc.kids, invoiceLine(i, l, vat, loc, money))
 	}
 	return document(doc, nsInvoice), nil
+}
+
+// corrected names the invoices whose usage came late (BG-3), each once.
+func corrected(inv billing.Invoice) []element {
+	var out []element
+	named := map[string]bool{"": true}
+	for _, l := range inv.Lines {
+		if !named[l.Corrects] {
+			named[l.Corrects] = true
+			out = append(out, e("cac:BillingReference", e("cac:InvoiceDocumentReference", v("cbc:ID", l.Corrects))))
+		}
+	}
+	return out
 }
 
 // UBLCreditNote returns a numbered credit note as a UBL 2.1 credit note that
