@@ -245,7 +245,7 @@ reported all of it, or after a time of grace.`,
 // invoiceMark is gatehouse invoice pay and void.
 func invoiceMark(r *remote, status billing.Status) *cobra.Command {
 	var f changeFlags
-	var ref string
+	var ref, amount string
 	var reissue bool
 	verb, short := "pay", "Mark an invoice as paid"
 	if status == billing.Void {
@@ -262,12 +262,17 @@ func invoiceMark(r *remote, status billing.Status) *cobra.Command {
 				return err
 			}
 			body := map[string]any{"status": status, "ref": ref, "reissue": reissue}
+			if amount != "" {
+				body["amount"] = amount
+			}
 			return r.show(cmd.Context(), client.Call{Operation: opMark, Path: []string{tenant, args[0]}, Query: f.query(), Body: body}, invoiceView())
 		},
 	}
 	c.Flags().StringVar(&ref, "ref", "", "the payment, or why it is void")
 	if status == billing.Void {
 		c.Flags().BoolVar(&reissue, "reissue", false, "bill its period anew")
+	} else {
+		c.Flags().StringVar(&amount, "amount", "", "what was paid, where it is not all")
 	}
 	f.add(c, true)
 	return c

@@ -19,6 +19,8 @@ type Invoice struct {
 	control.Meta
 	// Parties are as they were when it was issued.
 	Parties render.Parties `json:"parties"`
+	// Payments are those of a part of what is due, oldest first.
+	Payments []Payment `json:"payments,omitempty"`
 	// Overdue are reminders that were due.
 	Overdue []Overdue `json:"overdue,omitempty"`
 }

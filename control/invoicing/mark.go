@@ -15,6 +15,9 @@ type Mark struct {
 	Status billing.Status `json:"status"`
 	// Ref is the payment, or the reason.
 	Ref string `json:"ref,omitempty"`
+	// Amount is what was paid, where that is not all: the invoice is paid when
+	// nothing is left. Several payments have a Ref each.
+	Amount *billing.Decimal `json:"amount,omitempty"`
 	// Reissue bills the period of a void invoice anew.
 	Reissue bool `json:"reissue,omitempty"`
 }
@@ -29,6 +32,12 @@ func (a *Accounts) Mark(ctx context.Context, tenant gatehouse.TenantID, number s
 	}
 	if in.Reissue && in.Status != billing.Void {
 		return Invoice{}, fault("/reissue", "is for a void invoice", "")
+	}
+	if in.Amount != nil && in.Status != billing.Paid {
+		return Invoice{}, fault("/amount", "is for a payment", "")
+	}
+	if in.Amount != nil {
+		return a.pay(ctx, tenant, number, in, m)
 	}
 	already := false
 	out, meta, err := commit[Invoice](ctx, a, m, event{kind, tenant, kindInvoice}, func(c *change) error {
@@ -48,8 +57,11 @@ func (a *Accounts) Mark(ctx context.Context, tenant gatehouse.TenantID, number s
 		if already = before == in.Status; already {
 			return errNothing
 		}
+		if in.Status == billing.Void && len(inv.Payments) > 0 {
+			return conflict("%s of invoice %s is paid: credit it instead", inv.paid(), number)
+		}
 		inv.Invoice = moved
-		if err := c.booked(ctx, &inv.Invoice, before, in); err != nil {
+		if err := c.booked(ctx, &inv, before, in); err != nil {
 			return err
 		}
 		c.put(ref, inv)
@@ -63,14 +75,14 @@ func (a *Accounts) Mark(ctx context.Context, tenant gatehouse.TenantID, number s
 }
 
 // booked books the change of status of an invoice.
-func (c *change) booked(ctx context.Context, inv *billing.Invoice, before billing.Status, in Mark) error {
+func (c *change) booked(ctx context.Context, inv *Invoice, before billing.Status, in Mark) error {
 	now, from := c.a.now(), AccountReceivable
 	if before == billing.Uncollectible {
 		from = AccountBadDebt
 	}
 	move := func(to string) {
 		c.enter(posted(inv.Number+"/"+string(in.Status), now, inv.Tenant, inv.Currency,
-			billing.Posting{Account: to, Amount: inv.Due}, billing.Posting{Account: from, Amount: inv.Due.Neg()}), inv.Tenant)
+			billing.Posting{Account: to, Amount: inv.left()}, billing.Posting{Account: from, Amount: inv.left().Neg()}), inv.Tenant)
 	}
 	switch in.Status {
 	case billing.Paid:
@@ -78,7 +90,7 @@ func (c *change) booked(ctx context.Context, inv *billing.Invoice, before billin
 	case billing.Uncollectible:
 		move(AccountBadDebt)
 	default:
-		return c.void(ctx, inv, from, in.Reissue)
+		return c.void(ctx, &inv.Invoice, from, in.Reissue)
 	}
 	return nil
 }

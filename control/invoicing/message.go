@@ -14,6 +14,7 @@ import (
 const (
 	KindFinalized     = "invoice.finalized"
 	KindPaid          = "invoice.paid"
+	KindPayment       = "invoice.payment"
 	KindVoid          = "invoice.void"
 	KindUncollectible = "invoice.uncollectible"
 	KindOverdue       = "invoice.overdue"
@@ -23,7 +24,7 @@ const (
 )
 
 // MessageKinds are all of them.
-var MessageKinds = []string{KindFinalized, KindPaid, KindVoid, KindUncollectible, KindOverdue, KindCredited, KindTriggered, KindResolved}
+var MessageKinds = []string{KindFinalized, KindPaid, KindPayment, KindVoid, KindUncollectible, KindOverdue, KindCredited, KindTriggered, KindResolved}
 
 // Summary is what a webhook tells of an invoice; the whole is read by the API.
 type Summary struct {
@@ -38,9 +39,11 @@ type Summary struct {
 	Tax          billing.Decimal    `json:"tax"`
 	Total        billing.Decimal    `json:"total"`
 	Due          billing.Decimal    `json:"due"`
-	Issued       time.Time          `json:"issued"`
-	PayBy        time.Time          `json:"pay_by"`
-	Hash         string             `json:"hash"`
+	// Left is what of Due is to be paid by now.
+	Left   billing.Decimal `json:"left"`
+	Issued time.Time       `json:"issued"`
+	PayBy  time.Time       `json:"pay_by"`
+	Hash   string          `json:"hash"`
 	// OverdueDays is set in invoice.overdue.
 	OverdueDays int `json:"overdue_days,omitempty"`
 }
@@ -48,7 +51,7 @@ type Summary struct {
 // Summary of an invoice.
 func (inv *Invoice) Summary() Summary {
 	return Summary{
-		inv.Number, inv.Tenant, inv.Subscription, inv.Kind, inv.Status, inv.Currency, inv.Period, inv.Subtotal, inv.Tax, inv.Total, inv.Due,
+		inv.Number, inv.Tenant, inv.Subscription, inv.Kind, inv.Status, inv.Currency, inv.Period, inv.Subtotal, inv.Tax, inv.Total, inv.Due, inv.owed(),
 		inv.Issued, inv.PayBy, inv.Hash, 0,
 	}
 }
@@ -59,7 +62,7 @@ func Message(e *journal.Event) (webhook.Message, bool) {
 	var data any
 	var err error
 	switch e.Kind {
-	case KindFinalized, KindPaid, KindVoid, KindUncollectible, KindOverdue:
+	case KindFinalized, KindPaid, KindPayment, KindVoid, KindUncollectible, KindOverdue:
 		var inv Invoice
 		inv, _, err = outcome[Invoice](e, kindInvoice)
 		s := inv.Summary()

@@ -1,6 +1,7 @@
 package invoicing
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -23,6 +24,8 @@ type change struct {
 	expect map[journal.Ref]int64
 	puts   []journal.Put
 	gone   []journal.Ref
+	// kind is that of the event where it is not the one that was asked for.
+	kind string
 	// firm says that what is drafted will be issued.
 	firm bool
 }
@@ -108,7 +111,7 @@ func commit[T any](ctx context.Context, a *Accounts, m control.Mutation, e event
 			return v, control.Meta{Preview: &control.Preview{Changes: []control.ResourceChange{}}}, err
 		}
 		done, err := a.Store.Commit(ctx, journal.Change{
-			Actor: m.Actor, Why: m.Why, Idempotency: m.Idempotency, Kind: e.kind, Tenant: string(e.tenant), Subject: c.puts[i].ID,
+			Actor: m.Actor, Why: m.Why, Idempotency: m.Idempotency, Kind: cmp.Or(c.kind, e.kind), Tenant: string(e.tenant), Subject: c.puts[i].ID,
 			Expect: c.expect, Puts: c.puts, Deletes: c.gone,
 		})
 		if moved(err) && attempt < attempts {
