@@ -41,8 +41,11 @@ func (a *Accounts) Revenue(ctx context.Context, at time.Time, currency billing.C
 	at = at.UTC()
 	start := time.Date(at.Year(), at.Month(), 1, 0, 0, 0, 0, time.UTC)
 	r := Revenue{Currency: currency, Month: billing.Period{Start: start, End: start.AddDate(0, 1, 0)}, Tenants: []TenantRevenue{}}
+	// What begins with the month is new in it, and what ends with it is lost in
+	// the next; in the month that runs, what began this second counts.
+	last := r.Month.End.Add(-time.Nanosecond)
 	if now := a.now(); now.Before(r.Month.End) && now.After(start) {
-		r.Month.End = now
+		r.Month.End, last = now, now
 	}
 	before, after := map[gatehouse.TenantID]billing.Decimal{}, map[gatehouse.TenantID]billing.Decimal{}
 	known := map[gatehouse.TenantID]bool{}
@@ -66,10 +69,8 @@ func (a *Accounts) Revenue(ctx context.Context, at time.Time, currency billing.C
 				to[s.Tenant] = to[s.Tenant].Add(m)
 			}
 		}
-		// What begins with the month is new in it, and what ends with it is
-		// lost in the next.
 		add(before, start.Add(-time.Nanosecond))
-		add(after, r.Month.End.Add(-time.Nanosecond))
+		add(after, last)
 		known[s.Tenant] = known[s.Tenant] || everPaid(&s.Subscription, book, start)
 	}
 	r.Bridge = billing.Bridged(before, after, known)
