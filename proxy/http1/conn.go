@@ -12,6 +12,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -102,6 +103,7 @@ type Conn struct {
 	out     *buffer          // what is being written; nil between answers
 
 	interim     sync.Mutex  // held while an interim answer is written
+	answered    bool        // it has carried a request
 	ended       atomic.Bool // the body has been read to its end; set by its reader
 	interrupted atomic.Bool // set by Interrupt, for good: the connection takes no other request
 }
@@ -140,6 +142,11 @@ func (c *Conn) Await() error {
 		c.in = c.cfg.take(smallBuffer)
 	}
 	c.r, c.w = 0, 0
+	if c.answered {
+		// While others have work the client may ask again, and then it is read
+		// without a wait in between.
+		runtime.Gosched()
+	}
 	err := c.readWithin(min(settled, c.cfg.Idle/2))
 	if err == nil || !isTimeout(err) {
 		return ended(err)
@@ -304,6 +311,7 @@ func (c *Conn) room(n int) {
 // be read now.
 func (c *Conn) Done() bool {
 	whole := c.drain()
+	c.answered = true
 	c.request = nil
 	c.cfg.put(c.kept)
 	c.kept = nil

@@ -1,4 +1,4 @@
-//go:build unix
+//go:build unix && !(linux && (amd64 || arm64))
 
 package upstream
 
@@ -35,3 +35,6 @@ func receive(fd uintptr, p []byte) (n int, again bool, err error) {
 		}
 	}
 }
+
+// send writes what the socket takes at once.
+func send(uintptr, []byte) int { return 0 } // net.Conn does

@@ -20,8 +20,8 @@ type turn struct {
 	due     []byte // to be written; nil when it has been
 	into    []byte // what is read into
 	sent    int    // bytes of the request that were written
-	failed  error // of the write
-	n       int   // bytes that were read
+	failed  error  // of the write
+	n       int    // bytes that were read
 	readErr error
 }
 
@@ -65,7 +65,12 @@ func (c *conn) receive(p []byte) (int, error) {
 func (c *conn) step(fd uintptr) (done bool) {
 	t := &c.turn
 	if t.due != nil {
-		t.sent, t.failed = c.nc.Write(t.due)
+		t.sent = send(fd, t.due)
+		if rest := t.due[t.sent:]; len(rest) > 0 {
+			var n int
+			n, t.failed = c.nc.Write(rest)
+			t.sent += n
+		}
 		t.due = nil
 		return t.failed != nil
 	}
