@@ -12,8 +12,9 @@ import (
 // nothing yet: that attempt would be one system call in five.
 //
 // What came between the last check of an idle connection and the turn is not
-// news: should the backend have ended the connection just then, it refuses the
-// request, and that is.
+// news: should the backend have closed the connection just then, it refuses the
+// request, and that is. Should it have closed its own half only, the next poll
+// of the client finds out.
 type turn struct {
 	step func(fd uintptr) bool // made once, so that a turn does not allocate
 
@@ -30,7 +31,7 @@ func (t *turn) begin(wire []byte) { t.due, t.sent, t.failed = wire, 0, nil }
 // end returns how many bytes of the request were written; the error is the
 // write's. answer is what came of waiting for the answer.
 func (t *turn) end(answer error) (n int, err error) {
-	if t.due != nil { // it was not come to: the socket is closed
+	if t.due != nil { // it was not come to
 		t.due, t.failed = nil, answer
 	}
 	err, t.failed = t.failed, nil
@@ -50,6 +51,8 @@ func (c *conn) receive(p []byte) (int, error) {
 	err := c.raw.Read(t.step)
 	t.into = nil
 	switch {
+	case t.due != nil && timedOut(err): // before it began: the caller moves the deadline
+		return 0, err
 	case t.due != nil: // the socket cannot be waited for: it is closed
 		t.due, t.failed = nil, err
 		return 0, err
