@@ -45,7 +45,7 @@ func TestLateTurn(t *testing.T) {
 
 // A request is larger than what the socket takes at once.
 func TestLargeTurn(t *testing.T) {
-	pad := strings.Repeat("x", 4<<20)
+	pad := strings.Repeat("x", 32<<20)
 	b := live(t, gatehouse.Backend{}, backend(t, func(_ int, p *peer) {
 		if got := p.request(); strings.Contains(got, pad) {
 			p.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
