@@ -31,6 +31,7 @@ type config struct {
 	Store     storeConfig   `json:"store"`
 	Limits    limitsConfig  `json:"limits"`
 	Metering  meterConfig   `json:"metering"`
+	Memory    memoryConfig  `json:"memory"`
 	Log       logConfig     `json:"log"`
 	Telemetry otlpConfig    `json:"telemetry"`
 }
@@ -95,6 +96,17 @@ func (c *config) mode() mode {
 	return modeStore
 }
 
+type memoryConfig struct {
+	// HugePages is auto (default): the heap is asked for in pages of 2 MiB
+	// where Linux leaves that to each process; or off.
+	HugePages string `json:"huge_pages"`
+}
+
+const (
+	hugePagesAuto = "auto"
+	hugePagesOff  = "off"
+)
+
 type logConfig struct {
 	// Level is debug, info (default), warn or error.
 	Level slog.Level `json:"level"`
@@ -113,7 +125,8 @@ func defaultConfig() config {
 		Data: "./gatehouse-data", Roles: []string{"proxy", "control"}, Proxy: proxy.DefaultConfig(),
 		Control: controlConfig{Listen: "127.0.0.1:9090"}, Store: storeConfig{URL: defaultStore},
 		Limits:   limitsConfig{Mode: gatehouse.StoreLease, Headers: proxy.HeadersIETF, Options: defaultRedis()},
-		Metering: meterConfig{Flush: gatehouse.Duration(metering.DefaultFlush), Log: metering.DefaultLog, OnFull: countInMemory}, Log: logConfig{Access: "stdout"},
+		Metering: meterConfig{Flush: gatehouse.Duration(metering.DefaultFlush), Log: metering.DefaultLog, OnFull: countInMemory},
+		Memory: memoryConfig{HugePages: hugePagesAuto}, Log: logConfig{Access: "stdout"},
 	}
 }
 
@@ -151,6 +164,8 @@ func (c *config) validate() gatehouse.Faults {
 		fault(r != "proxy" && r != "control", gatehouse.Pointer("roles", i), fmt.Sprintf("role %q is unknown", r), "use proxy and control")
 	}
 	fault(len(c.Roles) == 0, "/roles", "roles is empty", "use [proxy, control]")
+	huge := c.Memory.HugePages
+	fault(huge != hugePagesAuto && huge != hugePagesOff, "/memory/huge_pages", fmt.Sprintf("huge_pages %q is unknown", huge), "use auto or off")
 	fault(c.Data == "", "/data", "data is empty", "name a folder")
 	fault(c.Proxy.Listen == "", "/proxy/listen", "listen is empty", "use host:port")
 	fault(c.Control.Listen == "", "/control/listen", "listen is empty", "use host:port")

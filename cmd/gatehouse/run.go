@@ -320,6 +320,9 @@ func (p *process) run(ctx context.Context, started func(context.Context, *proces
 	g.Go(func() error { return p.meter.Run(background) })
 	g.Go(func() error { return p.gateway.Run(background) })
 	g.Go(func() error { return p.limits.run(background) })
+	if p.cfg.Memory.HugePages == hugePagesAuto {
+		g.Go(func() error { adviseHugePages(background, p.log); return nil })
+	}
 	p.loadQuotas()
 	err := p.feed.load(background)
 	if err == nil {
