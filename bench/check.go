@@ -35,8 +35,16 @@ func (b *bench) check(ctx context.Context, c *contender, ts []tenant) error {
 		}
 		return err
 	}
-	if err := expect("a good request", first.Host, 200, good); err != nil {
-		return err
+	// A proxy may listen before it has read its routes.
+	for deadline := time.Now().Add(10 * time.Second); ; {
+		err := expect("a good request", first.Host, 200, good)
+		if err == nil {
+			break
+		}
+		if time.Now().After(deadline) {
+			return err
+		}
+		time.Sleep(50 * time.Millisecond)
 	}
 	if c.name == "relay" {
 		return nil
