@@ -36,7 +36,7 @@ func (b *bench) check(ctx context.Context, c *contender, ts []tenant) error {
 		return err
 	}
 	// A proxy may listen before it has read its routes.
-	for deadline := time.Now().Add(10 * time.Second); ; {
+	for deadline := time.Now().Add(3 * time.Minute); ; {
 		err := expect("a good request", first.Host, 200, good)
 		if err == nil {
 			break
