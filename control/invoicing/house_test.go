@@ -2,6 +2,7 @@ package invoicing_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -121,6 +122,18 @@ func (h *house) seal(until string) {
 func (h *house) write(b metering.Batch) {
 	h.t.Helper()
 	if err := h.ledger.Write(h.t.Context(), b); err != nil {
+		h.t.Fatal(err)
+	}
+}
+
+// store puts a resource into the journal as it is.
+func (h *house) store(ref journal.Ref, v any) {
+	h.t.Helper()
+	body, err := json.Marshal(v)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	if _, err := h.journal.Commit(h.t.Context(), journal.Change{Actor: "test", Kind: "test", Puts: []journal.Put{{Ref: ref, Body: body}}}); err != nil {
 		h.t.Fatal(err)
 	}
 }

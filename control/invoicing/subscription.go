@@ -137,7 +137,8 @@ type Move struct {
 	Plan gatehouse.PlanID `json:"plan"`
 	// Version of the plan. Default: the newest.
 	Version int `json:"version,omitempty"`
-	// Quantities replace those before. Absent: they stay.
+	// Quantities replace those before. Absent: they stay, and a plan that has
+	// not all of these fees is refused; {} is 1 of each.
 	Quantities map[string]billing.Decimal `json:"quantities,omitempty"`
 }
 
@@ -147,6 +148,9 @@ func (a *Accounts) Change(ctx context.Context, tenant gatehouse.TenantID, id str
 		to := billing.Change{At: a.or(in.At), Quantities: in.Quantities}
 		if to.Plan, err = a.newest(ctx, billing.PlanRef{ID: in.Plan, Version: in.Version}); err != nil {
 			return err
+		}
+		if to.Quantities == nil {
+			to.Quantities = s.At(to.At).Quantities
 		}
 		s.Changes = append(s.Changes[:len(s.Changes):len(s.Changes)], to)
 		return nil
@@ -219,7 +223,10 @@ func (a *Accounts) Cancel(ctx context.Context, tenant gatehouse.TenantID, id str
 			}
 			at = s.Whole(v.Cadence, s.Index(v.Cadence, at)).End
 		}
-		if s.Done || !s.End.IsZero() && !s.End.After(a.now()) {
+		// One that ends where it is billed already has no last period: it may
+		// be given another end.
+		closable := s.End.After(s.Closed)
+		if s.Done || closable && !s.End.After(a.now()) {
 			return conflict("the subscription has ended")
 		}
 		s.End, s.Refund = at.UTC(), in.Refund

@@ -188,7 +188,7 @@ func (s *Subscription) Amend(to *Subscription, book Book, closed time.Time) gate
 		}
 	}
 	if !to.End.Equal(s.End) {
-		v.open("/end", to.End, closed)
+		v.closable(to.End, closed)
 	}
 	if moved := !s.Start.Equal(to.Start) || !s.anchor().Equal(to.anchor()); moved || s.Plan != to.Plan || s.TimeZone != to.TimeZone || s.Tenant != to.Tenant {
 		v.open("/start", s.Start, closed)
@@ -251,6 +251,15 @@ func (v *validation) open(at string, t, closed time.Time) {
 	}
 }
 
+// closable wants an end with a last period that can be finalized: something
+// of it comes after closed.
+func (v *validation) closable(end, closed time.Time) {
+	v.open("/end", end, closed)
+	if !closed.IsZero() && end.Equal(closed) {
+		v.fault("/end", fmt.Sprintf("all up to %s is finalized, and no period would come after it", when(end)), "after "+when(closed))
+	}
+}
+
 func (v *validation) ref(at string, book Book, r PlanRef) *Plan {
 	p := book[r]
 	if p == nil {
@@ -267,7 +276,7 @@ func (v *validation) quantities(at string, qs map[string]Decimal, plan *Plan) {
 			continue
 		}
 		if p := plan.Price(id); p == nil || !p.Recurring() {
-			v.fault(at, fmt.Sprintf("plan %s has no recurring fee %.40q", plan.Ref(), id), "")
+			v.fault(at, fmt.Sprintf("plan %s has no recurring fee %.40q", plan.Ref(), id), "name the quantities of this plan's own fees")
 		}
 	}
 }
