@@ -104,10 +104,9 @@ func (c *change) finalize(ctx context.Context, b *basis, early bool) error {
 	if err := c.settle(b, &frozen); err != nil {
 		return err
 	}
-	for _, l := range frozen.Lines {
-		if l.Kind == billing.LineAdjustment {
-			ref := journal.Ref{Kind: kindLate, Tenant: string(tenant), ID: l.Corrects + "/" + number + "/" + l.ID}
-			c.put(ref, Late{l.Corrects, number, l.ID, l.Quantity, l.Amount})
+	for i := range frozen.Lines {
+		if l := &frozen.Lines[i]; l.Kind == billing.LineAdjustment {
+			c.put(lateRef(&frozen, l), Late{l.Corrects, number, l.ID, l.Quantity, l.Amount})
 		}
 	}
 	c.enter(Issued(&frozen, now), tenant)
@@ -188,6 +187,10 @@ func (b *basis) advance() {
 
 func invoiceRef(tenant gatehouse.TenantID, number string) journal.Ref {
 	return journal.Ref{Kind: kindInvoice, Tenant: string(tenant), ID: number}
+}
+
+func lateRef(inv *billing.Invoice, l *billing.Line) journal.Ref {
+	return journal.Ref{Kind: kindLate, Tenant: string(inv.Tenant), ID: l.Corrects + "/" + inv.Number + "/" + l.ID}
 }
 
 func keyRef(tenant gatehouse.TenantID, key string) journal.Ref {

@@ -23,7 +23,7 @@ func (a *Accounts) read(ctx context.Context, b *basis, first *billing.Plan, span
 	if err != nil {
 		return fmt.Errorf("bill %s: %w", b.s.Tenant, err)
 	}
-	from := span.Start
+	from, to := span.Start, a.until(&b.s, first, span.End)
 	if b.kind == billing.Correction {
 		from = span.End
 	}
@@ -47,7 +47,7 @@ func (a *Accounts) read(ctx context.Context, b *basis, first *billing.Plan, span
 		reach(back)
 	}
 	for {
-		cells, err := a.cells(ctx, &b.s.Subscription, b.book, billing.Period{Start: minute(from), End: minute(span.End)})
+		cells, err := a.cells(ctx, &b.s.Subscription, b.book, billing.Period{Start: minute(from), End: minute(to)})
 		if err != nil {
 			return err
 		}
@@ -60,6 +60,20 @@ func (a *Accounts) read(ctx context.Context, b *basis, first *billing.Plan, span
 		}
 		reach(back)
 	}
+}
+
+// until is how far the usage is read that an invoice depends on. Requests that
+// were interrupted are dated to the end of their epoch, which may come after
+// the period: what is billed already is read with it, and after the end of the
+// subscription as many periods as are read back elsewhere.
+func (a *Accounts) until(s *Subscription, first *billing.Plan, to time.Time) time.Time {
+	if to.Before(s.Closed) {
+		to = s.Closed
+	}
+	if last := s.Whole(first.Cadence, s.Next-1+a.Back).End; s.Done && last.After(to) {
+		to = last
+	}
+	return to
 }
 
 func sooner(a, b time.Time) time.Time {

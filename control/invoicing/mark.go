@@ -18,7 +18,8 @@ type Mark struct {
 	// Amount is what was paid, where that is not all: the invoice is paid when
 	// nothing is left. Several payments have a Ref each.
 	Amount *billing.Decimal `json:"amount,omitempty"`
-	// Reissue bills the period of a void invoice anew.
+	// Reissue bills the period of a void invoice anew. What it charged of
+	// earlier periods, because it came late, is charged again in any case.
 	Reissue bool `json:"reissue,omitempty"`
 }
 
@@ -115,12 +116,18 @@ func (c *change) void(ctx context.Context, inv *billing.Invoice, from string, re
 	if err := c.restore(ctx, inv); err != nil {
 		return err
 	}
+	for i := range inv.Lines {
+		if l := &inv.Lines[i]; l.Kind == billing.LineAdjustment {
+			c.remove(lateRef(inv, l))
+		}
+	}
 	var s Subscription
 	ref := subscriptionRef(inv.Tenant, inv.Subscription)
 	if err := c.must(ctx, ref, &s); err != nil {
 		return err
 	}
 	s.Voids++
+	s.owe(inv)
 	if reissue {
 		book, err := c.book(ctx, &s.Subscription, false)
 		if err != nil {
@@ -132,8 +139,8 @@ func (c *change) void(ctx context.Context, inv *billing.Invoice, from string, re
 			s.Opened = false
 		case inv.Kind == billing.Closing && !slices.Contains(s.Again, index):
 			s.Again = append(slices.Clone(s.Again), index)
+			slices.Sort(s.Again) // what a period has paid in advance comes before it
 		}
-		s.owe(inv)
 	}
 	c.put(ref, s)
 	var taken string

@@ -29,11 +29,16 @@ func (a *Accounts) Differences(ctx context.Context, tenant gatehouse.TenantID, s
 	if err != nil {
 		return nil, err
 	}
+	first := book[s.Plan]
+	if first == nil {
+		return nil, notFound(kindVersion, s.Plan.String())
+	}
+	to := a.until(&s, first, s.Closed)
 	issued, err := a.earlier(ctx, tenant, subscription)
 	if err != nil {
 		return nil, err
 	}
-	cells, err := a.cells(ctx, &s.Subscription, book, billing.Period{Start: minute(s.Start), End: minute(s.Closed)})
+	cells, err := a.cells(ctx, &s.Subscription, book, billing.Period{Start: minute(s.Start), End: minute(to)})
 	if err != nil {
 		return nil, err
 	}

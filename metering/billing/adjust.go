@@ -48,21 +48,22 @@ func (r *run) again(number string, l *Line) {
 	}, p)
 }
 
-// known returns the usage that earlier lines state for the segment that begins
-// then, and whether one of them was made of the very same cells. Late usage
-// that costs nothing gets a line too, so that all usage is on some line.
+// known returns the usage that the last line states for the segment that begins
+// then, and whether it was made of the very same cells. Late usage that costs
+// nothing gets a line too, so that all usage is on some line. The last counts,
+// not the largest: usage may have been taken back.
 func (r *run) known(price string, plan PlanRef, start time.Time, hash string) (Decimal, bool) {
-	most, seen := Decimal{}, false
+	last, seen := Decimal{}, false
 	for _, inv := range r.live() {
 		for i := range inv.Lines {
 			l := &inv.Lines[i]
 			stated := l.Trace != nil && l.Kind != LineTrueUp
 			if stated && l.ofUsage(price, plan, start) {
-				most, seen = most.Max(l.Trace.Metered), seen || l.Trace.Hash == hash
+				last, seen = l.Trace.Metered, l.Trace.Hash == hash
 			}
 		}
 	}
-	return most, seen
+	return last, seen
 }
 
 // billedSpan is what the closing invoices cover so far.

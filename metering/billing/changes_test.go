@@ -91,6 +91,61 @@ func TestChangeAtABoundary(t *testing.T) {
 		subtotal 100 tax 0 total 100 due 100`)
 }
 
+// TestReissueRepeatsWhatIsSettled holds that an invoice that is made anew
+// charges for the next period what the closing of that one has settled, and
+// what is known by now where that has settled nothing.
+func TestReissueRepeatsWhatIsSettled(t *testing.T) {
+	a, b, none := base(t, "a", "30"), base(t, "b", "90"), thirty(t, "none", metered)
+	f := func(from *billing.Plan, amend func(*billing.Subscription), early bool, want string) {
+		t.Helper()
+		r := billing.Run{Book: book(a, b, none), Subscription: subscribed(from), Kind: billing.Opening}
+		issue := func(kind billing.Kind, index int) (sum billing.Decimal) {
+			t.Helper()
+			r.Kind, r.Index = kind, index
+			inv := finalize(t, draft(t, r), len(r.Earlier)+1, "")
+			r.Earlier = append(r.Earlier, inv)
+			return inv.Subtotal
+		}
+		void := func(day string) {
+			t.Helper()
+			inv, err := r.Earlier[1].Move(billing.Void, at(day+"T00:00:00Z"), "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.Earlier[1] = inv
+		}
+		issue(billing.Opening, 0)
+		first := issue(billing.Closing, 0)
+		if early {
+			void("2026-01-31")
+		}
+		amend(r.Subscription)
+		next := issue(billing.Closing, 1)
+		if !early {
+			void("2026-03-05")
+		}
+		again := issue(billing.Closing, 0)
+		if got := fmt.Sprint(first, " ", next, " ", again); got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+	}
+	end := func(refund bool) func(*billing.Subscription) {
+		return func(s *billing.Subscription) { s.End, s.Refund = at("2026-02-15T00:00:00Z"), refund }
+	}
+	to := func(day string) func(*billing.Subscription) {
+		return func(s *billing.Subscription) {
+			s.Changes, s.End = []billing.Change{moved(day, b)}, at("2026-03-02T00:00:00Z")
+		}
+	}
+	f(a, end(true), false, "30 -15 30")
+	f(a, end(false), false, "30 0 30")
+	f(a, to("2026-02-10"), false, "30 40 30")
+	f(a, to("2026-01-31"), false, "30 60 30")
+	f(none, to("2026-01-31"), false, "0 90 0")
+	// Void before the next was closed, which then had nothing to give back.
+	f(a, end(true), true, "30 0 15")
+}
+
 // TestChangesConserve holds that fees in advance, however often a subscription
 // changes, come to what each plan costs for its time.
 func TestChangesConserve(t *testing.T) {

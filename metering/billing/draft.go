@@ -25,8 +25,8 @@ type Run struct {
 	// late becomes an adjustment. Zero: only the period itself.
 	Cells        []metering.Cell
 	CompleteFrom time.Time
-	// Earlier are all invoices of the subscription so far; void ones do not
-	// count.
+	// Earlier are all invoices of the subscription so far, in order of issue;
+	// void ones do not count.
 	Earlier []Invoice
 	// Taxes is the tax hook. Nil: the taxes of the plan.
 	Taxes func(Line) []Tax

@@ -199,6 +199,16 @@ func (inv Invoice) paidBy() string {
 	return ""
 }
 
+// voided is when the invoice became void.
+func (inv *Invoice) voided() time.Time {
+	for _, m := range inv.Marks {
+		if m.Status == Void {
+			return m.At
+		}
+	}
+	return time.Time{}
+}
+
 // place is the series, the year and the place in it that a number names.
 func place(number string) (series string, year, n int, ok bool) {
 	head, last, ok := cutLast(number)

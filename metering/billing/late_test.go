@@ -101,6 +101,27 @@ func TestCorrection(t *testing.T) {
 	}
 }
 
+// TestLateUsageThatIsTakenBack holds that the quantities of corrections come to
+// the usage that there is, though it has become less and more again.
+func TestLateUsageThatIsTakenBack(t *testing.T) {
+	for _, amount := range []string{"1", "0"} {
+		p := plan(t, `{"id":"p","version":1,"currency":"EUR","cadence":{"unit":"month"},"prices":[{"id":"calls","meter":"requests","model":"per_unit","amount":"`+amount+`"}]}`)
+		s := subscribed(p)
+		s.End = at("2026-02-01T00:00:00Z")
+		run := billing.Run{Book: book(p), Subscription: s, CompleteFrom: s.Start}
+		got := ""
+		for i, n := range []int64{100, 60, 70, 100} {
+			run.Cells = []metering.Cell{cell("2026-01-05T00:00:00Z", "requests", n)}
+			inv := finalize(t, draft(t, run), i+1, "")
+			got += inv.Lines[0].Quantity.String() + " "
+			run.Kind, run.Earlier = billing.Correction, append(run.Earlier, inv)
+		}
+		if got != "100 -40 10 30 " {
+			t.Errorf("at %s: %s", amount, got)
+		}
+	}
+}
+
 // TestAmendKeepsThePast holds the law of Amend: what it accepts leaves the
 // segments before closed as they were, and what changes them it refuses.
 func TestAmendKeepsThePast(t *testing.T) {
@@ -202,5 +223,6 @@ func TestAmendOfWhatIsBilled(t *testing.T) {
 	}, "")
 	was.Changes, was.Pauses, was.End = nil, nil, at("2026-01-20T00:00:00Z")
 	f(func(s *billing.Subscription) { s.End = time.Time{} }, "/end")
+	f(func(s *billing.Subscription) { s.End = at("2026-02-01T00:00:00Z") }, "/end")
 	f(func(s *billing.Subscription) { s.Refund = true }, "/refund")
 }

@@ -26,6 +26,13 @@ func (r *run) advance(index int) {
 	if span.Empty() {
 		return
 	}
+	if lines, ok := r.settled(index); ok {
+		for _, l := range lines {
+			seg := Segment{Plan: l.Plan, Quantities: map[string]Decimal{l.Price: l.Quantity}}
+			r.fee(LineRecurring, seg, r.Book[l.Plan].Price(l.Price), l.Period, whole)
+		}
+		return
+	}
 	seg := r.s.At(span.Start)
 	plan := r.Book[seg.Plan]
 	for i := range plan.Prices {
@@ -33,6 +40,37 @@ func (r *run) advance(index int) {
 			r.fee(LineRecurring, seg, p, span, whole)
 		}
 	}
+}
+
+// settled are the fees in advance of a void invoice that the closing of their
+// period has taken for paid: it gave back a part of them, or charged others in
+// their place. The invoice that is made in place of the void one charges the
+// same, and not what is known of the period by now.
+func (r *run) settled(index int) (out []*Line, ok bool) {
+	c := r.Book[r.s.Plan].Cadence
+	var closed *Invoice
+	for _, inv := range r.live() {
+		if inv.Kind == Closing && r.s.Index(c, inv.Period.Start) == index {
+			closed = inv
+		}
+	}
+	if closed == nil {
+		return nil, false
+	}
+	for i := range r.Earlier {
+		inv := &r.Earlier[i]
+		if inv.Status != Void || inv.Key != r.key() || inv.voided().Before(closed.Issued) {
+			continue
+		}
+		out, ok = nil, true
+		for n := range inv.Lines {
+			l := &inv.Lines[n]
+			if plan := r.Book[l.Plan]; l.Kind == LineRecurring && plan != nil && plan.Price(l.Price) != nil && plan.Price(l.Price).Advance {
+				out = append(out, l)
+			}
+		}
+	}
+	return out, ok
 }
 
 // arrears charges the fees of the period that are paid when it has ended,
