@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/gatehouse-gateway/gatehouse"
@@ -18,34 +19,46 @@ import (
 // cells reads a tenant's usage of a span. Adjustments that take usage back are
 // taken off the cells near them.
 func (a *Accounts) cells(ctx context.Context, s *billing.Subscription, book billing.Book, p billing.Period) ([]metering.Cell, error) {
-	var cells []metering.Cell
-	negative := false
-	for c, err := range a.Usage.TenantCells(ctx, s.Tenant, p.Start, p.End) {
-		if err != nil {
-			return nil, fmt.Errorf("read the usage of %s: %w", s.Tenant, err)
-		}
-		negative = negative || c.Value < 0
-		cells = append(cells, c)
+	cells, err := a.stored(ctx, s.Tenant, p)
+	if slices.ContainsFunc(cells, takesBack) {
+		cells, _ = net(cells, s, book)
 	}
-	if negative {
-		cells = net(cells, s, book)
+	return cells, err
+}
+
+// stored reads a tenant's usage as it is in the ledger.
+func (a *Accounts) stored(ctx context.Context, tenant gatehouse.TenantID, p billing.Period) ([]metering.Cell, error) {
+	var cells []metering.Cell
+	for c, err := range a.Usage.TenantCells(ctx, tenant, p.Start, p.End) {
+		if err != nil {
+			return nil, fmt.Errorf("read the usage of %s: %w", tenant, err)
+		}
+		cells = append(cells, c)
 	}
 	return cells, nil
 }
 
+func takesBack(c metering.Cell) bool { return c.Value < 0 }
+
 // net takes negative cells off the others of their meter within the same
 // segment of the same period, the nearest in time first, and of their route
-// and consumer where they name one. What is more than there was is left out:
-// usage is not below zero.
-func net(cells []metering.Cell, s *billing.Subscription, book billing.Book) []metering.Cell {
+// and consumer where they name one. Those that name most are first, wherever
+// they lie: what may be taken off any usage leaves them theirs. What is more
+// than there was is lost: usage is not below zero.
+func net(cells []metering.Cell, s *billing.Subscription, book billing.Book) (out []metering.Cell, lost int64) {
 	var back []metering.Cell
-	out := slices.DeleteFunc(slices.Clone(cells), func(c metering.Cell) bool {
-		if c.Value < 0 {
+	for _, c := range cells {
+		if takesBack(c) {
 			back = append(back, c)
+		} else {
+			out = append(out, c)
 		}
-		return c.Value < 0
-	})
+	}
 	out = billing.Fold(out)
+	slices.SortFunc(back, func(x, y metering.Cell) int {
+		return cmp.Or(cmp.Compare(wide(&x), wide(&y)), x.Window.Compare(y.Window), cmp.Compare(x.Meter, y.Meter), cmp.Compare(x.Series.Route, y.Series.Route),
+			cmp.Compare(x.Series.Consumer, y.Series.Consumer), cmp.Compare(x.Series.Plan, y.Series.Plan), cmp.Compare(x.Value, y.Value))
+	})
 	for _, b := range back {
 		within := segmentAt(s, book, b.Window)
 		var near []*metering.Cell
@@ -65,8 +78,21 @@ func net(cells []metering.Cell, s *billing.Subscription, book billing.Book) []me
 			c.Value -= part
 			left -= part
 		}
+		lost += left
 	}
-	return out
+	return out, lost
+}
+
+// wide is how little a cell that takes usage back names of what it is taken
+// off: 0 for a route and a consumer, 3 for neither.
+func wide(c *metering.Cell) (n int) {
+	if c.Series.Route == "" {
+		n += 2
+	}
+	if c.Series.Consumer == "" {
+		n++
+	}
+	return n
 }
 
 // segmentAt is the span of one plan version within one period that an instant
@@ -145,8 +171,21 @@ func (a *Accounts) adjusted(ctx context.Context, in ledger.Adjustment) (bool, er
 	return slices.ContainsFunc(all, func(have ledger.Adjustment) bool { return have.ID == in.ID }), err
 }
 
-// covered refuses to take back more than was used.
+// covered refuses to take back more than was used, beside what is taken back
+// already.
 func (a *Accounts) covered(ctx context.Context, in ledger.Adjustment, back billing.Decimal) error {
+	scale := billing.Int(1)
+	if in.Meter == metering.MeterUnits {
+		scale = billing.Int(1_000_000)
+	}
+	counted, err := strconv.ParseInt(back.Mul(scale).String(), 10, 64)
+	if err != nil {
+		return nil // it cannot be counted: the ledger says why
+	}
+	adjusted := metering.Cell{
+		Gateway: ledger.FromAdjustments, Window: in.Time.Truncate(time.Minute), Meter: in.Meter, Value: -counted,
+		Series: metering.SeriesKey{Tenant: in.Tenant, Route: in.Route, Consumer: in.Consumer, Plan: in.Plan},
+	}
 	subs, err := a.Subscriptions(ctx, in.Tenant)
 	if err != nil {
 		return err
@@ -158,13 +197,14 @@ func (a *Accounts) covered(ctx context.Context, in ledger.Adjustment, back billi
 			return err
 		}
 		p := segmentAt(s, book, in.Time)
-		cells, err := a.cells(ctx, s, book, p)
+		cells, err := a.stored(ctx, in.Tenant, billing.Period{Start: minute(p.Start), End: minute(p.End)})
 		if err != nil {
 			return err
 		}
-		price := billing.Price{Meter: in.Meter, Route: in.Route}
-		have := billing.Meter(billing.Fold(cells), in.Tenant, &price, p, s.Location(), false).Quantity
-		if back.Cmp(have) > 0 {
+		_, before := net(cells, s, book)
+		_, after := net(append(cells, adjusted), s, book)
+		if after > before {
+			have := back.Sub(billing.Int(after - before).Div(scale))
 			return fault("/value", fmt.Sprintf("takes back %s of %s, and %s were used from %s to %s", back, in.Meter, have, p.Start.UTC().Format(time.RFC3339), p.End.UTC().Format(time.RFC3339)), "")
 		}
 	}
