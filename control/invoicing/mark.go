@@ -2,7 +2,10 @@ package invoicing
 
 import (
 	"context"
+	"fmt"
 	"slices"
+	"strings"
+	"unicode/utf8"
 
 	"github.com/gatehouse-gateway/gatehouse"
 	"github.com/gatehouse-gateway/gatehouse/control"
@@ -13,7 +16,7 @@ import (
 // Mark is what becomes of an invoice: it is paid, void or uncollectible.
 type Mark struct {
 	Status billing.Status `json:"status"`
-	// Ref is the payment, or the reason.
+	// Ref is the payment, or the reason, in at most 400 bytes.
 	Ref string `json:"ref,omitempty"`
 	// Amount is what was paid, where that is not all: the invoice is paid when
 	// nothing is left. Several payments have a Ref each.
@@ -22,6 +25,10 @@ type Mark struct {
 	// earlier periods, because it came late, is charged again in any case.
 	Reissue bool `json:"reissue,omitempty"`
 }
+
+// maxRef bounds a Ref, in bytes: with the number of its invoice it names an
+// entry in the journal.
+const maxRef = 400
 
 // Mark moves an invoice to another status. To mark it so again changes nothing.
 // CodeConflict: its status does not allow it, or a void one has been credited.
@@ -37,6 +44,9 @@ func (a *Accounts) Mark(ctx context.Context, tenant gatehouse.TenantID, number s
 	if in.Amount != nil && in.Status != billing.Paid {
 		return Invoice{}, fault("/amount", "is for a payment", "")
 	}
+	if len(in.Ref) > maxRef || strings.ContainsRune(in.Ref, 0) || !utf8.ValidString(in.Ref) {
+		return Invoice{}, fault("/ref", fmt.Sprintf("is not text of at most %d bytes", maxRef), "")
+	}
 	if in.Amount != nil {
 		return a.pay(ctx, tenant, number, in, m)
 	}
@@ -51,6 +61,9 @@ func (a *Accounts) Mark(ctx context.Context, tenant gatehouse.TenantID, number s
 			return err
 		}
 		before := inv.Status
+		if p := inv.payment(in.Ref); p != nil && in.Status == billing.Paid && before != billing.Paid {
+			return conflict("payment %q of invoice %s is noted with %s: the one of the rest has another ref", in.Ref, number, p.Amount)
+		}
 		moved, err := inv.Move(in.Status, a.now(), in.Ref)
 		if err != nil {
 			return conflict("invoice %s is %s: it cannot become %s", number, before, in.Status)

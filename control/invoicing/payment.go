@@ -18,6 +18,16 @@ type Payment struct {
 	At     time.Time       `json:"at"`
 }
 
+// payment is the one of a ref, nil if there is none.
+func (inv *Invoice) payment(ref string) *Payment {
+	for i := range inv.Payments {
+		if inv.Payments[i].Ref == ref {
+			return &inv.Payments[i]
+		}
+	}
+	return nil
+}
+
 // paid is the sum of the payments in part.
 func (inv *Invoice) paid() billing.Decimal {
 	sum := billing.Decimal{}
@@ -56,13 +66,10 @@ func (a *Accounts) pay(ctx context.Context, tenant gatehouse.TenantID, number st
 		if err := c.match(&m, ref); err != nil {
 			return err
 		}
-		for _, p := range inv.Payments {
-			if already = p.Ref == in.Ref; already && p.Amount.Cmp(amount) != 0 {
-				return conflict("payment %q of invoice %s is noted with %s", in.Ref, number, p.Amount)
-			}
-			if already {
-				return errNothing
-			}
+		if p := inv.payment(in.Ref); p != nil && p.Amount.Cmp(amount) != 0 {
+			return conflict("payment %q of invoice %s is noted with %s", in.Ref, number, p.Amount)
+		} else if already = p != nil; already {
+			return errNothing
 		}
 		if inv.Status != billing.Finalized && inv.Status != billing.Uncollectible {
 			return conflict("invoice %s is %s: nothing of it is to be paid", number, inv.Status)

@@ -2,6 +2,7 @@ package invoicing_test
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/gatehouse-gateway/gatehouse"
@@ -71,10 +72,24 @@ func TestPayments(t *testing.T) {
 		if err := pay(h.Accounts, "p1", "10"); err != nil {
 			t.Error("a payment that is told again:", err)
 		}
+		if _, err := h.Mark(ctx, "acme", number, invoicing.Mark{Status: billing.Paid, Ref: "p1"}, as); gatehouse.CodeOf(err) != gatehouse.CodeConflict {
+			t.Error("one payment pays an invoice that others have paid:", err)
+		}
 		number = map[string]string{"GH-2026-000001": "GH-2026-000002", "GH-2026-000002": "GH-2026-000001"}[number]
 		d := dec("12.34")
 		if _, err := h.Mark(ctx, "other", number, invoicing.Mark{Status: billing.Paid, Ref: "a", Amount: &d}, as); err != nil {
 			t.Error(err)
+		}
+		if _, err := h.Mark(ctx, "other", number, invoicing.Mark{Status: billing.Paid, Ref: "a"}, as); gatehouse.CodeOf(err) != gatehouse.CodeConflict {
+			t.Error("a payment of a part that is told again, without its amount, pays the rest:", err)
+		}
+		for _, amount := range []*billing.Decimal{nil, &d} {
+			for _, ref := range []string{strings.Repeat("x", 401), "a\x00"} {
+				_, err := h.Mark(ctx, "other", number, invoicing.Mark{Status: billing.Paid, Ref: ref, Amount: amount}, as)
+				if gatehouse.CodeOf(err) != gatehouse.CodeInvalid || !strings.Contains(err.Error(), "/ref") {
+					t.Error("a ref that cannot be kept:", err)
+				}
+			}
 		}
 		if _, err := h.Mark(ctx, "other", number, invoicing.Mark{Status: billing.Paid, Ref: "b"}, as); err != nil {
 			t.Error("the rest, without an amount:", err)
