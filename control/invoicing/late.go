@@ -20,6 +20,10 @@ import (
 // was not there yet.
 func (a *Accounts) read(ctx context.Context, b *basis, first *billing.Plan, span billing.Period) error {
 	late, err := a.Usage.Late(ctx, b.s.Tenant, b.s.Rated)
+	restored := late.Note < b.s.Rated
+	if err == nil && restored { // which of its notes are billed is not known
+		late, err = a.Usage.Late(ctx, b.s.Tenant, 0)
+	}
 	if err != nil {
 		return fmt.Errorf("bill %s: %w", b.s.Tenant, err)
 	}
@@ -40,7 +44,7 @@ func (a *Accounts) read(ctx context.Context, b *basis, first *billing.Plan, span
 	reach(late.First)
 	reach(b.s.Owed)
 	switch {
-	case b.s.Noted || b.s.Closed.IsZero(): // all is noted, or nothing is billed
+	case b.s.Noted && !restored || b.s.Closed.IsZero(): // all is noted, or nothing is billed
 	case b.kind == billing.Correction:
 		reach(b.s.Start)
 	default:
@@ -87,9 +91,10 @@ func sooner(a, b time.Time) time.Time {
 func (b *basis) rated() { b.s.Rated, b.s.Noted, b.s.Owed = b.note, true, time.Time{} }
 
 // stale tells whether something may have come late since the last invoice of a
-// subscription that has ended.
+// subscription that has ended. Fewer notes than were billed are those of a
+// ledger that was restored.
 func (s *Subscription) stale(note int64) bool {
-	return note > s.Rated || !s.Noted || !s.Owed.IsZero()
+	return note != s.Rated || !s.Noted || !s.Owed.IsZero()
 }
 
 // owe has what a void invoice charged of earlier periods billed anew.

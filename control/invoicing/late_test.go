@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -195,6 +196,67 @@ GH-2026-000006 correction finalized 0101..0320 total 0.04 due 0.04
 `
 		if got := h.invoices("acme"); got != want {
 			t.Errorf("got\n%s\nwant\n%s", got, want)
+		}
+		sound(t, h)
+	})
+}
+
+// TestLateWithARestoredLedger holds that nothing is missed when the ledger is
+// one from before the last invoice, whose notes begin anew: the next invoice, or
+// a correction, charges what came late.
+func TestLateWithARestoredLedger(t *testing.T) {
+	each(t, func(t *testing.T, h *house) {
+		h.price(metered)
+		h.subscribe("acme", "metered")
+		h.subscribe("gone", "metered")
+		h.use("acme", "2026-01-10", "requests", 100)
+		h.use("gone", "2026-01-10", "requests", 50)
+		if _, err := h.Cancel(t.Context(), "gone", "main", invoicing.Cancellation{At: at("2026-02-01")}, as); err != nil {
+			t.Fatal(err)
+		}
+		h.close("2026-02-01")
+		for i := range 4 { // notes
+			h.use("acme", "2026-01-20", "requests", int64(i+1))
+			h.use("gone", "2026-01-20", "requests", int64(i+1))
+		}
+		h.close("2026-03-01")
+		before, err := h.Subscription(t.Context(), "acme", "main")
+		if err != nil || before.Rated != 4 {
+			t.Fatalf("rated up to note %d: %v", before.Rated, err)
+		}
+		// Another ledger, with the usage of the first but none of its notes.
+		if h.ledger, err = ledger.Open(t.Context(), filepath.Join(t.TempDir(), "restored.db")); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { h.ledger.Close() })
+		h.Accounts = h.accounts(h.journal)
+		for tenant, n := range map[string]int64{"acme": 100, "gone": 50} {
+			h.use(tenant, "2026-01-10", "requests", n)
+			h.use(tenant, "2026-01-20", "requests", 4)
+			h.use(tenant, "2026-01-21", "requests", 10)
+		}
+		h.close("2026-04-01")
+		h.set("2026-04-03")
+		h.round()
+		want := map[string]string{"acme": `GH-2026-000001 closing finalized 0101..0201 total 1 due 1
+  usage calls x 100 = 1
+GH-2026-000003 closing finalized 0201..0301 total 0.04 due 0.04
+  adjustment calls x 4 = 0.04 corrects GH-2026-000001
+  usage calls x 0 = 0
+GH-2026-000005 closing finalized 0301..0401 total 0.1 due 0.1
+  adjustment calls x 10 = 0.1 corrects GH-2026-000001
+  usage calls x 0 = 0
+`, "gone": `GH-2026-000002 closing finalized 0101..0201 total 0.5 due 0.5
+  usage calls x 50 = 0.5
+GH-2026-000004 correction finalized 0101..0201 total 0.04 due 0.04
+  adjustment calls x 4 = 0.04 corrects GH-2026-000002
+GH-2026-000006 correction finalized 0101..0201 total 0.1 due 0.1
+  adjustment calls x 10 = 0.1 corrects GH-2026-000002
+`}
+		for tenant, want := range want {
+			if got := h.invoices(tenant); got != want {
+				t.Errorf("got\n%s\nwant\n%s", got, want)
+			}
 		}
 		sound(t, h)
 	})
