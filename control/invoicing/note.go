@@ -97,7 +97,8 @@ func (c *change) note(ctx context.Context, inv *Invoice, note billing.CreditNote
 	return nil
 }
 
-// rest asks for all that earlier notes have left.
+// rest asks for all that earlier notes have left, of lines below zero too: it
+// comes to what is left of the total.
 func rest(inv *billing.Invoice, earlier []billing.CreditNote) []billing.CreditAsk {
 	var asks []billing.CreditAsk
 	for _, l := range inv.Lines {
@@ -109,7 +110,7 @@ func rest(inv *billing.Invoice, earlier []billing.CreditNote) []billing.CreditAs
 				}
 			}
 		}
-		if left.Sign() > 0 {
+		if left.Sign() != 0 {
 			asks = append(asks, billing.CreditAsk{Line: l.ID, Net: left})
 		}
 	}

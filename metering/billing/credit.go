@@ -21,7 +21,8 @@ const (
 
 // CreditAsk is how much of a line, before tax, is to be credited.
 type CreditAsk struct {
-	// Line is its id on the invoice, Net how much of it is credited, before tax.
+	// Line is its id on the invoice, Net how much of it is credited, before tax:
+	// below zero of a line that is.
 	Line string  `json:"line"`
 	Net  Decimal `json:"net"`
 }
@@ -64,9 +65,10 @@ type CreditNote struct {
 // earlier notes have taken their parts. Tax is that of the line on what is
 // credited; the note that completes a line takes what is left of its tax, so
 // that notes never sum to more than the invoice, nor to less when all is
-// credited. CodeInvalid: the invoice is a draft or void, a line is unknown, an
-// amount is not positive or more than what is left, or a refund exceeds what
-// was paid. The result has no number: Number and Seal give it one.
+// credited. Of a line below zero an amount below zero is credited. CodeInvalid:
+// the invoice is a draft or void, a line is unknown, an amount has not the
+// line's sign or is more than what is left, all of them come to zero or less, or
+// to more than is left of the invoice, or a refund exceeds what was paid. The result has no number: Number and Seal give it one.
 func Note(inv Invoice, earlier []CreditNote, asks []CreditAsk, to Disposition, reason string, mode Rounding, at time.Time) (CreditNote, error) {
 	if inv.Status == Drafted || inv.Status == Void {
 		return CreditNote{}, refuse("invoice %s is %s: it cannot be credited", inv.name(), inv.Status)
@@ -130,14 +132,20 @@ func credit(inv Invoice, of Line, at string, net Decimal, before []CreditNote, m
 			}
 		}
 	}
-	if net.Sign() <= 0 || net.Cmp(left) > 0 || Minor(net, inv.Currency, mode).Cmp(net) != 0 {
+	within := net.Cmp(left) <= 0
+	if left.Sign() < 0 {
+		within = net.Cmp(left) >= 0
+	}
+	if net.IsZero() || net.Sign() != left.Sign() || !within || Minor(net, inv.Currency, mode).Cmp(net) != 0 {
 		return CreditLine{}, refuseAt(at, "%s cannot be credited: line %s of invoice %s has %s left", net, of.ID, inv.name(), left)
 	}
 	out := CreditLine{Line: of.ID, Net: net}
 	for i, t := range of.Taxes {
 		amount := tax[i]
-		if net.Cmp(left) < 0 {
-			amount = Minor(net.Mul(t.Percent).Div(Int(100)), inv.Currency, mode).Min(tax[i])
+		if part := Minor(net.Mul(t.Percent).Div(Int(100)), inv.Currency, mode); net.Cmp(left) != 0 && left.Sign() > 0 {
+			amount = part.Min(tax[i])
+		} else if net.Cmp(left) != 0 {
+			amount = part.Max(tax[i])
 		}
 		out.Taxes = append(out.Taxes, LineTax{t.Code, t.Percent, net, amount})
 		out.Tax = out.Tax.Add(amount)

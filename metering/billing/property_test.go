@@ -410,3 +410,53 @@ func TestBridgeBalances(t *testing.T) {
 		}
 	})
 }
+
+// TestCreditNotesSumToTheInvoice holds that credit notes for parts of lines, of
+// either sign, and one for the rest come to the invoice and its tax, or that
+// there is no rest above zero.
+func TestCreditNotesSumToTheInvoice(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		cents := func(n int) billing.Decimal { return billing.Fraction(int64(n), 100) }
+		var lines []billing.Line
+		for i := range rapid.IntRange(1, 4).Draw(t, "lines") {
+			lines = append(lines, billing.Line{ID: fmt.Sprint(i), Amount: cents(rapid.IntRange(-999, 9999).Draw(t, "amount"))})
+		}
+		sheet := billing.Settle(lines, billing.Terms{Currency: "EUR", Taxes: func(billing.Line) []billing.Tax { return []billing.Tax{{Code: "VAT", Percent: dec("22")}} }})
+		inv := billing.Invoice{Number: "GH-2026-000001", Currency: "EUR", Status: billing.Finalized, Sheet: sheet}
+		var notes []billing.CreditNote
+		total, tax, left := inv.Total, inv.Tax, map[string]billing.Decimal{}
+		for _, l := range inv.Lines {
+			left[l.ID] = l.Net
+		}
+		credit := func(asks []billing.CreditAsk) error {
+			n, err := billing.Note(inv, notes, asks, "", "", billing.HalfUp, inv.Issued)
+			if err != nil {
+				return err
+			}
+			for _, l := range n.Lines {
+				left[l.Line] = left[l.Line].Sub(l.Net)
+			}
+			notes, total, tax = append(notes, n), total.Sub(n.Total), tax.Sub(n.Tax)
+			return nil
+		}
+		for range rapid.IntRange(0, 3).Draw(t, "parts") {
+			l := rapid.SampledFrom(inv.Lines).Draw(t, "line")
+			err := credit([]billing.CreditAsk{{Line: l.ID, Net: cents(rapid.IntRange(-999, 9999).Draw(t, "net"))}})
+			if err != nil && gatehouse.CodeOf(err) != gatehouse.CodeInvalid {
+				t.Fatal(err)
+			}
+			if len(notes) > 0 && total.Sign() < 0 {
+				t.Fatalf("notes exceed the invoice by %s", total)
+			}
+		}
+		var asks []billing.CreditAsk
+		for _, l := range inv.Lines {
+			if net := left[l.ID]; !net.IsZero() {
+				asks = append(asks, billing.CreditAsk{Line: l.ID, Net: net})
+			}
+		}
+		if err := credit(asks); err != nil && total.Sign() > 0 || err == nil && !(total.IsZero() && tax.IsZero()) {
+			t.Fatalf("%s and tax of %s are left: %v", total, tax, err)
+		}
+	})
+}

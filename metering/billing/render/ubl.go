@@ -134,10 +134,14 @@ func UBLCreditNote(n billing.CreditNote, of billing.Invoice, parties Parties) ([
 		names[l.ID] = l.Text
 	}
 	for i, l := range n.Lines {
+		quantity, price := "1", l.Net
+		if price.Sign() < 0 { // prices are never negative (BR-27)
+			quantity, price = "-1", price.Neg()
+		}
 		doc.kids = append(doc.kids, e("cac:CreditNoteLine",
-			v("cbc:ID", strconv.Itoa(i+1)), v("cbc:CreditedQuantity", "1", "unitCode", one), money("cbc:LineExtensionAmount", l.Net),
+			v("cbc:ID", strconv.Itoa(i+1)), v("cbc:CreditedQuantity", quantity, "unitCode", one), money("cbc:LineExtensionAmount", l.Net),
 			e("cac:Item", v("cbc:Name", or(names[l.Line], l.Line)), vat.of(l.Taxes).line()),
-			e("cac:Price", v("cbc:PriceAmount", l.Net.String(), "currencyID", string(n.Currency)))))
+			e("cac:Price", v("cbc:PriceAmount", price.String(), "currencyID", string(n.Currency)))))
 	}
 	return document(doc, nsCreditNote), nil
 }
