@@ -178,9 +178,9 @@ func (a *Accounts) covered(ctx context.Context, in ledger.Adjustment, back billi
 	if in.Meter == metering.MeterUnits {
 		scale = billing.Int(1_000_000)
 	}
-	counted, err := strconv.ParseInt(back.Mul(scale).String(), 10, 64)
-	if err != nil {
-		return nil // it cannot be counted: the ledger says why
+	counted, ok := whole(back.Mul(scale))
+	if !ok {
+		return nil // the ledger says why it cannot be counted
 	}
 	adjusted := metering.Cell{
 		Gateway: ledger.FromAdjustments, Window: in.Time.Truncate(time.Minute), Meter: in.Meter, Value: -counted,
@@ -209,6 +209,12 @@ func (a *Accounts) covered(ctx context.Context, in ledger.Adjustment, back billi
 		}
 	}
 	return nil
+}
+
+// whole is a number as cells have it, if it is one.
+func whole(d billing.Decimal) (int64, bool) {
+	n, err := strconv.ParseInt(d.String(), 10, 64)
+	return n, err == nil
 }
 
 // book is the versions of a subscription.
