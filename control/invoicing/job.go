@@ -75,7 +75,7 @@ func (a *Accounts) close(ctx context.Context, d *Done) error {
 	due, failed := a.due(ctx)
 	for i := range due {
 		s := &due[i]
-		if s.Done && len(s.Again) == 0 {
+		if s.over() {
 			if err := a.correct(ctx, s, d); err != nil {
 				failed = errors.Join(failed, fmt.Errorf("correct %s/%s: %w", s.Tenant, s.ID, err))
 			}
@@ -104,7 +104,7 @@ func (a *Accounts) due(ctx context.Context) (due []Subscription, failed error) {
 			failed = errors.Join(failed, err)
 			continue
 		}
-		if over := s.Done && len(s.Again) == 0; over && !s.stale(notes[s.Tenant]) || !over && !a.ripe(ctx, &s, plans) {
+		if over := s.over(); over && !s.stale(notes[s.Tenant]) || !over && !a.ripe(ctx, &s, plans) {
 			continue
 		}
 		due = append(due, s)

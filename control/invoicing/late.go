@@ -97,6 +97,9 @@ func (s *Subscription) stale(note int64) bool {
 	return note != s.Rated || !s.Noted || !s.Owed.IsZero()
 }
 
+// over says that no invoice is to come but corrections.
+func (s *Subscription) over() bool { return s.Done && s.Opened && len(s.Again) == 0 }
+
 // owe has what a void invoice charged of earlier periods billed anew.
 func (s *Subscription) owe(inv *billing.Invoice) {
 	for i := range inv.Lines {

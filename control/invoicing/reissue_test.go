@@ -48,6 +48,37 @@ GH-2026-000004 closing finalized 0101..0201 total 30 due 15
 	})
 }
 
+// TestReissueOfTheOpening is the same of the first invoice, when all is billed.
+func TestReissueOfTheOpening(t *testing.T) {
+	mostly(t, func(t *testing.T, h *house) {
+		h.price(premium)
+		h.subscribe("acme", "premium")
+		h.round()
+		if _, err := h.Cancel(t.Context(), "acme", "main", invoicing.Cancellation{At: at("2026-01-17"), Refund: true}, as); err != nil {
+			t.Fatal(err)
+		}
+		h.close("2026-01-17")
+		h.void("GH-2026-000001", true)
+		h.set("2026-01-19")
+		h.round()
+		want := `GH-2026-000001 opening void 0101..0201 total 30 due 30
+  recurring base x 1 = 30
+GH-2026-000002 closing paid 0101..0117 total -14.52 due 0
+  usage calls x 0 = 0
+  credit base x 1 = -14.52
+GH-2026-000003 opening finalized 0101..0117 total 30 due 15.48
+  recurring base x 1 = 30
+`
+		if got := h.invoices("acme"); got != want {
+			t.Errorf("got\n%s\nwant\n%s", got, want)
+		}
+		if s, err := h.Subscription(t.Context(), "acme", "main"); err != nil || !s.Opened {
+			t.Errorf("%+v, %v", s, err)
+		}
+		sound(t, h)
+	})
+}
+
 // TestVoidOwesWhatIsOfOthers holds that late usage of other periods is charged
 // though the invoice that charged it is void and not billed anew, and that no
 // note of it stays.
