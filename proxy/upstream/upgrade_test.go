@@ -146,6 +146,7 @@ func TestUpgradeRetries(t *testing.T) {
 	good := backend(t, func(_ int, p *peer) {
 		p.request()
 		p.send(switching + "Connection: upgrade\r\nUpgrade: x\r\n\r\nhello")
+		p.request() // closing on unread bytes would be a reset
 	})
 	b := live(t, gatehouse.Backend{Retries: gatehouse.Retries{Attempts: 1}}, refusing(t), good)
 	want(t, upgraded(b, upgradeTo("x")), `101 Connection="upgrade" Upgrade="x": "hello" <nil> attempts=2`)
