@@ -84,10 +84,8 @@ func (d *decoder) value(v reflect.Value, at string) {
 		if string(raw) == "null" {
 			return
 		}
-		within := decoder{in: json.NewDecoder(bytes.NewReader(raw)), fields: d.fields, faults: d.faults}
 		fresh := reflect.New(v.Type().Elem())
-		within.value(fresh.Elem(), at)
-		d.faults = within.faults
+		d.within(raw, fresh.Elem(), at)
 		v.Set(fresh)
 	case reflect.Struct:
 		d.object(v, at)
@@ -206,10 +204,28 @@ func (d *decoder) list(v reflect.Value, at string) {
 	out := reflect.MakeSlice(v.Type(), 0, 4)
 	for i := 0; d.in.More(); i++ {
 		out = reflect.Append(out, reflect.Zero(v.Type().Elem()))
-		d.value(out.Index(i), at+gatehouse.Pointer(i))
+		d.member(out.Index(i), at+gatehouse.Pointer(i))
 	}
 	d.token()
 	v.Set(out)
+}
+
+// member reads what a list holds. There null would be no absence, but an empty
+// value.
+func (d *decoder) member(v reflect.Value, at string) {
+	raw := d.raw()
+	if string(raw) == "null" {
+		d.fault(at, "a value is expected, not null", "")
+		return
+	}
+	d.within(raw, v, at)
+}
+
+// within reads a value that has been cut out.
+func (d *decoder) within(raw json.RawMessage, v reflect.Value, at string) {
+	part := decoder{in: json.NewDecoder(bytes.NewReader(raw)), fields: d.fields, faults: d.faults}
+	part.value(v, at)
+	d.faults = part.faults
 }
 
 func (d *decoder) mapping(v reflect.Value, at string) {

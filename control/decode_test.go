@@ -50,6 +50,7 @@ func TestDecode(t *testing.T) {
 	}
 	f(`{"name": "x", "n": -1, "u": 7, "on": true, "list": [{"name": "y"}, {}], "map": {"a": "b"}, "for": "5s", "flags": ["f"], "any": {"z": [1]}}`,
 		`x -1 7 true [{y} {}] map[a:b] 5s map[f:true] {"z": [1]}`)
+	f(`{"list": [null], "prefix": ["192.0.2.0/24", null]}`, "/list/0 a value is expected, not null \n/prefix/1 a value is expected, not null")
 	f(`{"name": null, "n": null, "on": null, "list": null, "map": null, "for": null, "flags": null, "prefix": null}`, `0 0 nil [] map[] 0s map[]`)
 	f(`{"Name": "x"}`, `/Name unknown key did you mean "name"?`)
 	f(`{"not": 1, "hidden": "x", "-": 1}`, "/not unknown key \n/hidden unknown key \n/- unknown key did you mean \"n\"?")
