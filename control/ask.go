@@ -12,7 +12,7 @@ import (
 )
 
 // Question asks a data plane how a tenant's backends, hosts and key sets are
-// there. It goes out between updates.
+// there. It goes out between updates; the answer has its ID.
 type Question struct {
 	ID     string             `json:"id"`
 	Tenant gatehouse.TenantID `json:"tenant"`

@@ -49,7 +49,8 @@ type ExplainedPhase struct {
 // or over the window named.
 type TenantMetrics struct {
 	Tenant gatehouse.TenantID `json:"tenant"`
-	AsOf   time.Time          `json:"as_of"`
+	// AsOf is when the figures were taken.
+	AsOf time.Time `json:"as_of"`
 	// Window is what rates and quantiles look back on, in seconds.
 	Window int `json:"window_s"`
 	Load
@@ -69,8 +70,9 @@ type TenantMetrics struct {
 	Routes []RouteMetrics `json:"routes,omitempty"`
 }
 
-// BackendConnections are the connections to a backend, and the requests that
-// are under way on them.
+// BackendConnections are the connections to a backend: Open is how many there
+// are, Idle how many of these carry no request, InFlight how many requests are
+// under way on them.
 type BackendConnections struct {
 	Backend  gatehouse.BackendID `json:"backend"`
 	Open     int                 `json:"open"`
@@ -80,6 +82,7 @@ type BackendConnections struct {
 
 // Load is what requests came to within a window.
 type Load struct {
+	// Requests counts all of them.
 	Requests int64 `json:"requests"`
 	// Errors were answered 5xx; Denied by the gateway instead of a backend;
 	// Limited by a limit.
@@ -112,7 +115,7 @@ type AnalyticsQuery struct {
 	GroupBy string
 }
 
-// Analytics is a time series of a tenant.
+// Analytics is a time series of a tenant, from From until before To.
 type Analytics struct {
 	Tenant gatehouse.TenantID `json:"tenant"`
 	From   time.Time          `json:"from"`
@@ -130,7 +133,7 @@ type Analytic struct {
 	Points []Point `json:"points"`
 }
 
-// Point is one bucket of a series.
+// Point is one bucket of a series, which begins at At.
 type Point struct {
 	At time.Time `json:"at"`
 	Load

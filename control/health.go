@@ -13,14 +13,15 @@ import (
 // connections.
 type TenantHealth struct {
 	Tenant gatehouse.TenantID `json:"tenant"`
-	AsOf   time.Time          `json:"as_of"`
+	// AsOf is when the data planes were asked.
+	AsOf time.Time `json:"as_of"`
 	LiveHealth
 	// Gateways are the data planes one by one, where there are some apart
 	// from the control plane.
 	Gateways []GatewayHealth `json:"gateways,omitempty"`
 }
 
-// GatewayHealth is what one data plane says.
+// GatewayHealth is what one data plane says; Gateway is its name.
 type GatewayHealth struct {
 	Gateway string `json:"gateway"`
 	// Problem says why the rest is not known; absent where it is.
@@ -41,6 +42,7 @@ type LiveHealth struct {
 
 // KeySetHealth is the state of the keys of an issuer.
 type KeySetHealth struct {
+	// Issuer is the iss of the tokens; URL is where their keys are fetched.
 	Issuer string `json:"issuer"`
 	URL    string `json:"url"`
 	// Status is fetched, failing (the keys at hand stay in force) or missing.
@@ -51,12 +53,14 @@ type KeySetHealth struct {
 
 // BackendHealth is the state of a backend.
 type BackendHealth struct {
-	Backend   gatehouse.BackendID `json:"backend"`
-	Status    string              `json:"status"`
-	Endpoints []EndpointHealth    `json:"endpoints"`
+	Backend gatehouse.BackendID `json:"backend"`
+	// Status is healthy, degraded (some of its endpoints are not healthy) or
+	// down.
+	Status    string           `json:"status"`
+	Endpoints []EndpointHealth `json:"endpoints"`
 }
 
-// EndpointHealth is the state of one endpoint.
+// EndpointHealth is the state of one endpoint; URL is as the backend names it.
 type EndpointHealth struct {
 	URL string `json:"url"`
 	// Status is healthy, unhealthy, ejected or open (its circuit is).
@@ -68,7 +72,7 @@ type EndpointHealth struct {
 	Reason string `json:"reason,omitempty"`
 }
 
-// DomainHealth is the state of one of a tenant's hosts.
+// DomainHealth is the state of one of a tenant's hosts; Host is its name.
 type DomainHealth struct {
 	Host string `json:"host"`
 	// Status is serving, suspended, unprovisioned (there is no route yet), or

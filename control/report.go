@@ -10,8 +10,8 @@ import (
 	"github.com/gatehouse-gateway/gatehouse/metering"
 )
 
-// TimeCount is how many requests took at most Micros microseconds, and longer
-// than the bucket before. Sources must agree on the bounds.
+// TimeCount is how many requests, Count, took at most Micros microseconds, and
+// longer than the bucket before. Sources must agree on the bounds.
 type TimeCount struct {
 	Micros int64 `json:"us"`
 	Count  int64 `json:"n"`
@@ -23,23 +23,29 @@ type Minute struct {
 	// Route is empty for requests that no route took.
 	Route gatehouse.RouteID `json:"route,omitempty"`
 	// At is in the minute.
-	At     time.Time `json:"at"`
-	Method string    `json:"method"`
+	At time.Time `json:"at"`
+	// Method is that of HTTP, as GET.
+	Method string `json:"method"`
 	// Class is the first digit of the status; 0: the client had gone.
-	Class    int         `json:"class"`
-	Requests int64       `json:"requests"`
-	Denied   int64       `json:"denied,omitempty"`
-	Limited  int64       `json:"limited,omitempty"`
-	BytesIn  int64       `json:"bytes_in,omitempty"`
-	BytesOut int64       `json:"bytes_out,omitempty"`
-	Times    []TimeCount `json:"times"`
+	Class int `json:"class"`
+	// Requests counts all of them; Denied were answered by the gateway instead
+	// of a backend, Limited by a limit. BytesIn and BytesOut are of bodies.
+	Requests int64 `json:"requests"`
+	Denied   int64 `json:"denied,omitempty"`
+	Limited  int64 `json:"limited,omitempty"`
+	BytesIn  int64 `json:"bytes_in,omitempty"`
+	BytesOut int64 `json:"bytes_out,omitempty"`
+
+	Times []TimeCount `json:"times"`
 }
 
 // Source is a data plane in one life of its process. What it reports is
 // numbered from 1, and taken in order: what comes again is known by its number.
 type Source struct {
+	// Gateway is the name of the data plane, as its credential has it.
 	Gateway string `json:"-"`
-	Epoch   string `json:"epoch"`
+	// Epoch names the life of its process: another one after each start.
+	Epoch string `json:"epoch"`
 }
 
 // TrafficReport is traffic at a data plane.
@@ -104,18 +110,26 @@ type UsageReport struct {
 type UsageCell struct {
 	// Gateway is the name of the data folder, which need not be that of the
 	// data plane.
-	Gateway  string             `json:"gateway"`
-	Epoch    string             `json:"epoch"`
-	Window   time.Time          `json:"window"`
-	Tenant   gatehouse.TenantID `json:"tenant"`
-	Route    gatehouse.RouteID  `json:"route,omitempty"`
-	Consumer string             `json:"consumer,omitempty"`
-	Plan     gatehouse.PlanID   `json:"plan,omitempty"`
-	Meter    string             `json:"meter"`
-	Value    int64              `json:"value,string"`
+	Gateway string `json:"gateway"`
+	// Epoch is the life of its process that counted.
+	Epoch string `json:"epoch"`
+	// Window is the start of the minute.
+	Window time.Time          `json:"window"`
+	Tenant gatehouse.TenantID `json:"tenant"`
+	Route  gatehouse.RouteID  `json:"route,omitempty"`
+	// Consumer is the id of the principal, or its hash; empty for anonymous
+	// callers.
+	Consumer string           `json:"consumer,omitempty"`
+	Plan     gatehouse.PlanID `json:"plan,omitempty"`
+	// Meter is what was counted, as requests or bytes_out.
+	Meter string `json:"meter"`
+	// Value is what the minute came to so far; of units, in millionths.
+	Value int64 `json:"value,string"`
 }
 
-// UsageSeal is a metering.Seal.
+// UsageSeal is a metering.Seal: the data folder Gateway in its life Epoch will
+// report no more of Window, the start of a minute, or of those before it. Final
+// says that the life has ended.
 type UsageSeal struct {
 	Gateway string    `json:"gateway"`
 	Epoch   string    `json:"epoch"`

@@ -8,7 +8,7 @@ import (
 )
 
 // Question is what a control plane asks a data plane: how a tenant's backends,
-// hosts and key sets are there.
+// hosts and key sets are there; the answer has its ID.
 type Question struct {
 	ID     string             `json:"id"`
 	Tenant gatehouse.TenantID `json:"tenant"`

@@ -13,7 +13,9 @@ import (
 // Payment is a part of an invoice that was paid.
 type Payment struct {
 	// Ref is the payment; it counts once.
-	Ref    string          `json:"ref"`
+	Ref string `json:"ref"`
+	// Amount is in the invoice's currency, in whole units of it; At is when it
+	// was paid.
 	Amount billing.Decimal `json:"amount"`
 	At     time.Time       `json:"at"`
 }
