@@ -17,8 +17,8 @@ const (
 )
 
 // DeleteTenant takes a tenant out of service at once; after Grace it is purged
-// with its keys and policies. Until then RestoreTenant brings it back. A
-// document that would be refused by now is no hindrance.
+// with its keys and policies. Until then RestoreTenant brings it back. What it
+// subscribes to ends with its running period. A document that would be refused by now is no hindrance.
 func (p *Plane) DeleteTenant(ctx context.Context, id gatehouse.TenantID, m Mutation) (Tenant, error) {
 	if e, ok, err := p.replayed(ctx, m); ok || err != nil {
 		return tenantIn(&e, err)
@@ -37,10 +37,14 @@ func (p *Plane) DeleteTenant(ctx context.Context, id gatehouse.TenantID, m Mutat
 		}
 		at := p.now().UTC().Truncate(time.Second)
 		r.Deletion = &Deletion{At: at, Purge: at.Add(p.grace)}
-		d, err := p.commit(ctx, m, journal.Change{
+		c := journal.Change{
 			Kind: "tenant.delete", Tenant: string(id), Subject: string(id),
 			Expect: map[journal.Ref]int64{tenantRef(id): int64(found.Revision)}, Puts: []journal.Put{r.stored()},
-		})
+		}
+		if err := p.books.Leave(ctx, &c, id, *r.Deletion); err != nil {
+			return Tenant{}, err
+		}
+		d, err := p.commit(ctx, m, c)
 		if gatehouse.CodeOf(err) == gatehouse.CodeStale && attempt < attempts {
 			continue
 		}
@@ -53,18 +57,19 @@ func (p *Plane) DeleteTenant(ctx context.Context, id gatehouse.TenantID, m Mutat
 
 // RestoreTenant takes a deletion back.
 func (p *Plane) RestoreTenant(ctx context.Context, id gatehouse.TenantID, m Mutation) (Tenant, error) {
-	return p.changeTenant(ctx, id, kindRestore, nil, m, func(now *tenantRecord, _ *journal.Change) (tenantRecord, error) {
+	return p.changeTenant(ctx, id, kindRestore, nil, m, func(now *tenantRecord, c *journal.Change) (tenantRecord, error) {
 		if now.Deletion == nil {
 			return tenantRecord{}, &gatehouse.Error{Code: gatehouse.CodeConflict, Message: "the tenant is not deleted"}
 		}
 		next := *now
 		next.Deletion = nil
-		return next, nil
+		return next, p.books.Return(ctx, c, id)
 	})
 }
 
 // PurgeTenant removes a deleted tenant with everything that is its own, before
-// its time where early is true. It answers what was removed, without files.
+// its time where early is true. It is refused while something of the tenant is
+// not billed yet; its invoices stay. It answers what was removed, without files.
 func (p *Plane) PurgeTenant(ctx context.Context, id gatehouse.TenantID, early bool, m Mutation) (Tenant, error) {
 	if _, ok, err := p.replayed(ctx, m); ok || err != nil {
 		return Tenant{Tenant: gatehouse.Tenant{ID: id}}, err
@@ -82,6 +87,9 @@ func (p *Plane) PurgeTenant(ctx context.Context, id gatehouse.TenantID, early bo
 	}
 	tenant := string(id)
 	c := journal.Change{Kind: kindPurge, Tenant: tenant, Subject: tenant, Expect: map[journal.Ref]int64{tenantRef(id): int64(found.Revision)}}
+	if err := p.books.Close(ctx, &c, id); err != nil {
+		return Tenant{}, err
+	}
 	p.reserve(&c, id, r.Document.Hosts(), nil)
 	for _, kind := range []string{kindKey, kindPolicy} {
 		for q := (journal.Query{Kind: kind, Tenant: &tenant, Limit: 1000}); ; {

@@ -28,6 +28,7 @@ type Plane struct {
 	random  io.Reader
 	now     func() time.Time
 	grace   time.Duration
+	books   Books
 	log     *slog.Logger
 	signing *BundleKey
 	// reviews holds a token for each review of modules under way.
@@ -50,6 +51,8 @@ type Parts struct {
 	// Grace is the time between the deletion of a tenant and its purge.
 	// Default DefaultGrace.
 	Grace time.Duration
+	// Books are what tenants owe. Nil: nothing is billed.
+	Books Books
 	// BundleKey, unless nil, is what bundles of policies must be signed by.
 	BundleKey *BundleKey
 	// Log is told of what Run does. Default: nothing is.
@@ -91,11 +94,14 @@ func New(ctx context.Context, parts Parts) (*Plane, error) {
 	}
 	p := &Plane{
 		journal: parts.Journal, engine: parts.Engine, check: parts.Check, box: b, random: parts.Random, now: parts.Now, grace: parts.Grace,
-		log: parts.Log, signing: parts.BundleKey, reviews: make(chan struct{}, reviewers),
+		books: parts.Books, log: parts.Log, signing: parts.BundleKey, reviews: make(chan struct{}, reviewers),
 		shared: snapshots{turn: make(chan struct{}, 1)},
 	}
 	if p.grace == 0 {
 		p.grace = DefaultGrace
+	}
+	if p.books == nil {
+		p.books = noBooks{}
 	}
 	if p.log == nil {
 		p.log = slog.New(slog.DiscardHandler)

@@ -196,6 +196,11 @@ func (p *Plane) prepareRecord(ctx context.Context, c *journal.Change, r, before 
 	if plan != 0 { // nobody removes it meanwhile
 		c.Expect[planRef(r.Document.Plan)] = int64(plan)
 	}
+	if before == nil {
+		if err := p.books.Fresh(ctx, c, r.Document.ID); err != nil {
+			return nil, err
+		}
+	}
 	p.reserve(c, r.Document.ID, hosts, r.Document.Hosts())
 	c.Puts = append(c.Puts, r.stored())
 	return faults, nil

@@ -16,6 +16,7 @@ import (
 	"github.com/gatehouse-gateway/gatehouse"
 	"github.com/gatehouse-gateway/gatehouse/control"
 	"github.com/gatehouse-gateway/gatehouse/control/insight"
+	"github.com/gatehouse-gateway/gatehouse/control/invoicing"
 	"github.com/gatehouse-gateway/gatehouse/control/journal"
 	"github.com/gatehouse-gateway/gatehouse/policy"
 	"github.com/gatehouse-gateway/gatehouse/proxy"
@@ -62,6 +63,7 @@ func openStore(ctx context.Context, s *streams, cfg *config, log *slog.Logger, e
 	plane, err := control.New(ctx, control.Parts{
 		Journal: j, Engine: engine, SecretKey: key, Random: rand.Reader, Now: time.Now, Log: log,
 		Check: func(doc *gatehouse.Document) gatehouse.Faults { return proxy.Check(engine, doc) },
+		Books: invoicing.New(invoicing.Parts{Store: j}),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("control plane: %w", err)

@@ -37,6 +37,8 @@ type Subscription struct {
 	// Done says that it has ended and all of it is billed; what comes later is
 	// billed by corrections.
 	Done bool `json:"done,omitempty"`
+	// Leaving is set where the tenant was deleted and that set the end.
+	Leaving *Leaving `json:"leaving,omitempty"`
 	// Voids counts void invoices: whoever drafts depends on them.
 	Voids int `json:"voids,omitempty"`
 }
