@@ -28,6 +28,8 @@ type Delivery struct {
 	Attempts int       `json:"attempts"`
 	Next     time.Time `json:"next,omitzero"`
 	Failed   bool      `json:"failed,omitempty"`
+	// Ended is when it failed for good. It is kept for 30 days from then.
+	Ended time.Time `json:"ended,omitzero"`
 	// Status and Reason are of the last attempt.
 	Status int    `json:"status,omitempty"`
 	Reason string `json:"reason,omitempty"`
@@ -64,13 +66,13 @@ func (s *Sender) attempt(ctx context.Context, e *Endpoint, d Delivery, m *Messag
 	case err == nil:
 		return outcome{delivery: d, done: true}
 	case d.Status == http.StatusGone:
-		d.Failed, d.Next, d.Reason = true, time.Time{}, err.Error()
+		d.Failed, d.Ended, d.Next, d.Reason = true, now, time.Time{}, err.Error()
 		return outcome{delivery: d, gone: true}
 	}
 	d.Reason = err.Error()
 	waits := delays()
 	if d.Attempts >= len(waits) {
-		d.Failed, d.Next = true, time.Time{}
+		d.Failed, d.Ended, d.Next = true, now, time.Time{}
 		return outcome{delivery: d}
 	}
 	wait := waits[d.Attempts]
@@ -121,17 +123,20 @@ func retryAfter(field string, now time.Time) time.Duration {
 // Deliveries returns what an endpoint has not taken yet, or never will.
 func (s *Sender) Deliveries(ctx context.Context, tenant, endpoint string) ([]Delivery, error) {
 	out := []Delivery{}
-	q := journal.Query{Kind: kindDelivery, Tenant: &tenant, Prefix: endpoint + "/", Limit: 1000}
-	page, err := s.Journal.List(ctx, q)
-	if err != nil {
-		return nil, coded(err)
-	}
-	for i := range page.Items {
-		var d Delivery
-		if err := json.Unmarshal(page.Items[i].Body, &d); err != nil {
-			return nil, fmt.Errorf("%s: %w", page.Items[i].Ref, err)
+	for q := (journal.Query{Kind: kindDelivery, Tenant: &tenant, Prefix: endpoint + "/", Limit: 1000}); ; {
+		page, err := s.Journal.List(ctx, q)
+		if err != nil {
+			return nil, coded(err)
 		}
-		out = append(out, d)
+		for i := range page.Items {
+			var d Delivery
+			if err := json.Unmarshal(page.Items[i].Body, &d); err != nil {
+				return nil, fmt.Errorf("%s: %w", page.Items[i].Ref, err)
+			}
+			out = append(out, d)
+		}
+		if q.After = page.Next; q.After == "" {
+			return out, nil
+		}
 	}
-	return out, nil
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/gatehouse-gateway/gatehouse"
 	"github.com/gatehouse-gateway/gatehouse/control"
@@ -38,7 +39,7 @@ func (s *Sender) Retry(ctx context.Context, tenant, endpoint string, event uint6
 		if err := json.Unmarshal(found.Body, &d); err != nil {
 			return Delivery{}, fmt.Errorf("%s: %w", ref, err)
 		}
-		d.Attempts, d.Failed, d.Next = 0, false, s.now()
+		d.Attempts, d.Failed, d.Ended, d.Next = 0, false, time.Time{}, s.now()
 		if m.DryRun {
 			return d, nil
 		}

@@ -26,8 +26,13 @@ type state struct {
 var stateRef = journal.Ref{Kind: kindSender, ID: "sender"}
 
 const (
-	// lease is longer than a round takes: batch attempts of timeout each.
+	// lease bounds a round: no attempt begins that could last beyond it.
 	lease = 3 * time.Minute
+	// noting is the time at the end of a lease for writing down what came of it.
+	noting = timeout
+	// kept is how long a delivery that has failed for good can be sent again;
+	// then it is forgotten.
+	kept = 30 * 24 * time.Hour
 	// batch bounds the attempts of one endpoint in a round, width the endpoints
 	// at once, and events those that are read at once.
 	batch  = 10
@@ -182,6 +187,8 @@ func (r *round) collect(ctx context.Context) error {
 		switch {
 		case e == nil:
 			r.dropped = append(r.dropped, v.Ref)
+		case d.Failed && !r.now.Before(cmp.Or(d.Ended, v.Updated).Add(kept)):
+			r.dropped = append(r.dropped, v.Ref)
 		case d.Failed || e.Disabled != "":
 		case d.Next.After(r.now):
 			if d.Next.Before(r.next) {
@@ -258,7 +265,9 @@ func put(ref journal.Ref, v any) journal.Put {
 }
 
 // send attempts what is due: endpoints beside one another, so that one that
-// hangs does not hold up the others, and the deliveries of one in order.
+// hangs does not hold up the others, and the deliveries of one in order until
+// one fails. What the lease is too short for is left to the next round, and so
+// is what follows a failure: an endpoint that is away is asked once a round.
 func (r *round) send(ctx context.Context) []outcome {
 	byEndpoint := map[journal.Ref][]Delivery{}
 	for _, d := range r.due {
@@ -277,7 +286,7 @@ func (r *round) send(ctx context.Context) []outcome {
 			defer func() { <-places }()
 			for _, d := range deliveries {
 				e, err := r.Journal.Event(ctx, d.Event)
-				if err != nil || ctx.Err() != nil {
+				if err != nil || ctx.Err() != nil || r.now.Add(lease-noting-timeout).Before(r.Sender.now()) {
 					return // the next round does it
 				}
 				m, ok := r.Read(&e)
@@ -291,7 +300,7 @@ func (r *round) send(ctx context.Context) []outcome {
 				mu.Lock()
 				outcomes = append(outcomes, o)
 				mu.Unlock()
-				if o.gone {
+				if !o.done {
 					return
 				}
 			}
