@@ -121,18 +121,10 @@ func (u *lateUsage) Noted(ctx context.Context) (map[gatehouse.TenantID]int64, er
 	return l.Noted(ctx)
 }
 
-func (u *lateUsage) Adjust(ctx context.Context, a ledger.Adjustment) (ledger.Verdict, error) {
+func (u *lateUsage) AdjustIf(ctx context.Context, a ledger.Adjustment, check ledger.Agree) (ledger.Verdict, error) {
 	l, err := u.ledger(ctx)
 	if err != nil {
 		return "", err
 	}
-	return l.Adjust(ctx, a)
-}
-
-func (u *lateUsage) Adjustments(ctx context.Context, tenant gatehouse.TenantID, from, to time.Time) ([]ledger.Adjustment, error) {
-	l, err := u.ledger(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return l.Adjustments(ctx, tenant, from, to)
+	return l.AdjustIf(ctx, a, check)
 }

@@ -127,7 +127,8 @@ func (s *service) bill(now func() time.Time) {
 		if s.ledger, err = ledger.Open(s.t.Context(), filepath.Join(s.t.TempDir(), "ledger.db")); err != nil {
 			s.t.Fatal(err)
 		}
-		s.t.Cleanup(func() { s.ledger.Close() })
+		own := s.ledger
+		s.t.Cleanup(func() { own.Close() })
 	}
 	s.parts.Accounts = invoicing.New(invoicing.Parts{
 		Store: s.journal, Usage: s.ledger, Now: now,

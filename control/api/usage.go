@@ -308,19 +308,16 @@ func (s *rest) adjustUsage(ctx context.Context, in *struct {
 	if err := decode(jsonType, in.RawBody, &a); err != nil {
 		return nil, err
 	}
-	l, err := s.Ledger.open(ctx)
-	if err != nil {
+	if _, err := s.Ledger.open(ctx); err != nil {
 		return nil, err
 	}
 	if err := adjustmentOf(ctx, &a, in.Tenant, in.Idempotency); err != nil {
 		return nil, err
 	}
-	v, err := l.Adjust(ctx, a)
+	v, err := s.Accounts.Correct(ctx, a, control.Mutation{Actor: caller(ctx).Actor()})
 	switch {
 	case err != nil:
 		return nil, err
-	case v == ledger.Conflict:
-		return nil, &gatehouse.Error{Code: gatehouse.CodeConflict, Message: "another adjustment has this id"}
 	case v == ledger.Duplicate:
 		return &made[adjusted]{Status: http.StatusOK, Body: adjusted{a, true}}, nil
 	}

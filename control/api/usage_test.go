@@ -133,7 +133,14 @@ func event(id, tenant, value string) string {
 // Events are recorded once, and adjustments beside them; nothing is counted
 // that was refused.
 func TestEventsAndAdjustments(t *testing.T) {
-	s := startWith(t, "", func(r *REST) { given(r); r.Ledger = newLedger(t) })
+	s := startWith(t, "", given)
+	var err error
+	s.parts.Ledger = newLedger(t)
+	if s.ledger, err = s.parts.Ledger(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s.bill(time.Now)
+	s.handler = NewHandler(s.parts)
 	s.made("POST /api/v1/tenants\n\n" + `{"id": "own"}`)
 	f := func(request string, status int, want string) {
 		t.Helper()
@@ -182,6 +189,15 @@ func TestEventsAndAdjustments(t *testing.T) {
 	f(adjust+body("y", "own", "0"), 422, `{"pointer":"/value","reason":"is zero"}`)
 	f("POST /api/v1/tenants/own/usage/adjustments\nAuthorization: Bearer "+s.token(control.Billing, "own")+"\n\n"+body("z", "own", "-1"), 403, "GH-CP-007")
 	f(jobs, 200, `"total":"2.25"`)
+	soon := time.Now().UTC().Add(time.Minute).Format(time.RFC3339)
+	at := func(id, value string) string {
+		return strings.Replace(body(id, "own", value), "2026-03-04T05:06:07Z", soon, 1)
+	}
+	s.made("POST /api/v1/plans/free/versions\n\n" + `{"currency": "EUR", "cadence": {"unit": "month"}, "prices": [{"id": "fee", "model": "flat", "amount": "1"}]}`)
+	s.made("POST /api/v1/tenants/own/billing\n\n" + `{"plan": "free"}`)
+	s.made(adjust + at("more", "3"))
+	f(adjust+at("less", "-3.5"), 422, "takes back 3.5 of jobs, and 3 were used")
+	f("GET /api/v1/tenants/own/audit", 200, `"kind":"usage.adjust"`)
 	f("GET /api/v1/tenants/own/usage/adjustments?from=2026-03-01", 200, `"approver":"eve"`)
 	f("GET /api/v1/tenants/own/usage/adjustments?from=x", 422, "GH-CP-001")
 }

@@ -27,8 +27,7 @@ type Usage interface {
 	TenantCells(ctx context.Context, tenant gatehouse.TenantID, from, to time.Time) iter.Seq2[metering.Cell, error]
 	Cells(ctx context.Context, from, to time.Time) iter.Seq2[metering.Cell, error]
 	Gateways(context.Context) ([]ledger.Gateway, error)
-	Adjust(context.Context, ledger.Adjustment) (ledger.Verdict, error)
-	Adjustments(ctx context.Context, tenant gatehouse.TenantID, from, to time.Time) ([]ledger.Adjustment, error)
+	AdjustIf(ctx context.Context, a ledger.Adjustment, check ledger.Agree) (ledger.Verdict, error)
 	Watch(ctx context.Context, until map[gatehouse.TenantID]time.Time) error
 	Late(ctx context.Context, tenant gatehouse.TenantID, after int64) (ledger.LateUsage, error)
 	Noted(context.Context) (map[gatehouse.TenantID]int64, error)
@@ -113,11 +112,14 @@ const (
 	kindBalance = "credit-balance"
 	kindEntry   = "entry"
 	// kindLate names the invoice that charged usage which came after another.
-	kindLate      = "late-usage"
-	kindAlert     = "alert"
-	kindSeller    = "seller"
-	kindCustomer  = "customer"
-	kindCostSheet = "cost-sheet"
+	kindLate  = "late-usage"
+	kindAlert = "alert"
+	// kindAdjustment says who made an adjustment of the ledger: its id is a hash
+	// of the adjustment's.
+	kindAdjustment = "usage-adjustment"
+	kindSeller     = "seller"
+	kindCustomer   = "customer"
+	kindCostSheet  = "cost-sheet"
 )
 
 // Index is what lists are filtered by, for journal.Config.

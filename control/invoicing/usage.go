@@ -5,11 +5,9 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strconv"
 	"time"
 
 	"github.com/gatehouse-gateway/gatehouse"
-	"github.com/gatehouse-gateway/gatehouse/control"
 	"github.com/gatehouse-gateway/gatehouse/control/journal"
 	"github.com/gatehouse-gateway/gatehouse/metering"
 	"github.com/gatehouse-gateway/gatehouse/metering/billing"
@@ -128,93 +126,6 @@ func watermark(gateways []ledger.Gateway, end time.Time) (mark billing.Watermark
 		}
 	}
 	return mark, heard && len(mark.Missing) == 0
-}
-
-// Adjust corrects usage by a signed amount, in the ledger. The next invoice
-// charges it, or gives it back, if the period is closed already. No more is
-// taken back than was used in the period.
-func (a *Accounts) Adjust(ctx context.Context, in ledger.Adjustment, m control.Mutation) (ledger.Adjustment, error) {
-	if err := a.Tenant(ctx, in.Tenant); err != nil {
-		return ledger.Adjustment{}, err
-	}
-	if in.Approver == "" {
-		in.Approver = m.Actor
-	}
-	value, err := billing.ParseDecimal(in.Value)
-	if err != nil {
-		return ledger.Adjustment{}, fault("/value", "is not a decimal number", "")
-	}
-	again, err := a.adjusted(ctx, in)
-	if err != nil {
-		return ledger.Adjustment{}, err
-	}
-	if value.Sign() < 0 && !again {
-		if err := a.covered(ctx, in, value.Neg()); err != nil {
-			return ledger.Adjustment{}, err
-		}
-	}
-	if m.DryRun {
-		return in, nil
-	}
-	verdict, err := a.Usage.Adjust(ctx, in)
-	if err == nil && verdict == ledger.Conflict {
-		err = conflict("adjustment %q exists with another content", in.ID)
-	}
-	return in, err
-}
-
-// adjusted tells whether an adjustment is in the ledger: what it takes back is
-// used no more when it is asked for again.
-func (a *Accounts) adjusted(ctx context.Context, in ledger.Adjustment) (bool, error) {
-	from := in.Time.Truncate(time.Minute)
-	all, err := a.Usage.Adjustments(ctx, in.Tenant, from, from.Add(time.Minute))
-	return slices.ContainsFunc(all, func(have ledger.Adjustment) bool { return have.ID == in.ID }), err
-}
-
-// covered refuses to take back more than was used, beside what is taken back
-// already.
-func (a *Accounts) covered(ctx context.Context, in ledger.Adjustment, back billing.Decimal) error {
-	scale := billing.Int(1)
-	if in.Meter == metering.MeterUnits {
-		scale = billing.Int(1_000_000)
-	}
-	counted, ok := whole(back.Mul(scale))
-	if !ok {
-		return nil // the ledger says why it cannot be counted
-	}
-	adjusted := metering.Cell{
-		Gateway: ledger.FromAdjustments, Window: in.Time.Truncate(time.Minute), Meter: in.Meter, Value: -counted,
-		Series: metering.SeriesKey{Tenant: in.Tenant, Route: in.Route, Consumer: in.Consumer, Plan: in.Plan},
-	}
-	subs, err := a.Subscriptions(ctx, in.Tenant)
-	if err != nil {
-		return err
-	}
-	for i := range subs {
-		s := &subs[i].Subscription
-		book, err := a.book(ctx, s)
-		if err != nil {
-			return err
-		}
-		p := segmentAt(s, book, in.Time)
-		cells, err := a.stored(ctx, in.Tenant, billing.Period{Start: minute(p.Start), End: minute(p.End)})
-		if err != nil {
-			return err
-		}
-		_, before := net(cells, s, book)
-		_, after := net(append(cells, adjusted), s, book)
-		if after > before {
-			have := back.Sub(billing.Int(after - before).Div(scale))
-			return fault("/value", fmt.Sprintf("takes back %s of %s, and %s were used from %s to %s", back, in.Meter, have, p.Start.UTC().Format(time.RFC3339), p.End.UTC().Format(time.RFC3339)), "")
-		}
-	}
-	return nil
-}
-
-// whole is a number as cells have it, if it is one.
-func whole(d billing.Decimal) (int64, bool) {
-	n, err := strconv.ParseInt(d.String(), 10, 64)
-	return n, err == nil
 }
 
 // book is the versions of a subscription.

@@ -1,9 +1,11 @@
 package ledger
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"database/sql"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -73,6 +75,21 @@ func (a *Adjustment) Faults() gatehouse.Faults {
 // Duplicate or Conflict. One that makes no sense, or names an event that is
 // not there, is an error with gatehouse.CodeInvalid.
 func (l *Ledger) Adjust(ctx context.Context, a Adjustment) (Verdict, error) {
+	return l.AdjustIf(ctx, a, func(metering.Cell, Cells) error { return nil })
+}
+
+// Cells reads the cells of a tenant in [from, to), as TenantCells.
+type Cells func(from, to time.Time) ([]metering.Cell, error)
+
+// Agree agrees to an adjustment, which is c among the cells, or returns why
+// not. It must not use the ledger but by cells.
+type Agree func(c metering.Cell, cells Cells) error
+
+// AdjustIf is Adjust for what check agrees to. It is asked about an adjustment
+// that is not in the ledger yet, in the transaction that would write it: the
+// cells that it reads are all there is when the adjustment comes to them. After
+// an error of it, which is returned, nothing is written.
+func (l *Ledger) AdjustIf(ctx context.Context, a Adjustment, check Agree) (Verdict, error) {
 	u, reason := usage{
 		meter: a.Meter, at: a.Time, value: a.Value,
 		key: metering.SeriesKey{Tenant: a.Tenant, Route: a.Route, Consumer: a.Consumer, Plan: a.Plan},
@@ -111,6 +128,27 @@ func (l *Ledger) Adjust(ctx context.Context, a Adjustment) (Verdict, error) {
 				return invalid
 			}
 		}
+		var there []byte
+		switch err := tx.QueryRowContext(ctx, "SELECT hash FROM metering_adjustment WHERE id = $1", a.ID).Scan(&there); {
+		case err == nil:
+			if verdict = Conflict; bytes.Equal(there, hash[:]) {
+				verdict = Duplicate
+			}
+			return nil
+		case !errors.Is(err, sql.ErrNoRows):
+			return err
+		}
+		cell := metering.Cell{Gateway: FromAdjustments, Window: timeOf(u.minute), Series: u.key, Meter: a.Meter, Value: u.value}
+		err := check(cell, func(from, to time.Time) (cells []metering.Cell, err error) {
+			err = l.tenantCells(ctx, tx, a.Tenant, from, to, func(c metering.Cell) error {
+				cells = append(cells, c)
+				return nil
+			})
+			return cells, err
+		})
+		if err != nil {
+			return err
+		}
 		meter, err := n.meter(a.Meter)
 		if err != nil {
 			return err
@@ -122,11 +160,11 @@ func (l *Ledger) Adjust(ctx context.Context, a Adjustment) (Verdict, error) {
 		if err := n.note(touched{{a.Tenant, u.minute / minutesPerDay}: u.minute}); err != nil {
 			return err
 		}
-		verdict, err = insert(n, `INSERT INTO metering_adjustment
+		verdict = Recorded
+		_, err = tx.ExecContext(ctx, `INSERT INTO metering_adjustment
 			(id, hash, minute, meter, series, value, reason, approver, event_source, event_id, recorded)
-			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) ON CONFLICT DO NOTHING`,
-			"SELECT hash FROM metering_adjustment WHERE id = $1",
-			[]any{a.ID}, hash[:], u.minute, meter, series, u.value, a.Reason, a.Approver, a.EventSource, a.EventID, l.now().UnixMicro())
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)`,
+			a.ID, hash[:], u.minute, meter, series, u.value, a.Reason, a.Approver, a.EventSource, a.EventID, l.now().UnixMicro())
 		return err
 	})
 	if err != nil {
