@@ -3,6 +3,7 @@ package api
 import (
 	"bytes"
 	"context"
+	"errors"
 	"net/http"
 	"reflect"
 	"strconv"
@@ -264,7 +265,7 @@ func (s *rest) previewInvoice(ctx context.Context, in *struct {
 	TenantPath
 	Form
 	Subscription string `query:"subscription" maxLength:"63" default:"main" doc:"Id of the subscription."`
-	Kind         string `query:"kind" enum:"closing,opening" default:"closing" doc:"The invoice that closes the period, or the one that opens the subscription."`
+	Kind         string `query:"kind" enum:"closing,opening,correction" default:"closing" doc:"The invoice that closes the period, the one that opens the subscription, or the one that charges what came after its last period."`
 	Period       int    `query:"period" minimum:"-1" maximum:"1000000" default:"-1" doc:"Index of the period; -1 is the one that is next."`
 },
 ) (*huma.StreamResponse, error) {
@@ -360,8 +361,8 @@ func (s *rest) verifyInvoices(ctx context.Context, in *struct {
 ) (*one[verified], error) {
 	n, err := s.Accounts.VerifyInvoices(ctx, in.Seller)
 	v := verified{Seller: in.Seller, Invoices: n}
-	if err != nil && ctx.Err() == nil {
-		v.Fault = err.Error()
+	if broken, ok := errors.AsType[*invoicing.Broken](err); ok {
+		v.Fault, err = broken.Reason, nil
 	}
-	return tagged(v, 0, ctx.Err())
+	return tagged(v, 0, err)
 }

@@ -1,7 +1,10 @@
 package api
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
+	"iter"
 	"net/http"
 	"slices"
 	"strconv"
@@ -9,6 +12,8 @@ import (
 	"testing"
 
 	"github.com/gatehouse-gateway/gatehouse/control"
+	"github.com/gatehouse-gateway/gatehouse/control/invoicing"
+	"github.com/gatehouse-gateway/gatehouse/control/journal"
 )
 
 // What makes no sense is refused with a pointer to it, and nothing is saved:
@@ -128,5 +133,24 @@ func TestBillingFaults(t *testing.T) {
 				t.Errorf("%s\nwas saved: %v, %s corrections more, %v", tt.request, after, strconv.Itoa(s.adjustments()-recorded), err)
 			}
 		})
+	}
+}
+
+// away is a store that cannot be read.
+type away struct{ invoicing.Store }
+
+func (away) All(context.Context, ...string) iter.Seq2[journal.Resource, error] {
+	return func(yield func(journal.Resource, error) bool) {
+		yield(journal.Resource{}, errors.New("the disk is away"))
+	}
+}
+
+// Invoices that cannot be read are no broken chain.
+func TestVerifyWithoutStore(t *testing.T) {
+	s := start(t, "")
+	s.parts.Accounts = invoicing.New(invoicing.Parts{Store: away{s.journal}, Usage: s.ledger})
+	s.handler = NewHandler(s.parts)
+	if w := s.ask("GET /api/v1/invoices/verify"); w.Code != http.StatusInternalServerError {
+		t.Errorf("%d %s, want 500", w.Code, w.Body)
 	}
 }

@@ -107,6 +107,7 @@ func TestBilling(t *testing.T) {
 	do("POST "+b+"/adjustments\n\n"+twice, 409)
 	do("POST "+b+"/adjustments\n\n"+strings.NewReplacer("-2", "10", "twice", "back").Replace(twice), 201)
 	do("GET "+b+"/preview", 200, `"status":"draft"`, `"due":"36"`)
+	do("GET "+b+"/preview?kind=correction", 409, "charged by the next invoice")
 	do("GET "+b+"/drafts", 200, `"due":"36"`)
 	do("POST "+b+"/invoices\n\n{}", 409, "has not ended")
 	do("POST "+b+"/subscriptions/main/pause\n\n"+`{"at": "2026-01-10T00:00:00Z", "until": "2026-01-05T00:00:00Z"}`, 422, `"/until"`)

@@ -110,9 +110,10 @@ func (a *Accounts) NoteDocument(ctx context.Context, n Note, f Format) ([]byte, 
 }
 
 // VerifyInvoices checks that the invoices of a seller's series have no gap and
-// that each is chained to the one before. It reads all of them.
+// that each is chained to the one before. It reads all of them. What is wrong
+// with them is *Broken; other errors say that they could not be read.
 func (a *Accounts) VerifyInvoices(ctx context.Context, seller string) (int, error) {
-	series := []billing.Invoice{}
+	var series []link
 	for r, err := range a.Store.All(ctx, kindInvoice) {
 		if err != nil {
 			return 0, coded(err)
@@ -121,9 +122,14 @@ func (a *Accounts) VerifyInvoices(ctx context.Context, seller string) (int, erro
 		if err := json.Unmarshal(r.Body, &inv); err != nil {
 			return 0, err
 		}
-		if prefix := seller + "-"; len(inv.Number) > len(prefix) && inv.Number[:len(prefix)] == prefix {
-			series = append(series, inv.Invoice)
+		l, ours := linkOf(&inv.Invoice, seller)
+		if !ours {
+			continue
 		}
+		if err := billing.Verify([]billing.Invoice{inv.Invoice}); err != nil {
+			return 0, &Broken{err.Error()}
+		}
+		series = append(series, l)
 	}
 	return len(series), gapless(series, seller)
 }

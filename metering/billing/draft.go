@@ -83,7 +83,7 @@ func Draft(in Run) (Invoice, error) {
 		r.usage(r.span.Cut(Period{r.span.Start, r.Through}), false)
 	case Correction:
 		if r.adjust(r.span.End); len(r.lines) == 0 && r.err == nil {
-			return Invoice{}, &gatehouse.Error{Code: gatehouse.CodeInvalid, Message: fmt.Sprintf("subscription %s has nothing to correct", r.s.ID), Err: ErrNothing}
+			return Invoice{}, nothing(r.s)
 		}
 	default:
 		r.adjust(r.span.Start)
@@ -98,6 +98,10 @@ func Draft(in Run) (Invoice, error) {
 	return r.invoice(), nil
 }
 
+func nothing(s *Subscription) error {
+	return &gatehouse.Error{Code: gatehouse.CodeInvalid, Message: fmt.Sprintf("subscription %s has nothing to correct", s.ID), Err: ErrNothing}
+}
+
 // place finds the period and the plan at its beginning.
 func (r *run) place() error {
 	c := r.Book[r.s.Plan].Cadence
@@ -105,6 +109,9 @@ func (r *run) place() error {
 	if r.Kind == Correction {
 		r.whole = r.billedSpan()
 		r.span = r.whole
+	}
+	if r.span.Empty() && r.Kind == Correction {
+		return nothing(r.s)
 	}
 	if r.span.Empty() {
 		return refuse("subscription %s has no period %d", r.s.ID, r.Index)

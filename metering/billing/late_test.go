@@ -1,6 +1,7 @@
 package billing_test
 
 import (
+	"errors"
 	"fmt"
 	"testing"
 	"time"
@@ -86,6 +87,11 @@ func TestCorrection(t *testing.T) {
 	run := billing.Run{Book: book(p), Subscription: s, Kind: billing.Correction, CompleteFrom: s.Start, Cells: cells, Earlier: []billing.Invoice{january}}
 	if _, err := billing.Draft(run); gatehouse.CodeOf(err) != gatehouse.CodeInvalid {
 		t.Errorf("nothing was corrected: %v", err)
+	}
+	unbilled := run
+	unbilled.Earlier = nil
+	if _, err := billing.Draft(unbilled); !errors.Is(err, billing.ErrNothing) {
+		t.Errorf("of what was never billed: %v", err)
 	}
 	run.Cells = append(cells, cell("2026-01-06T00:00:00Z", "requests", 300))
 	first := draft(t, run)

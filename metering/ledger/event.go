@@ -80,14 +80,15 @@ func (l *Ledger) Record(ctx context.Context, events []Event) ([]EventResult, err
 	err := l.change(ctx, func(tx *sql.Tx) error {
 		n = l.naming(ctx, tx)
 		results = make([]EventResult, 0, len(events))
+		t := touched{}
 		for i := range events {
-			r, err := l.record(n, &events[i])
+			r, err := l.record(n, &events[i], t)
 			if err != nil {
 				return err
 			}
 			results = append(results, r)
 		}
-		return nil
+		return n.note(t)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("record %d events: %w", len(events), err)
@@ -96,7 +97,8 @@ func (l *Ledger) Record(ctx context.Context, events []Event) ([]EventResult, err
 	return results, nil
 }
 
-func (l *Ledger) record(n *naming, e *Event) (EventResult, error) {
+// record puts one event into the ledger, and what it touches into t.
+func (l *Ledger) record(n *naming, e *Event, t touched) (EventResult, error) {
 	r := EventResult{Source: e.Source, ID: e.ID}
 	now := l.now().UTC()
 	at := e.Time
@@ -133,13 +135,13 @@ func (l *Ledger) record(n *naming, e *Event) (EventResult, error) {
 	if err != nil {
 		return r, err
 	}
-	if err := n.note(touched{{e.Tenant, u.minute / minutesPerDay}: u.minute}); err != nil {
-		return r, err
-	}
 	r.Verdict, err = insert(n, `INSERT INTO metering_event (source, id, hash, minute, meter, series, value, at, recorded)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT DO NOTHING`,
 		"SELECT hash FROM metering_event WHERE source = $1 AND id = $2",
 		[]any{e.Source, e.ID}, hash[:], u.minute, meter, series, u.value, at.UnixMicro(), now.UnixMicro())
+	if err == nil && r.Verdict == Recorded {
+		t.add(e.Tenant, u.minute)
+	}
 	return r, err
 }
 

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"math"
 	"slices"
 	"time"
 
@@ -128,24 +127,20 @@ func (t touched) add(tenant gatehouse.TenantID, minute int64) {
 // writes, of which there is one at a time: a tenant's notes are in the order
 // of the commits.
 func (n *naming) note(t touched) error {
-	least := int64(math.MaxInt32)
-	for _, minute := range t {
-		least = min(least, minute)
+	until := map[gatehouse.TenantID]int64{}
+	for key := range t {
+		until[key.tenant] = 0
 	}
-	watched := map[gatehouse.TenantID]int64{}
-	err := scan(n.ctx, n.tx, "SELECT tenant, minute FROM metering_watched WHERE minute > $1", []any{least}, func(rows *sql.Rows) error {
-		var tenant gatehouse.TenantID
-		var minute int64
-		err := rows.Scan(&tenant, &minute)
-		watched[tenant] = minute
-		return err
-	})
-	if err != nil || len(watched) == 0 {
+	if len(until) == 0 {
+		return nil
+	}
+	err := watched(n.ctx, n.tx, n.engine, until, func(tenant gatehouse.TenantID, minute int64) { until[tenant] = minute })
+	if err != nil {
 		return err
 	}
 	counted := map[gatehouse.TenantID]bool{}
 	for key, minute := range t {
-		if minute >= watched[key.tenant] {
+		if minute >= until[key.tenant] {
 			continue
 		}
 		if !counted[key.tenant] {

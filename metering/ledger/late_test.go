@@ -54,8 +54,20 @@ func TestLate(t *testing.T) {
 			t.Fatal(err)
 		}
 		see(4, "5 01-05T00:00")
+		// A batch of events is one note, and what was there already is none.
+		batch := []Event{
+			{Source: "s", ID: "2", Meter: "requests", Tenant: "a", Time: at("2027-01-04 00:00"), Value: "1"},
+			{Source: "s", ID: "3", Meter: "requests", Tenant: "a", Time: at("2027-01-06 00:00"), Value: "1"},
+			{Source: "s", ID: "4", Meter: "requests", Tenant: "b", Time: at("2027-01-06 00:00"), Value: "1"},
+		}
+		for range 2 {
+			if _, err := l.Record(t.Context(), batch); err != nil {
+				t.Fatal(err)
+			}
+			see(5, "6 01-04T00:00")
+		}
 		notes, err := l.Noted(t.Context())
-		if got := fmt.Sprint(notes); err != nil || got != "map[a:5]" {
+		if got := fmt.Sprint(notes); err != nil || got != "map[a:6]" {
 			t.Error(got, err)
 		}
 		if err := l.Watch(t.Context(), map[gatehouse.TenantID]time.Time{"c": at("2027-02-01 12:00").Add(time.Second)}); err != nil {
