@@ -66,7 +66,11 @@ type house struct {
 
 func open(t testing.TB, address string) *house {
 	t.Helper()
-	l, err := ledger.Open(t.Context(), filepath.Join(t.TempDir(), "ledger.db"))
+	place := filepath.Join(t.TempDir(), "ledger.db")
+	if strings.HasPrefix(address, "postgres") { // the ledger on the same engine
+		place = servertest.Postgres(t)
+	}
+	l, err := ledger.Open(t.Context(), place)
 	if err != nil {
 		t.Fatal(err)
 	}
