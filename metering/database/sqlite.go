@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -57,16 +58,25 @@ func openSQLite(c *Config) (*DB, error) {
 	return &DB{Engine: SQLite, Read: read, Write: write}, nil
 }
 
+// making has files made by one goroutine at a time: until one has closed what
+// it made, no other opens it.
+var making sync.Mutex
+
 // makePrivate makes the file, for its owner alone, before SQLite does: the log
 // beside it and the index of that get its permissions. What an earlier release
 // left open to others is closed. The name of a new file is on the disk as what
 // will be in it.
+//
+// A file that is there is not opened: to close it would end all locks that this
+// process has on it, and another could then take its log away.
 func makePrivate(path string) error {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return err
+	making.Lock()
+	defer making.Unlock()
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
+	if err == nil {
+		err = f.Close()
 	}
-	if err := f.Close(); err != nil {
+	if err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
 	for _, name := range []string{path, path + "-wal", path + "-shm"} {
