@@ -58,7 +58,7 @@ type TrafficReport struct {
 
 // Bounds of a report.
 const (
-	// MaxReported is how many minutes or cells one holds at most.
+	// MaxReported is how many minutes, cells or seals one holds at most.
 	MaxReported = 2000
 	maxName     = 256
 	// ahead is how far a data plane's clock may be before ours.
@@ -137,8 +137,8 @@ type UsageSeal struct {
 	Final   bool      `json:"final,omitempty"`
 }
 
-// UsageReports are a batch in reports of at most MaxReported cells; its seals
-// are in the last.
+// UsageReports are a batch in reports of at most MaxReported cells and as many
+// seals. Seals come after all cells.
 func UsageReports(b metering.Batch) []UsageReport {
 	out := []UsageReport{{Cells: []UsageCell{}}}
 	for i := range b.Cells {
@@ -155,6 +155,10 @@ func UsageReports(b metering.Batch) []UsageReport {
 	}
 	for _, s := range b.Seals {
 		last := &out[len(out)-1]
+		if len(last.Seals) == MaxReported {
+			out = append(out, UsageReport{Cells: []UsageCell{}})
+			last = &out[len(out)-1]
+		}
 		last.Seals = append(last.Seals, UsageSeal{s.Gateway, s.Epoch.String(), s.Window, s.Final})
 	}
 	return out
@@ -165,7 +169,7 @@ func UsageReports(b metering.Batch) []UsageReport {
 func (r *UsageReport) Batch() (metering.Batch, error) {
 	var b metering.Batch
 	if len(r.Cells) > MaxReported || len(r.Seals) > MaxReported {
-		return b, &gatehouse.Error{Code: gatehouse.CodeInvalid, Message: fmt.Sprintf("a report holds at most %d cells", MaxReported)}
+		return b, &gatehouse.Error{Code: gatehouse.CodeInvalid, Message: fmt.Sprintf("a report holds at most %d cells and as many seals", MaxReported)}
 	}
 	for i := range r.Cells {
 		c := &r.Cells[i]
