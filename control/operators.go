@@ -24,6 +24,8 @@ type Access struct {
 	Operation string `json:"operation"`
 	// Tenant is the one that it is about; empty for the platform.
 	Tenant gatehouse.TenantID `json:"tenant"`
+	// Gateway is the data plane that it is about, or that asks; empty for none.
+	Gateway string `json:"gateway,omitempty"`
 	// Caller is who asks.
 	Caller Caller `json:"caller"`
 	// Parts are the members of the tenant's document that the operation would
@@ -38,6 +40,9 @@ type Caller struct {
 	// Role and Tenants are those of the token.
 	Role    Role                 `json:"role"`
 	Tenants []gatehouse.TenantID `json:"tenants"`
+	// Gateway is the one data plane that the token is for, of the role gateway;
+	// empty: it has not been used yet.
+	Gateway string `json:"gateway,omitempty"`
 }
 
 // Actor is how the journal names the caller.
@@ -182,7 +187,7 @@ func (o *Operators) Authenticate(ctx context.Context, secret, address string) (C
 	if last, ok := o.book.used.Load(r.ID); !ok || last != minute {
 		o.book.used.Store(r.ID, minute)
 	}
-	return Caller{ID: r.ID, Role: r.Role, Tenants: r.Tenants}, nil
+	return Caller{ID: r.ID, Role: r.Role, Tenants: r.Tenants, Gateway: r.Gateway}, nil
 }
 
 // find looks a token up: in the journal too where it is not known, as it may
@@ -227,6 +232,9 @@ func (o *Operators) Authorize(ctx context.Context, a Access) error {
 	}
 	if err := o.refuse(ctx, &a, reason); err != nil {
 		o.plane.log.Error("journal a refusal", "error", err)
+	}
+	if g := a.Caller.Gateway; g != "" && a.Gateway != "" && a.Gateway != g {
+		return &gatehouse.Error{Code: gatehouse.CodeForbidden, Message: fmt.Sprintf("this token is for the data plane %q, not %q: each has a token of its own", g, a.Gateway)}
 	}
 	if len(a.Parts) > 0 {
 		return &gatehouse.Error{Code: gatehouse.CodeForbidden, Message: "this token may not change that of a tenant: " + strings.Join(a.Parts, ", ")}

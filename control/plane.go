@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/gatehouse-gateway/gatehouse"
@@ -34,6 +35,8 @@ type Plane struct {
 	// reviews holds a token for each review of modules under way.
 	reviews chan struct{}
 	shared  snapshots
+	// folders are whose the data folders are that have reported usage here.
+	folders sync.Map // name to the data plane's, both strings
 }
 
 // Parts are what a Plane is made of.

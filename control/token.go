@@ -63,6 +63,9 @@ type NewToken struct {
 	Role Role `json:"role"`
 	// Tenants are those that it may do it to; empty: all, and the platform.
 	Tenants []gatehouse.TenantID `json:"tenants,omitempty"`
+	// Gateway is the one data plane that a token of the role gateway is for.
+	// Default: that which uses it first.
+	Gateway string `json:"gateway,omitempty"`
 	// Expires is the time from which it is refused.
 	Expires gatehouse.Time `json:"expires,omitzero"`
 }
@@ -136,6 +139,14 @@ func (p *Plane) CreateToken(ctx context.Context, in NewToken, m Mutation) (Token
 	}
 	if in.Role == Gateway && len(in.Tenants) > 0 {
 		faults = append(faults, gatehouse.Fault{Pointer: "/tenants", Reason: "a gateway's token is for all tenants"})
+	}
+	if in.Gateway != "" {
+		if fault := gatewayFault(in.Gateway); fault != "" {
+			faults = append(faults, gatehouse.Fault{Pointer: "/gateway", Reason: fault})
+		}
+		if in.Role != Gateway {
+			faults = append(faults, gatehouse.Fault{Pointer: "/gateway", Reason: fmt.Sprintf("a token of the role %s is for no data plane", in.Role)})
+		}
 	}
 	for i, id := range in.Tenants {
 		if _, err := p.journal.Get(ctx, tenantRef(id)); err != nil {

@@ -1,7 +1,9 @@
 # Who may do what at the control API. input is the operation's id in the OpenAPI
 # document, the tenant that it is about ("" for the platform), the parts of the
 # tenant's document that it would change, once they are known, and the caller:
-# the token's id, role and tenants, which are none for the whole platform.
+# the token's id, role and tenants, which are none for the whole platform. Of a
+# data plane the caller has the name that its token is bound to, and input the
+# name that it uses.
 #
 # What is not listed is denied, to an owner too.
 package gatehouse.operators
@@ -206,11 +208,18 @@ fitting if {
 	count(parts) == 0
 }
 
+# A data plane speaks for itself alone. A token that is bound to no name yet is
+# bound to the one that it uses before anything is done.
+own_name if not class[input.operation] == "following"
+
+own_name if object.get(input.caller, "gateway", "") in {"", object.get(input, "gateway", "")}
+
 default allow := false
 
 allow if {
 	of_the_role
 	within
+	own_name
 	fitting
 }
 
@@ -218,6 +227,8 @@ reason := sprintf("%s is not an operation of the role %s", [input.operation, inp
 	not of_the_role
 } else := "the token is for other tenants, or not for the platform" if {
 	not within
+} else := sprintf("the token is of the data plane %s", [input.caller.gateway]) if {
+	not own_name
 } else := sprintf("the role %s may not change %s of a tenant", [input.caller.role, concat(", ", sort(parts))]) if {
 	not fitting
 }

@@ -21,6 +21,19 @@ test_gateway_follows if {
 	not operators.allow with input as asks("gateway", [], "listTenants", "")
 }
 
+test_gateway_speaks_for_itself if {
+	of_edge_1 := {"caller": {"id": "t", "role": "gateway", "tenants": [], "gateway": "edge-1"}}
+	every operation in ["answerQuestion", "followUpdates", "reportOutcome", "reportTraffic", "reportUsage"] {
+		wants := object.union(asks("gateway", [], operation, ""), of_edge_1)
+		operators.allow with input as object.union(wants, {"gateway": "edge-1"})
+		not operators.allow with input as object.union(wants, {"gateway": "edge-2"})
+		not operators.allow with input as wants
+		operators.allow with input as object.union(asks("gateway", [], operation, ""), {"gateway": "edge-2"})
+	}
+	operators.allow with input as object.union(asks("gateway", [], "getCaller", ""), of_edge_1)
+	operators.reason == "the token is of the data plane edge-1" with input as object.union(asks("gateway", [], "reportUsage", ""), of_edge_1)
+}
+
 test_scoped_callers_stay_within if {
 	operators.allow with input as asks("operator", ["acme"], "patchTenant", "acme")
 	operators.allow with input as asks("operator", ["acme"], "listTenants", "")

@@ -10,7 +10,7 @@ import (
 )
 
 func tokenView() view {
-	return columns("ID:/id NAME:/name ROLE:/role TENANTS:/tenants EXPIRES:/expires LAST_USED:/last_used CREATED:/created")
+	return columns("ID:/id NAME:/name ROLE:/role TENANTS:/tenants GATEWAY:/gateway EXPIRES:/expires LAST_USED:/last_used CREATED:/created")
 }
 
 func allTokens([]string) client.Call { return client.Call{Operation: client.ListTokens} }
@@ -38,7 +38,7 @@ func tokenCreate(r *remote) *cobra.Command {
 	var expires time.Duration
 	c := &cobra.Command{
 		Use: "create", Short: "Make an operator token; the secret is shown this once",
-		Example: "  gatehouse token create --role viewer --name dashboards\n  gatehouse token create --role gateway --name edge-1 -o json | jq -r .secret\n  gatehouse token create --role owner --tenant acme",
+		Example: "  gatehouse token create --role viewer --name dashboards\n  gatehouse token create --role gateway --gateway edge-1 -o json | jq -r .secret\n  gatehouse token create --role owner --tenant acme",
 		Args:    arguments(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
 			if t.Expires, err = expiry(expires); err != nil {
@@ -59,6 +59,7 @@ func tokenCreate(r *remote) *cobra.Command {
 	c.Flags().StringVar(&t.Name, "name", "", "name for people")
 	c.Flags().StringVar(&role, "role", "", "owner, operator, policy-editor, billing, auditor, viewer or gateway")
 	c.Flags().StringSliceVar(&of, "tenant", nil, "tenant that it is for; may be repeated (default: all, and the platform)")
+	c.Flags().StringVar(&t.Gateway, "gateway", "", "the one data plane that it is for, of the role gateway (default: that which uses it first)")
 	c.Flags().DurationVar(&expires, "expires", 0, "time until the token expires, such as 720h; 0: never")
 	_ = c.MarkFlagRequired("role") // the flag is there
 	_ = c.RegisterFlagCompletionFunc("role", cobra.FixedCompletions(roles, cobra.ShellCompDirectiveNoFileComp))

@@ -33,15 +33,36 @@ func (s *rest) authenticate(ctx huma.Context, next func(huma.Context)) {
 	}
 	c, err := s.Operators.Authenticate(ctx.Context(), strings.TrimSpace(token), address)
 	if err == nil {
-		err = s.Operators.Authorize(ctx.Context(), control.Access{
-			Operation: ctx.Operation().OperationID, Tenant: gatehouse.TenantID(ctx.Param("tenant")), Caller: c,
-		})
+		c, err = s.authorize(ctx, c)
 	}
 	if err != nil {
 		answer(ctx, s.report(err))
 		return
 	}
 	next(huma.WithValue(ctx, callerKey{}, c))
+}
+
+// authorize lets a caller do the operation of a request. A data plane's token
+// is bound to its name at its first use.
+func (s *rest) authorize(ctx huma.Context, c control.Caller) (control.Caller, error) {
+	a := control.Access{
+		Operation: ctx.Operation().OperationID, Tenant: gatehouse.TenantID(ctx.Param("tenant")), Gateway: ctx.Param("gateway"), Caller: c,
+	}
+	if a.Operation == followOperation {
+		a.Gateway = ctx.Header(gatewayHeader)
+	}
+	if err := s.Operators.Authorize(ctx.Context(), a); err != nil || c.Role != control.Gateway || c.Gateway != "" || a.Gateway == "" {
+		return c, err
+	}
+	bound, err := s.Operators.Bind(ctx.Context(), c, a.Gateway)
+	if gatehouse.CodeOf(err) == gatehouse.CodeNotFound { // revoked meanwhile
+		return c, &gatehouse.Error{Code: gatehouse.CodeBadToken, Message: "the operator token is not accepted", Err: err}
+	}
+	if err != nil {
+		return c, err
+	}
+	a.Caller = bound
+	return bound, s.Operators.Authorize(ctx.Context(), a)
 }
 
 // within has the parts of a tenant's document that a change touches decided

@@ -41,7 +41,8 @@ func (o *operation) takes(in, name string) bool {
 
 // TestMatrix holds who may do what: each role, for the platform and for one
 // tenant, by each operation of the OpenAPI document, on that tenant and on
-// another. It asks the API itself; dry_run keeps everything as it is.
+// another; a data plane as itself and as another. It asks the API itself;
+// dry_run keeps everything as it is.
 func TestMatrix(t *testing.T) {
 	s := start(t, "")
 	for _, id := range []string{"own", "other"} {
@@ -51,11 +52,11 @@ func TestMatrix(t *testing.T) {
 	}
 	tokens := map[control.Role][2]string{}
 	for _, role := range control.Roles {
-		all := s.token(role)
-		one := all
-		if role != control.Gateway {
-			one = s.token(role, "own")
+		if role == control.Gateway {
+			tokens[role] = [2]string{s.tokenOf("own")}
+			continue
 		}
+		all, one := s.token(role), s.token(role, "own")
 		tokens[role] = [2]string{all, one}
 	}
 	before, err := s.plane.Head(t.Context())
@@ -64,7 +65,7 @@ func TestMatrix(t *testing.T) {
 	}
 	may := func(op *operation, tenant, token string) bool {
 		t.Helper()
-		path := strings.ReplaceAll(op.path, "{tenant}", tenant)
+		path := strings.NewReplacer("{tenant}", tenant, "{gateway}", tenant).Replace(op.path)
 		path = strings.NewReplacer("{plan}", "free", "{token}", "bootstrap", "{seller}", "GH").Replace(path)
 		path = regexp.MustCompile(`\{\w+\}`).ReplaceAllString(path, "1")
 		if op.takes("query", "dry_run") {
@@ -75,7 +76,7 @@ func TestMatrix(t *testing.T) {
 			method = http.MethodHead // it would go on for ever
 		}
 		r := httptest.NewRequest(method, path, http.NoBody)
-		r.Header.Set("X-Gatehouse-Gateway", "g")
+		r.Header.Set("X-Gatehouse-Gateway", tenant)
 		r.Header.Set("Authorization", "Bearer "+token)
 		w := httptest.NewRecorder()
 		s.handler.ServeHTTP(w, r)
@@ -85,14 +86,14 @@ func TestMatrix(t *testing.T) {
 		return w.Code != http.StatusForbidden
 	}
 	var b strings.Builder
-	b.WriteString("# a: a token for the whole platform may, s: one for the tenant \"own\" may\n")
+	b.WriteString("# a: a token for the whole platform may, s: one for the tenant \"own\" may; the data plane is \"own\" too\n")
 	fmt.Fprintf(&b, "%-20s %-9s", "operation", "on")
 	for _, role := range control.Roles {
 		fmt.Fprintf(&b, " %-13s", role)
 	}
 	for _, op := range operations(newREST(s.parts).api.OpenAPI()) {
 		about := []string{"platform"}
-		if strings.Contains(op.path, "{tenant}") {
+		if strings.Contains(op.path, "{tenant}") || strings.Contains(op.path, "{gateway}") || op.takes("header", "X-Gatehouse-Gateway") {
 			about = []string{"own", "other"}
 		}
 		for _, tenant := range about {

@@ -35,7 +35,7 @@ func TestRequests(t *testing.T) {
 	for _, id := range []string{"createPriceVersion", "setBilling", "recordEvents", "adjustBilling", "finalizeInvoice", "grantCredit", "setAlert", "setCostSheet", "createWebhook"} {
 		s.made(known[id][0])
 	}
-	tokens := []string{s.owner, s.owner, s.owner, s.owner, s.owner, s.owner, s.token(control.Operator, "own"), s.token(control.Billing), s.token(control.Gateway)}
+	tokens := []string{s.owner, s.owner, s.owner, s.owner, s.owner, s.owner, s.token(control.Operator, "own"), s.token(control.Billing), s.tokenOf("edge-1")}
 	doc := newREST(s.parts).api.OpenAPI()
 	ops := operations(doc)
 	told := map[int]int{} // answers by status

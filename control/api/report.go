@@ -3,10 +3,13 @@ package api
 import (
 	"context"
 	"encoding/json"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/gatehouse-gateway/gatehouse"
 	"github.com/gatehouse-gateway/gatehouse/control"
+	"github.com/gatehouse-gateway/gatehouse/metering"
 	"github.com/gatehouse-gateway/gatehouse/metering/ledger"
 )
 
@@ -63,5 +66,20 @@ func (s *rest) reportUsage(ctx context.Context, in *report) (*struct{}, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := s.Plane.ClaimFolders(ctx, caller(ctx), in.Gateway, foldersOf(&b)); err != nil {
+		return nil, err
+	}
 	return nil, l.Write(ctx, b)
+}
+
+// foldersOf are the data folders that a batch is of.
+func foldersOf(b *metering.Batch) []string {
+	names := map[string]bool{}
+	for i := range b.Cells {
+		names[b.Cells[i].Gateway] = true
+	}
+	for _, s := range b.Seals {
+		names[s.Gateway] = true
+	}
+	return slices.Sorted(maps.Keys(names))
 }

@@ -163,6 +163,16 @@ func (s *service) token(role control.Role, tenants ...gatehouse.TenantID) string
 	return t.Secret
 }
 
+// tokenOf makes a token of a data plane.
+func (s *service) tokenOf(gateway string) string {
+	s.t.Helper()
+	t, err := s.plane.CreateToken(s.t.Context(), control.NewToken{Role: control.Gateway, Gateway: gateway}, control.Mutation{Actor: "token:test"})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return t.Secret
+}
+
 // ask makes a request: "METHOD path", then "name: value" of headers, and the
 // body after an empty line.
 func (s *service) ask(text string) *httptest.ResponseRecorder {

@@ -31,6 +31,9 @@ type record struct {
 const (
 	gatewaysPath = "/api/v1/gateways"
 	streamPath   = "/api/v1/stream"
+
+	followOperation = "followUpdates"
+	gatewayHeader   = "X-Gatehouse-Gateway"
 )
 
 func (s *rest) gateways() {
@@ -40,7 +43,7 @@ func (s *rest) gateways() {
 	add(s, "answerQuestion", http.MethodPost, gatewaysPath+"/{gateway}/answers", "A data plane's answer to a question", s.answerQuestion, body[control.Answer](), noContent)
 	add(s, "reportTraffic", http.MethodPost, gatewaysPath+"/{gateway}/traffic", "What requests at a data plane came to, by the minute", s.reportTraffic, body[control.TrafficReport](), noContent, mayBeAbsent)
 	add(s, "reportUsage", http.MethodPost, gatewaysPath+"/{gateway}/usage", "Usage that a data plane has counted, for the ledger", s.reportUsage, body[control.UsageReport](), noContent, mayBeAbsent)
-	add(s, "followUpdates", http.MethodGet, streamPath, "Updates for a data plane as NDJSON: a snapshot where it is needed, then each change", s.follow, lines[record])
+	add(s, followOperation, http.MethodGet, streamPath, "Updates for a data plane as NDJSON: a snapshot where it is needed, then each change", s.follow, lines[record])
 }
 
 func (s *rest) listGateways(context.Context, *struct{}) (*one[control.Page[control.GatewayStatus]], error) {
@@ -77,6 +80,9 @@ type followQuery struct {
 }
 
 func (s *rest) follow(ctx context.Context, in *followQuery) (*huma.StreamResponse, error) {
+	if in.Gateway == control.LocalGateway {
+		return nil, &gatehouse.Error{Code: gatehouse.CodeInvalid, Message: `the name "local" is that of the data plane in this process: set control.gateway to another one`}
+	}
 	known, err := s.Plane.Knows(ctx, control.Position{Revision: in.After, Hash: in.Hash})
 	if err != nil {
 		return nil, err

@@ -182,11 +182,11 @@ func TestStream(t *testing.T) {
 		t.Errorf("the merged delta: %+v", m)
 	}
 	// One with the position of another journal gets everything.
-	foreign := follow(t, url, token, "other", control.Position{Revision: e.Revision, Hash: strings.Repeat("0", 64)})
+	foreign := follow(t, url, s.token(control.Gateway), "other", control.Position{Revision: e.Revision, Hash: strings.Repeat("0", 64)})
 	if m := foreign.update(); !m.Full || len(m.Tenants) != 1 {
 		t.Errorf("%+v", m)
 	}
-	if w := s.ask("GET /api/v1/stream\nAuthorization: Bearer " + token); w.Code != http.StatusUnprocessableEntity {
+	if w := s.ask("GET /api/v1/stream\nAuthorization: Bearer " + s.token(control.Gateway)); w.Code != http.StatusUnprocessableEntity {
 		t.Error(w.Code, w.Body)
 	}
 }
@@ -195,7 +195,7 @@ func TestStream(t *testing.T) {
 // and what it has missed is merged.
 func TestSlowFollower(t *testing.T) {
 	s := start(t, "")
-	url, token := s.served(time.Minute), s.token(control.Gateway)
+	url, token, another := s.served(time.Minute), s.tokenOf("slow"), s.tokenOf("quick")
 	s.made("POST /api/v1/tenants\n\n" + `{"id": "a", "identity": {"jwt": [{"issuer": "i", "audience": ["a"], "algorithms": ["RS256"], "jwks_file": "keys"}]}}`)
 	slow, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
 	if err != nil {
@@ -206,7 +206,7 @@ func TestSlowFollower(t *testing.T) {
 		t.Fatal(err)
 	}
 	fmt.Fprintf(slow, "GET /api/v1/stream HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer %s\r\nX-Gatehouse-Gateway: slow\r\n\r\n", token)
-	quick := follow(t, url, token, "quick", control.Position{})
+	quick := follow(t, url, another, "quick", control.Position{})
 	quick.update()
 	large := strings.Repeat("x", 30_000)
 	const changes = 40 // far more than the sockets hold
