@@ -26,7 +26,7 @@ func TestCollector(t *testing.T) {
 	must(t, owner, client.Call{Operation: client.CreateTenant, Body: map[string]any{"id": "studio", "domain": "studio.test"}}, nil)
 	var token control.Token
 	must(t, owner, client.Call{Operation: client.CreateToken, Body: map[string]any{"role": "gateway"}}, &token)
-	remote := &remoteFeed{client: patient(t, p.control, token.Secret)}
+	remote := &remoteFeed{client: patient(t, p.control, token.Secret), limit: reportLimit, log: slog.New(slog.DiscardHandler)}
 	source := control.Source{Gateway: "edge-1", Epoch: "e"}
 	rows := 1
 	c := &collector{
@@ -69,6 +69,10 @@ func TestCollector(t *testing.T) {
 	}
 	if got := points(); got != "2 2 2 " || len(c.waiting) != 0 || c.first != 4 {
 		t.Errorf("requests by the minute: %s; %d wait, from %d", got, len(c.waiting), c.first)
+	}
+	// What it will never take keeps nothing else back.
+	if n, err := remote.sendTraffic(t.Context(), source, 4, []control.Minute{{Tenant: "studio", At: first, Method: "GET", Class: 9}}); n != 1 || err != nil {
+		t.Error(n, err)
 	}
 	// A long outage: what waits is bounded, and what follows is counted.
 	away, cancel := context.WithCancel(t.Context())

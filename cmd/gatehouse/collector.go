@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/gatehouse-gateway/gatehouse"
 	"github.com/gatehouse-gateway/gatehouse/control"
 	"github.com/gatehouse-gateway/gatehouse/control/client"
 	"github.com/gatehouse-gateway/gatehouse/proxy"
@@ -80,11 +81,15 @@ func (p *process) collector() *collector {
 	return c
 }
 
-// sendTraffic reports minutes to the control plane.
+// sendTraffic reports minutes to the control plane. A report that it will never
+// take is lost, so that those after it are not.
 func (f *remoteFeed) sendTraffic(ctx context.Context, from control.Source, first uint64, some []control.Minute) (n int, err error) {
 	for part := range slices.Chunk(some, control.MaxReported) {
 		r := control.TrafficReport{Source: from, First: first + uint64(n), Minutes: part}
-		if _, err := f.client.Do(ctx, client.Call{Operation: client.ReportTraffic, Path: []string{from.Gateway}, Body: r}); err != nil {
+		err := report(ctx, f.client, f.limit, client.Call{Operation: client.ReportTraffic, Path: []string{from.Gateway}, Body: r})
+		if gatehouse.CodeOf(err) == gatehouse.CodeInvalid {
+			f.log.Error("analytics that the control plane does not take are lost", "error", err, "lost", len(part))
+		} else if err != nil {
 			return n, err
 		}
 		n += len(part)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"runtime/debug"
@@ -84,6 +85,8 @@ type remoteFeed struct {
 	client  *client.Client
 	gateway string
 	since   time.Time
+	limit   time.Duration // of one report
+	log     *slog.Logger
 }
 
 // dialControl is a client of the control plane of the configuration, and the
@@ -133,7 +136,7 @@ func newRemoteFeed(p *process) (*remoteFeed, error) {
 		Client: remote, Gateway: gateway, Apply: p.gateway.Apply, Folder: filepath.Join(p.cfg.Data, "snapshots"), Key: key, Hold: hold, Log: p.log,
 		Health: func(id gatehouse.TenantID) (any, error) { return p.tenantHealth(context.Background(), id) },
 	})
-	return &remoteFeed{follower, remote, gateway, time.Now()}, err
+	return &remoteFeed{follower, remote, gateway, time.Now(), reportLimit, p.log}, err
 }
 
 // load starts from the disk. Where nothing there can be used the process is

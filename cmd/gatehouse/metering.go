@@ -47,12 +47,12 @@ func openSinks(cfg *config) (_ *sinks, err error) {
 	}
 	s.ledger = &lateLedger{name: book.name(), address: book.address(cfg.Data)}
 	s.all = append(s.all, s.ledger)
-	if cfg.mode() == modeProxy && at < 0 { // else the ledger is one that both know
+	if cfg.mode() == modeProxy && book.Kind != kindPostgres { // else the ledger is one that both know
 		c, gateway, err := dialControl(cfg)
 		if err != nil {
 			return nil, err
 		}
-		s.all = append(s.all, &controlSink{c, gateway})
+		s.all = append(s.all, &controlSink{c, gateway, reportLimit})
 	}
 	for i := range list {
 		if i == at {

@@ -36,8 +36,8 @@ type meterConfig struct {
 	Network bool `json:"network"`
 	// Sinks get all usage. The first of kind sqlite or postgres is the ledger;
 	// without one that is metering.db below data, or in the store where that is
-	// PostgreSQL, and a data plane of a control plane elsewhere sends its usage
-	// there too.
+	// PostgreSQL. A data plane of a control plane elsewhere sends its usage there
+	// too, unless its ledger is PostgreSQL, which both know.
 	Sinks []sinkConfig `json:"sinks"`
 }
 

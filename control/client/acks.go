@@ -9,6 +9,10 @@ import (
 	"github.com/gatehouse-gateway/gatehouse"
 )
 
+// tellLimit bounds one thing that is told to the control plane, with its
+// repetitions.
+const tellLimit = 30 * time.Second
+
 // acks tells the control plane what became of updates. What has piled up while
 // one answer is on its way goes as one.
 type acks struct {
@@ -105,7 +109,9 @@ func (a *acks) run(ctx context.Context) {
 		if o.Applied == nil {
 			o.Applied = []gatehouse.TenantID{}
 		}
-		_, err := a.client.Do(ctx, Call{Operation: ReportOutcome, Path: []string{a.gateway}, Body: o})
+		limit, cancel := context.WithTimeout(ctx, tellLimit)
+		_, err := a.client.Do(limit, Call{Operation: ReportOutcome, Path: []string{a.gateway}, Body: o})
+		cancel()
 		a.mu.Lock()
 		if err == nil {
 			attempt = 0

@@ -58,6 +58,8 @@ func (a *answers) give(ctx context.Context, q *Question) {
 			out.Health, out.Problem = nil, err.Error()
 		}
 		// An answer that does not arrive is missed there, by name.
-		_, _ = a.client.Do(ctx, Call{Operation: AnswerQuestion, Path: []string{a.gateway}, Body: out})
+		limit, cancel := context.WithTimeout(ctx, tellLimit)
+		defer cancel()
+		_, _ = a.client.Do(limit, Call{Operation: AnswerQuestion, Path: []string{a.gateway}, Body: out})
 	})
 }
