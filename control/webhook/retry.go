@@ -19,6 +19,10 @@ const kindRetry = "webhook.retry"
 // attempts before it. CodeNotFound: there is no such delivery, perhaps because
 // it was taken. CodeConflict: nothing is sent to the endpoint.
 func (s *Sender) Retry(ctx context.Context, tenant, endpoint string, event uint64, m control.Mutation) (Delivery, error) {
+	ref := (&Delivery{Endpoint: endpoint, Tenant: tenant, Event: event}).ref()
+	if d, ok, err := s.retried(ctx, ref, m); ok || err != nil {
+		return d, err
+	}
 	e, err := s.Endpoint(ctx, tenant, endpoint)
 	if err != nil {
 		return Delivery{}, err
@@ -26,7 +30,6 @@ func (s *Sender) Retry(ctx context.Context, tenant, endpoint string, event uint6
 	if e.Disabled != "" {
 		return Delivery{}, &gatehouse.Error{Code: gatehouse.CodeConflict, Message: "the webhook is disabled: enable it first"}
 	}
-	ref := (&Delivery{Endpoint: endpoint, Tenant: tenant, Event: event}).ref()
 	for attempt := 1; ; attempt++ {
 		found, err := s.Journal.Get(ctx, ref)
 		if errors.Is(err, journal.ErrNotFound) {
@@ -55,6 +58,29 @@ func (s *Sender) Retry(ctx context.Context, tenant, endpoint string, event uint6
 		}
 		return d, nil
 	}
+}
+
+// retried returns the delivery as the same request had it sent again before, if
+// it did: it may have been made since, and be no more.
+func (s *Sender) retried(ctx context.Context, ref journal.Ref, m control.Mutation) (d Delivery, ok bool, err error) {
+	if m.Idempotency.Key == "" || m.DryRun {
+		return d, false, nil
+	}
+	// A change that never comes to pass: keys are looked at before it is.
+	e, err := s.Journal.Commit(ctx, journal.Change{
+		Actor: m.Actor, Kind: kindRetry, Idempotency: m.Idempotency, Expect: map[journal.Ref]int64{{Kind: "replay", ID: "none"}: 1},
+	})
+	if errors.Is(err, journal.ErrNotFound) {
+		return d, false, nil
+	}
+	if !errors.Is(err, journal.ErrReplayed) {
+		return d, false, coded(err)
+	}
+	stored, ok := e.Resource(ref)
+	if !ok {
+		return d, false, fmt.Errorf("event %d holds no %s", e.Seq, ref)
+	}
+	return d, true, json.Unmarshal(stored.Body, &d)
 }
 
 // Endpoint returns one of a tenant, or of the platform.

@@ -8,6 +8,7 @@ import (
 
 	"github.com/gatehouse-gateway/gatehouse"
 	"github.com/gatehouse-gateway/gatehouse/control"
+	"github.com/gatehouse-gateway/gatehouse/control/journal"
 	"github.com/gatehouse-gateway/gatehouse/control/webhook"
 )
 
@@ -81,10 +82,15 @@ func TestRetry(t *testing.T) {
 	o.happen("invoice.paid", "a", "2", "")
 	taken(before)
 	before = head()
-	if v, err := retry(d.Event, control.Mutation{}); err != nil || v.Attempts != 0 || v.Failed {
+	once := control.Mutation{Idempotency: journal.Idempotency{Key: "once", Request: "r"}}
+	if v, err := retry(d.Event, once); err != nil || v.Attempts != 0 || v.Failed {
 		t.Fatalf("%+v, %v", v, err)
 	}
 	taken(before)
+	// Its repetition is answered as it was, though the delivery is no more.
+	if v, err := retry(d.Event, once); err != nil || v.Event != d.Event || v.Attempts != 0 {
+		t.Errorf("again: %+v, %v", v, err)
+	}
 	stop()
 	if err := <-done; err != nil {
 		t.Error(err)
