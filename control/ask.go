@@ -78,14 +78,16 @@ func (g *Gateways) Answer(gateway string, answer Answer) error {
 }
 
 // Health asks every data plane that follows how a tenant is there, and returns
-// what each says by the order of their names, after at most two seconds.
-func (g *Gateways) Health(ctx context.Context, tenant gatehouse.TenantID) []GatewayHealth {
+// what each says by the order of their names, after at most two seconds. Those
+// of known, and those that followed within a day, are named too: they may
+// follow another control plane of the store.
+func (g *Gateways) Health(ctx context.Context, tenant gatehouse.TenantID, known ...string) []GatewayHealth {
 	ctx, stop := context.WithTimeout(ctx, answerLimit)
 	defer stop()
 	var all []GatewayHealth
 	var answers []chan Answer
 	for gateway, wanted := range g.ask(tenant) {
-		all, answers = append(all, GatewayHealth{Gateway: gateway, Problem: "it has not answered in time"}), append(answers, wanted.answer)
+		all, answers = append(all, unheard(gateway, "it has not answered in time")), append(answers, wanted.answer)
 		defer wanted.forget()
 	}
 	for i := range all {
@@ -100,8 +102,33 @@ func (g *Gateways) Health(ctx context.Context, tenant gatehouse.TenantID) []Gate
 			all[i].take(&answer)
 		}
 	}
+	for _, name := range append(g.gone(), known...) {
+		if !slices.ContainsFunc(all, func(h GatewayHealth) bool { return h.Gateway == name }) {
+			all = append(all, unheard(name, "it does not follow this control plane now"))
+		}
+	}
 	slices.SortFunc(all, func(a, b GatewayHealth) int { return strings.Compare(a.Gateway, b.Gateway) })
 	return all
+}
+
+// goneFor is how long a data plane is asked about that follows no more.
+const goneFor = 24 * time.Hour
+
+// gone are those that followed this control plane, and do not now.
+func (g *Gateways) gone() []string {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	var out []string
+	for id, s := range g.all {
+		if !s.Connected && g.now().Sub(s.Since) < goneFor {
+			out = append(out, id)
+		}
+	}
+	return out
+}
+
+func unheard(gateway, why string) GatewayHealth {
+	return GatewayHealth{Gateway: gateway, Problem: why, LiveHealth: LiveHealth{Status: unknown, Backends: []BackendHealth{}, Domains: []DomainHealth{}}}
 }
 
 func (h *GatewayHealth) take(a *Answer) {

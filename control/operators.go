@@ -205,6 +205,9 @@ func (o *Operators) find(ctx context.Context, secret string) (tokenRecord, bool,
 	return r, err == nil, err
 }
 
+// Gateways are the names of the data planes that have a token.
+func (o *Operators) Gateways() []string { return o.book.gateways(o.plane.now()) }
+
 // LastUsed returns when this process last saw a token, zero for never.
 func (o *Operators) LastUsed(id string) time.Time {
 	if last, ok := o.book.used.Load(id); ok {

@@ -61,6 +61,9 @@ const (
 	// MaxReported is how many minutes, cells or seals one holds at most.
 	MaxReported = 2000
 	maxName     = 256
+	// maxNumber is the first that no minute has: the numbers below it are the
+	// same in JSON, in SQL and here.
+	maxNumber = 1 << 53
 	// ahead is how far a data plane's clock may be before ours.
 	ahead = time.Hour
 )
@@ -70,8 +73,8 @@ func (r *TrafficReport) Validate(now time.Time) error {
 	refuse := func(i int, what string) error {
 		return &gatehouse.Error{Code: gatehouse.CodeInvalid, Message: fmt.Sprintf("minute %d: %s", i, what)}
 	}
-	if r.Gateway == "" || r.Epoch == "" || len(r.Epoch) > maxName || r.First == 0 || len(r.Minutes) > MaxReported {
-		return &gatehouse.Error{Code: gatehouse.CodeInvalid, Message: fmt.Sprintf("a report has an epoch, the number of its first minute, and at most %d of them", MaxReported)}
+	if r.Gateway == "" || r.Epoch == "" || len(r.Epoch) > maxName || r.First == 0 || len(r.Minutes) > MaxReported || r.First > maxNumber-uint64(max(len(r.Minutes), 1)) {
+		return &gatehouse.Error{Code: gatehouse.CodeInvalid, Message: fmt.Sprintf("a report has an epoch, the number of its first minute below 2^53, and at most %d of them", MaxReported)}
 	}
 	for i := range r.Minutes {
 		m := &r.Minutes[i]

@@ -2,9 +2,11 @@ package control_test
 
 import (
 	"fmt"
+	"math"
 	"testing"
 	"time"
 
+	"github.com/gatehouse-gateway/gatehouse"
 	"github.com/gatehouse-gateway/gatehouse/control"
 	"github.com/gatehouse-gateway/gatehouse/metering"
 )
@@ -44,5 +46,34 @@ func TestUsageReports(t *testing.T) {
 				t.Fatalf("%v: seal %d is %v", size, i, got.Seals[i])
 			}
 		}
+	}
+}
+
+// The numbers of minutes are such as every store and client can hold.
+func TestTrafficNumbers(t *testing.T) {
+	now := time.Now()
+	for first, want := range map[uint64]gatehouse.Code{
+		0: gatehouse.CodeInvalid, 1: "", 1<<53 - 1: "", 1 << 53: gatehouse.CodeInvalid, 1<<63 - 1: gatehouse.CodeInvalid, math.MaxUint64: gatehouse.CodeInvalid,
+	} {
+		r := control.TrafficReport{Source: control.Source{Gateway: "g", Epoch: "e"}, First: first, Minutes: []control.Minute{{Tenant: "a", At: now, Method: "GET"}}}
+		if got := gatehouse.CodeOf(r.Validate(now)); r.Validate(now) == nil && want != "" || r.Validate(now) != nil && got != want {
+			t.Errorf("first %d: %q, want %q", first, got, want)
+		}
+	}
+}
+
+// Health names the data planes that are not asked, as those that follow
+// another control plane now.
+func TestHealthOfThoseGone(t *testing.T) {
+	g := control.NewGateways(time.Now)
+	end := g.Connect("edge-1", "v", "")
+	end()
+	g.Connect(control.LocalGateway, "v", "")
+	all := g.Health(t.Context(), "a")
+	if len(all) != 1 || all[0].Gateway != "edge-1" || all[0].Status != "unknown" || all[0].Problem == "" {
+		t.Errorf("%+v", all)
+	}
+	if m := control.MergeHealth(all); m.Status != "unknown" {
+		t.Errorf("%+v", m)
 	}
 }

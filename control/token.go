@@ -246,6 +246,19 @@ func (b *tokenBook) ids() []string {
 	return slices.Collect(maps.Keys(b.hashes))
 }
 
+// gateways are the names that tokens in force are bound to.
+func (b *tokenBook) gateways(now time.Time) []string {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	names := map[string]bool{}
+	for _, r := range b.byHash {
+		if r.Gateway != "" && (r.Expires.IsZero() || r.Expires.After(now)) {
+			names[r.Gateway] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(names))
+}
+
 func (b *tokenBook) find(secret string) (tokenRecord, bool) {
 	b.mu.RLock()
 	defer b.mu.RUnlock()

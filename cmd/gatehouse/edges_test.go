@@ -71,7 +71,7 @@ func TestEdges(t *testing.T) {
 	}
 	// One that is stopped is told by name.
 	edges[0].signal(syscall.SIGSTOP)
-	waitFor(t, func() bool { return told() == "down edge-1:it has not answered in time edge-2:down" })
+	waitFor(t, func() bool { return told() == "down edge-1:unknownit has not answered in time edge-2:down" })
 	edges[0].signal(syscall.SIGCONT)
 
 	// The control plane is killed and comes back; then each data plane ends.

@@ -56,7 +56,7 @@ func (s *rest) getTenantMetrics(ctx context.Context, in *TenantPath) (*one[contr
 }
 
 // getTenantHealth asks the data plane of this process, where there is one, and
-// those that follow.
+// those that follow; it names those that have a token and do not.
 func (s *rest) getTenantHealth(ctx context.Context, in *TenantPath) (*one[control.TenantHealth], error) {
 	if _, err := s.Plane.Tenant(ctx, in.Tenant); err != nil {
 		return nil, err
@@ -69,7 +69,7 @@ func (s *rest) getTenantHealth(ctx context.Context, in *TenantPath) (*one[contro
 		}
 		all = append(all, control.GatewayHealth{Gateway: control.LocalGateway, LiveHealth: own})
 	}
-	others := s.Gateways.Health(ctx, in.Tenant)
+	others := s.Gateways.Health(ctx, in.Tenant, s.Operators.Gateways()...)
 	all = append(all, others...)
 	out := control.TenantHealth{Tenant: in.Tenant, AsOf: time.Now().UTC(), LiveHealth: control.MergeHealth(all)}
 	if len(others) > 0 {
