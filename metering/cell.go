@@ -92,3 +92,13 @@ type Batch struct {
 	// Seals are of minutes whose cells are all in this batch or went before.
 	Seals []Seal
 }
+
+// Decimals is how many decimal places a cell of the meter holds: 6 for custom
+// units of whatever name, 0 for what gateways count by themselves.
+func Decimals(meter string) int {
+	switch meter {
+	case MeterRequests, MeterBillable, MeterInterrupted, MeterBytesIn, MeterBytesOut, MeterCompute:
+		return 0
+	}
+	return unitDecimals
+}

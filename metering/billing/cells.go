@@ -18,7 +18,7 @@ import (
 	"github.com/gatehouse-gateway/gatehouse/metering"
 )
 
-// unitScale is what one custom unit is counted as (metering.MeterUnits).
+// unitScale is what one custom unit is counted as (metering.Decimals).
 const unitScale = 1_000_000
 
 // Fold puts cells in order of identity, and of those of one identity keeps the
@@ -141,7 +141,7 @@ func total(cells []*metering.Cell, meter string) Decimal {
 }
 
 func scale(d Decimal, meter string) Decimal {
-	if meter == metering.MeterUnits {
+	if metering.Decimals(meter) > 0 {
 		return d.Div(Int(unitScale))
 	}
 	return d

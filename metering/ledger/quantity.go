@@ -55,7 +55,7 @@ func (q Quantity) MarshalText() ([]byte, error) { return []byte(q.String()), nil
 // UnmarshalText reads what MarshalText writes.
 func (q *Quantity) UnmarshalText(text []byte) error {
 	whole, fraction, _ := strings.Cut(string(text), ".")
-	if _, ok := q.base.SetString(whole+fraction, 10); !ok || len(fraction) > unitDecimals || whole == "" || strings.ContainsAny(fraction, "+-") {
+	if _, ok := q.base.SetString(whole+fraction, 10); !ok || len(fraction) > metering.Decimals(metering.MeterUnits) || whole == "" || strings.ContainsAny(fraction, "+-") {
 		return fmt.Errorf("%q is no amount", text)
 	}
 	q.decimals = len(fraction)
@@ -64,7 +64,7 @@ func (q *Quantity) UnmarshalText(text []byte) error {
 
 // quantity is hi * 2^32 + lo of a meter.
 func quantity(meter string, hi, lo int64) Quantity {
-	q := Quantity{decimals: decimals(meter)}
+	q := Quantity{decimals: metering.Decimals(meter)}
 	q.base.Lsh(q.base.SetInt64(hi), 32)
 	q.base.Add(&q.base, big.NewInt(lo))
 	return q
@@ -84,19 +84,10 @@ func unit(meter string) string {
 	return "units"
 }
 
-const unitDecimals = 6
-
-func decimals(meter string) int {
-	if unit(meter) == "units" {
-		return unitDecimals
-	}
-	return 0
-}
-
 // parseBase reads a decimal number of a meter's unit, as a cell holds it.
 func parseBase(meter, text string) (int64, error) {
 	digits, negative := strings.CutPrefix(text, "-")
-	n, err := parseAmount(digits, decimals(meter))
+	n, err := parseAmount(digits, metering.Decimals(meter))
 	if negative {
 		n = -n
 	}

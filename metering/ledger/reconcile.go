@@ -128,7 +128,7 @@ func (l *Ledger) Reconcile(ctx context.Context, s Scope, others ...Source) (Repo
 func amounts(meter string, values []big.Int) []Quantity {
 	out := make([]Quantity, len(values))
 	for i := range values {
-		out[i].decimals = decimals(meter)
+		out[i].decimals = metering.Decimals(meter)
 		out[i].base.Set(&values[i])
 	}
 	return out
