@@ -126,7 +126,7 @@ func defaultConfig() config {
 		Control: controlConfig{Listen: "127.0.0.1:9090"}, Store: storeConfig{URL: defaultStore},
 		Limits:   limitsConfig{Mode: gatehouse.StoreLease, Headers: proxy.HeadersIETF, Options: defaultRedis()},
 		Metering: meterConfig{Flush: gatehouse.Duration(metering.DefaultFlush), Log: metering.DefaultLog, OnFull: countInMemory},
-		Memory: memoryConfig{HugePages: hugePagesAuto}, Log: logConfig{Access: "stdout"},
+		Memory:   memoryConfig{HugePages: hugePagesAuto}, Log: logConfig{Access: "stdout"},
 	}
 }
 

@@ -6,9 +6,9 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"reflect"
 	"strings"
 	"time"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -58,7 +58,7 @@ func adviseHeap() error {
 	on := new([1 << 16]byte)
 	lines := bufio.NewScanner(f)
 	for lines.Scan() {
-		from, to, ok := heapMapping(lines.Text(), uintptr(unsafe.Pointer(on)))
+		from, to, ok := heapMapping(lines.Text(), reflect.ValueOf(on).Pointer())
 		if !ok {
 			continue
 		}

@@ -3,10 +3,10 @@ package main
 import (
 	"bufio"
 	"os"
+	"reflect"
 	"runtime"
 	"strings"
 	"testing"
-	"unsafe"
 )
 
 func TestHeapMapping(t *testing.T) {
@@ -50,7 +50,7 @@ func TestAdviseHeap(t *testing.T) {
 				advised++
 			}
 		} else if strings.Contains(line, "-") && strings.Contains(line, " 00:00 0") || strings.Contains(line, " /") {
-			_, _, heap = heapMapping(line, uintptr(unsafe.Pointer(&big[0])))
+			_, _, heap = heapMapping(line, reflect.ValueOf(&big[0]).Pointer())
 		}
 	}
 	runtime.KeepAlive(big)

@@ -10,5 +10,3 @@ func quiet(uintptr) bool { return true }
 const canTurn = false
 
 func receive(uintptr, []byte) (n int, again bool, err error) { return 0, false, errors.ErrUnsupported }
-
-func send(uintptr, []byte) int { return 0 }

@@ -1,4 +1,4 @@
-//go:build unix && !(linux && (amd64 || arm64))
+//go:build unix
 
 package upstream
 
@@ -35,6 +35,3 @@ func receive(fd uintptr, p []byte) (n int, again bool, err error) {
 		}
 	}
 }
-
-// send writes what the socket takes at once.
-func send(uintptr, []byte) int { return 0 } // net.Conn does

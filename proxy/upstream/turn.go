@@ -68,12 +68,7 @@ func (c *conn) receive(p []byte) (int, error) {
 func (c *conn) step(fd uintptr) (done bool) {
 	t := &c.turn
 	if t.due != nil {
-		t.sent = send(fd, t.due)
-		if rest := t.due[t.sent:]; len(rest) > 0 {
-			var n int
-			n, t.failed = c.nc.Write(rest)
-			t.sent += n
-		}
+		t.sent, t.failed = c.nc.Write(t.due)
 		t.due = nil
 		return t.failed != nil
 	}
