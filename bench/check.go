@@ -36,7 +36,9 @@ func (b *bench) check(ctx context.Context, c *contender, ts []tenant) error {
 		return err
 	}
 	// A proxy may listen before it has read its routes.
-	for deadline := time.Now().Add(3 * time.Minute); ; {
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(3 * time.Minute); ; <-tick.C {
 		err := expect("a good request", first.Host, 200, good)
 		if err == nil {
 			break
@@ -44,7 +46,6 @@ func (b *bench) check(ctx context.Context, c *contender, ts []tenant) error {
 		if time.Now().After(deadline) {
 			return err
 		}
-		time.Sleep(50 * time.Millisecond)
 	}
 	if c.name == "relay" {
 		return nil
