@@ -50,7 +50,7 @@ func TestHowto(t *testing.T) {
 	f("metering.md", tenant+`echo '{"specversion": "1.0", "id": "1", "source": "batch/1", "type": "jobs", "subject": "acme", "time": "2026-03-04T10:00:00Z", "data": {"value": 2}}' > events.json
 echo 'time,tenant,route,meter' > client.csv`)
 	f("billing.md", tenant+`echo '{currency: EUR, compute_hour: "0.05", egress_gb: "0.02", call: "0.0000002"}' > costs.yaml
-cp configs/prices/premium.yaml draft.yaml`, "invoice finalize", "GH-2026-000001") // no period has ended
+cp configs/prices/premium.yaml draft.yaml`, "invoice finalize", "GH-2026-0") // no period has ended
 }
 
 // shell runs commands with the settings of a control plane.
