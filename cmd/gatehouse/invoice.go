@@ -28,7 +28,7 @@ const (
 )
 
 func invoiceView() view {
-	return columns("NUMBER:/number TENANT:/tenant STATUS:/status CURRENCY:/currency FROM:/period/start TO:/period/end SUBTOTAL:/subtotal TAX:/tax TOTAL:/total DUE:/due PAY_BY:/pay_by")
+	return columns("NUMBER:/number TENANT:/tenant STATUS:/status CURRENCY:/currency FROM:/period/start TO:/period/end SUBTOTAL:/subtotal TAX:/tax TOTAL:/total DUE:/due PAID:/paid LEFT:/left PAY_BY:/pay_by")
 }
 
 func lineView() view {

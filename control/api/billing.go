@@ -192,7 +192,7 @@ func (s *rest) invoices() {
 	priced(s, "listDrafts", http.MethodGet, billingPath+"/drafts", "Invoices that are not issued yet", s.listDrafts)
 	priced(s, "listTenantInvoices", http.MethodGet, many, "List a tenant's invoices, newest first", s.listTenantInvoices)
 	priced(s, "finalizeInvoice", http.MethodPost, many, "Issue the invoice of a period that has ended; it does not change any more", s.finalizeInvoice, body[invoicing.Ask](), optional, created)
-	priced(s, "getInvoice", http.MethodGet, many+"/{invoice}", "Read an invoice: JSON, CSV, HTML, PDF or UBL", s.getInvoice, documents[billing.Invoice](append(forms, invoicing.UBL)...))
+	priced(s, "getInvoice", http.MethodGet, many+"/{invoice}", "Read an invoice: JSON, CSV, HTML, PDF or UBL", s.getInvoice, documents[invoicing.Statement](append(forms, invoicing.UBL)...))
 	priced(s, "markInvoice", http.MethodPost, many+"/{invoice}/marks", "Mark an invoice as paid, void or uncollectible", s.markInvoice, body[invoicing.Mark]())
 	priced(s, "listInvoices", http.MethodGet, "/api/v1/invoices", "List the invoices of all tenants, newest first", s.listInvoices)
 	priced(s, "verifyInvoices", http.MethodGet, "/api/v1/invoices/verify", "Check that the numbers of a seller have no gap and the chain is whole", s.verifyInvoices)
@@ -246,7 +246,11 @@ func paper(inv *invoicing.Invoice, f *Form, err error) (*huma.StreamResponse, er
 	if err := f.unfit(inv.Currency); err != nil {
 		return nil, err
 	}
-	text, err := inv.Document(f.format())
+	write := func() ([]byte, error) { return inv.Document(f.format()) }
+	if inv.Number != "" && f.Format == "" && f.format() == invoicing.JSON {
+		write = inv.Statement
+	}
+	text, err := write()
 	if err != nil {
 		return nil, err
 	}
@@ -309,17 +313,26 @@ func (s *rest) listTenantInvoices(ctx context.Context, in *struct {
 	TenantPath
 	InvoiceQuery
 },
-) (*listing[invoicing.Invoice], error) {
+) (*listing[invoicing.Standing], error) {
 	page, err := s.Accounts.Invoices(ctx, in.filter(in.Tenant))
-	return paged(&in.Paging, page, err)
+	return paged(&in.Paging, standings(page), err)
 }
 
-func (s *rest) listInvoices(ctx context.Context, in *InvoiceQuery) (*listing[invoicing.Invoice], error) {
+func (s *rest) listInvoices(ctx context.Context, in *InvoiceQuery) (*listing[invoicing.Standing], error) {
 	page, err := s.Accounts.Invoices(ctx, in.filter(""))
-	return paged(&in.Paging, page, err)
+	return paged(&in.Paging, standings(page), err)
 }
 
-func (s *rest) finalizeInvoice(ctx context.Context, in *tenantChange) (*made[invoicing.Invoice], error) {
+// standings are the invoices of a page with what is paid of each.
+func standings(page control.Page[invoicing.Invoice]) control.Page[invoicing.Standing] {
+	out := control.Page[invoicing.Standing]{Items: make([]invoicing.Standing, len(page.Items)), Next: page.Next}
+	for i := range page.Items {
+		out.Items[i] = page.Items[i].Standing()
+	}
+	return out
+}
+
+func (s *rest) finalizeInvoice(ctx context.Context, in *tenantChange) (*made[invoicing.Standing], error) {
 	var body invoicing.Ask
 	m, err := in.mutation(ctx, in.RawBody)
 	if err == nil && len(bytes.TrimSpace(in.RawBody)) > 0 {
@@ -329,7 +342,7 @@ func (s *rest) finalizeInvoice(ctx context.Context, in *tenantChange) (*made[inv
 		return nil, err
 	}
 	v, err := s.Accounts.Finalize(ctx, in.Tenant, body, m)
-	return madeOf(v, &v.Meta, err)
+	return madeOf(v.Standing(), &v.Meta, err)
 }
 
 func (s *rest) markInvoice(ctx context.Context, in *struct {
@@ -337,14 +350,14 @@ func (s *rest) markInvoice(ctx context.Context, in *struct {
 	Change
 	RawBody []byte
 },
-) (*one[invoicing.Invoice], error) {
+) (*one[invoicing.Standing], error) {
 	var body invoicing.Mark
 	m, err := in.read(ctx, in.RawBody, &body)
 	if err != nil {
 		return nil, err
 	}
 	v, err := s.Accounts.Mark(ctx, in.Tenant, in.Invoice, body, m)
-	return tagged(v, v.Revision, err)
+	return tagged(v.Standing(), v.Revision, err)
 }
 
 type verified struct {

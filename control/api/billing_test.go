@@ -127,6 +127,15 @@ func TestBilling(t *testing.T) {
 	do("GET /api/v1/invoices?status=finalized", 200, `"AC-2026-000002"`)
 	do("GET /api/v1/invoices/verify?seller=AC", 200, `"invoices":2}`)
 	const two = b + "/invoices/AC-2026-000002"
+	do("POST "+two+"/marks?dry_run=true\n\n"+`{"status": "paid", "ref": "tr_1"}`, 200, `"paid":"32.4"`, `"left":"0"`)
+	frozen := s.ask("GET " + two + "?format=json").Body.String()
+	do("POST "+two+"/marks\nIf-Match: *\n\n"+`{"status": "paid", "ref": "tr_0", "amount": "20"}`, 200, `"due":"32.4"`, `"amount":"20"`, `"paid":"20"`, `"left":"12.4"`)
+	do("GET "+two, 200, `"due":"32.4"`, `"payments":[{"amount":"20"`, `"paid":"20"`, `"left":"12.4"`)
+	do("GET "+b+"/invoices", 200, `"paid":"20"`, `"left":"12.4"`)
+	do("GET /api/v1/invoices?number=AC-2026-000002", 200, `"paid":"20"`, `"left":"12.4"`)
+	if got := s.ask("GET " + two + "?format=json").Body.String(); got != frozen {
+		t.Errorf("a payment changes the document: %s, before %s", got, frozen)
+	}
 	do("GET "+two, 200, `"hash":`)
 	do("POST "+two+"/marks\nIf-Match: \"1\"\n\n"+`{"status": "paid"}`, 412)
 	if etag := s.ask("GET " + two).Header().Get("ETag"); s.ask("POST "+two+"/marks?dry_run=true\nIf-Match: "+etag+"\n\n"+`{"status": "paid"}`).Code != 200 {
