@@ -242,6 +242,20 @@ reported all of it, or after a time of grace.`,
 	return c
 }
 
+// warn tells beside the output what an invoice that is issued lacks.
+func (r *remote) warn(answer *client.Answer) error {
+	var issued struct {
+		Warnings []string `json:"warnings"`
+	}
+	if err := answer.Into(&issued); err != nil {
+		return err
+	}
+	for _, text := range issued.Warnings {
+		fmt.Fprintln(r.s.errors, "warning:", text)
+	}
+	return nil
+}
+
 // invoiceMark is gatehouse invoice pay and void.
 func invoiceMark(r *remote, status billing.Status) *cobra.Command {
 	var f changeFlags

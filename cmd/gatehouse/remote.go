@@ -144,6 +144,11 @@ func (r *remote) show(ctx context.Context, call client.Call, v view) error {
 	if call.Query.Get("dry_run") != "" {
 		fmt.Fprintln(r.s.errors, "dry run: nothing was changed")
 	}
+	if call.Operation == opFinalize {
+		if err := r.warn(answer); err != nil {
+			return err
+		}
+	}
 	return r.print(answer.Body, v)
 }
 

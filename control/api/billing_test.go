@@ -97,6 +97,9 @@ func TestBilling(t *testing.T) {
 	do("PUT "+b+"/alerts/quota\n\n"+`{"watch": "usage", "feature": "calls"}`, 200)
 	do("GET "+b+"/alerts", 200, `"quota"`)
 	do("POST "+b+"/invoices\n\n"+`{"kind": "opening"}`, 201, `"number":"AC-2026-000001"`, `"due":"25"`)
+	if got := s.ask("GET " + b + "/invoices").Body.String(); strings.Contains(got, "warnings") {
+		t.Error("an invoice with a seller has warnings:", got)
+	}
 	do("POST "+b+"/invoices\n\n"+`{"kind": "opening"}`, 409)
 	use("2026-01-31T23:59:00Z", 14)
 	twice := `{"id": "twice", "meter": "requests", "time": "2026-01-31T23:59:00Z", "value": "-2", "reason": "counted twice"}`

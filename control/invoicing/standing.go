@@ -1,6 +1,10 @@
 package invoicing
 
-import "github.com/gatehouse-gateway/gatehouse/metering/billing"
+import (
+	"strings"
+
+	"github.com/gatehouse-gateway/gatehouse/metering/billing"
+)
 
 // Standing is an invoice that is issued with what is paid of it by now. The
 // document within it is frozen; what is paid stands beside it.
@@ -10,6 +14,9 @@ type Standing struct {
 	Paid billing.Decimal `json:"paid"`
 	// Left is what is to be paid by now; nothing of a void invoice.
 	Left billing.Decimal `json:"left"`
+	// Warnings say what the document lacks for those who read it, such as the
+	// name of its seller.
+	Warnings []string `json:"warnings,omitempty"`
 }
 
 // Standing says what is paid of an invoice, and what is left.
@@ -18,7 +25,17 @@ func (inv *Invoice) Standing() Standing {
 	if inv.Status == billing.Paid {
 		paid = inv.Due // the last of it, or all, has no entry among the payments
 	}
-	return Standing{*inv, paid, inv.owed()}
+	return Standing{*inv, paid, inv.owed(), inv.warnings()}
+}
+
+// warnings tells of an invoice that was issued before its seller was set: it
+// keeps the parties as they were.
+func (inv *Invoice) warnings() []string {
+	if inv.Number == "" || inv.Parties.Seller.Name != "" {
+		return nil
+	}
+	series, _, _ := strings.Cut(inv.Number, "-")
+	return []string{"the invoice has no name of a seller: set seller " + series + " (PUT /api/v1/sellers/" + series + ") before one is issued; this one can be taken back, and its period billed anew"}
 }
 
 // Statement is the document of an invoice with its payments beside it.
