@@ -20,17 +20,25 @@ import (
 // unknown and repeated keys, values of the wrong form. Keys are told apart by
 // case. Values are not repeated in the faults. null is as good as absent.
 func Decode(text []byte, into any) gatehouse.Faults {
-	if !json.Valid(text) {
-		reason := "a JSON value is expected"
-		var syntax *json.SyntaxError
-		if errors.As(json.Unmarshal(text, new(any)), &syntax) {
-			reason = fmt.Sprintf("not JSON at byte %d", syntax.Offset)
-		}
-		return gatehouse.Faults{{Reason: reason}}
+	if faults := malformed(text); faults != nil {
+		return faults
 	}
 	d := decoder{in: json.NewDecoder(bytes.NewReader(text)), fields: map[reflect.Type]map[string][]int{}}
 	d.value(reflect.ValueOf(into).Elem(), "")
 	return d.faults
+}
+
+// malformed says where a text is not JSON; nil: it is.
+func malformed(text []byte) gatehouse.Faults {
+	if json.Valid(text) {
+		return nil
+	}
+	reason := "a JSON value is expected"
+	var syntax *json.SyntaxError
+	if errors.As(json.Unmarshal(text, new(any)), &syntax) {
+		reason = fmt.Sprintf("not JSON at byte %d", syntax.Offset)
+	}
+	return gatehouse.Faults{{Reason: reason}}
 }
 
 // maxDecodeFaults bounds what is said of one body.

@@ -111,3 +111,34 @@ func TestLostSecret(t *testing.T) {
 		t.Errorf("%+v", u.Tenants)
 	}
 }
+
+// Object tells every key that is given twice, wherever it is, and where a text
+// is no JSON.
+func TestObject(t *testing.T) {
+	for text, want := range map[string]string{
+		`{"a": {"b": 1}, "c": [{"b": 1}, {"b": 2}, [], {}], "b": "a"}`: "",
+		`{}`: "",
+		`{"status": "active", "status": "suspended"}`:                            "/status the key is given twice",
+		`{"a": {"b": [1, {"x": {}, "c": 1, "d": [], "c": {"c": 1}}]}}`:           "/a/b/1/c the key is given twice",
+		`{"a/b": 1, "a\u002fb": 2, "l": [[0, [], {"x": null, "x": 1, "x": 2}]]}`: "/a~1b the key is given twice\n/l/0/2/x the key is given twice\n/l/0/2/x the key is given twice",
+		`{bad`:             "not JSON at byte 2",
+		`{"a": 1} {}`:      "not JSON at byte 10",
+		`["a"]`:            "an object, please",
+		`null`:             "an object, please",
+		`[{"a":1, "a":2}]`: "an object, please",
+	} {
+		_, faults := control.Object([]byte(text), "an object, please")
+		var got []string
+		for _, f := range faults {
+			got = append(got, strings.TrimSpace(f.Pointer+" "+f.Reason))
+		}
+		if strings.Join(got, "\n") != want {
+			t.Errorf("%s: got %q, want %q", text, got, want)
+		}
+	}
+	const depth = 9000
+	deep := strings.Repeat(`{"a":`, depth) + `{"b":1,"b":2}` + strings.Repeat(`}`, depth)
+	if _, faults := control.Object([]byte(deep), ""); len(faults) != 1 || faults[0].Pointer != strings.Repeat("/a", depth)+"/b" {
+		t.Errorf("%d faults", len(faults))
+	}
+}

@@ -2,6 +2,7 @@ package api
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"io"
 	"maps"
@@ -101,10 +102,22 @@ func decode(media string, body []byte, into any) error {
 	} else {
 		faults = control.Decode(body, into)
 	}
-	if len(faults.Errors()) > 0 {
-		return &gatehouse.Error{Code: gatehouse.CodeInvalid, Message: "the body has faults", Err: &control.Invalid{Faults: faults}}
+	return refusedBody(faults)
+}
+
+// object reads the members of a body that is a JSON object of no form of its
+// own, as a merge patch is.
+func object(body []byte, expected string) (map[string]json.RawMessage, error) {
+	members, faults := control.Object(body, expected)
+	return members, refusedBody(faults)
+}
+
+// refusedBody is the error of a body with faults, nil without.
+func refusedBody(faults gatehouse.Faults) error {
+	if len(faults.Errors()) == 0 {
+		return nil
 	}
-	return nil
+	return &gatehouse.Error{Code: gatehouse.CodeInvalid, Message: "the body has faults", Err: &control.Invalid{Faults: faults}}
 }
 
 // Media types of bodies.

@@ -147,9 +147,9 @@ func (s *rest) patchTenant(ctx context.Context, in *tenantChange) (*tenantAnswer
 	if err != nil {
 		return nil, err
 	}
-	var patch map[string]json.RawMessage
-	if err := json.Unmarshal(in.RawBody, &patch); err != nil || patch == nil {
-		return nil, &gatehouse.Error{Code: gatehouse.CodeInvalid, Message: "a merge patch is a JSON object (RFC 7396)"}
+	patch, err := object(in.RawBody, "a merge patch is a JSON object (RFC 7396)")
+	if err != nil {
+		return nil, err
 	}
 	var files map[string]string
 	if given, ok := patch["files"]; ok {
@@ -241,9 +241,9 @@ func (s *rest) setSecurity(ctx context.Context, in *tenantChange) (*one[security
 	if err != nil {
 		return nil, err
 	}
-	var body map[string]json.RawMessage
-	if err := json.Unmarshal(in.RawBody, &body); err != nil || body == nil {
-		return nil, &gatehouse.Error{Code: gatehouse.CodeInvalid, Message: "a JSON object is expected"}
+	body, err := object(in.RawBody, "a JSON object is expected")
+	if err != nil {
+		return nil, err
 	}
 	patch, err := json.Marshal(map[string]any{"security": body})
 	if err != nil {
