@@ -5,9 +5,9 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"iter"
-	"math"
 	"time"
 
 	"github.com/gatehouse-gateway/gatehouse"
@@ -197,10 +197,17 @@ func unsealed(tree any) {
 	}
 }
 
-// at reads a resource as it was after an event.
+// at reads a resource as it was after an event, which there must have been.
 func at[T any](ctx context.Context, p *Plane, ref journal.Ref, revision uint64) (T, error) {
 	var v T
-	found, err := p.journal.AsOf(ctx, ref, min(revision, math.MaxInt64-1))
+	head, err := p.Head(ctx)
+	if err != nil {
+		return v, err
+	}
+	if revision > head.Seq {
+		return v, notFound(fmt.Sprintf("revision: the newest is %d", head.Seq))
+	}
+	found, err := p.journal.AsOf(ctx, ref, revision)
 	if errors.Is(err, journal.ErrNotFound) {
 		return v, notFound(ref.Kind + " at that revision")
 	}

@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -263,14 +264,19 @@ func (r *remote) names(ctx context.Context, call client.Call, at string) []strin
 }
 
 // missing adds the nearest name there is to an error that says that a thing
-// does not exist.
+// does not exist. Where the thing is there it is another that is missing: the
+// error stays.
 func (r *remote) missing(ctx context.Context, err error, what, name string, list client.Call) error {
 	if gatehouse.CodeOf(err) != gatehouse.CodeNotFound {
 		return err
 	}
+	names := r.names(ctx, list, "id")
+	if slices.Contains(names, name) {
+		return err
+	}
 	return &gatehouse.Error{
 		Code:    gatehouse.CodeNotFound,
-		Message: fmt.Sprintf("there is no %s %q%s", what, name, didYouMean(name, r.names(ctx, list, "id"))),
+		Message: fmt.Sprintf("there is no %s %q%s", what, name, didYouMean(name, names)),
 	}
 }
 
