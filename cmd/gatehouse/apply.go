@@ -24,7 +24,8 @@ func applyCommand(r *remote) *cobra.Command {
 and makes the stored plans and tenants like them. Each is taken or refused by
 itself; exit code 2 says that some were refused.
 
-With --prune what is stored and in none of the documents is deleted.`,
+With --prune what is stored and in none of the documents is deleted. It is
+refused when they have no plan and no tenant at all.`,
 		Example: "  gatehouse apply -f tenants/\n  gatehouse apply -f acme.yaml --dry-run\n  gatehouse apply -f tenants/ --prune --yes",
 		Args:    arguments(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -97,6 +98,9 @@ func (r *remote) apply(ctx context.Context, files []string, f *changeFlags, prun
 	set, err := r.readDocuments(ctx, files)
 	if err != nil {
 		return nil, nil, err
+	}
+	if prune && len(set.Document.Tenants)+len(r.plansOf(set)) == 0 {
+		return nil, nil, &exit{exitUsage, fmt.Errorf("no plan and no tenant was read from %s: --prune would delete everything; delete what should go by name", strings.Join(files, ", "))}
 	}
 	done := []json.RawMessage{}
 	next := wanted{Plans: r.plansOf(set), Prune: prune}
