@@ -276,7 +276,11 @@ func (e *explainer) match() (string, any, error) {
 func (e *explainer) identify() (string, any, error) {
 	x := e.x
 	if err := e.g.identify(x); err != nil {
-		return "", nil, err
+		detail := ""
+		if _, n := x.In.Sole(gatehouse.DefaultKeyHeader); n > 0 && x.table.verifier.KeyHeader() == "" {
+			detail = detailOf(err) + "; API keys are not on for this tenant: its document has no identity.api_keys"
+		}
+		return detail, nil, err
 	}
 	if x.who == nil {
 		return fmt.Sprintf("the caller is anonymous: the route's auth is %s", x.route.auth), nil, nil

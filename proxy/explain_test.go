@@ -51,6 +51,11 @@ tenants:
             package gatehouse.tenant
             allow if input.request.method != "DELETE"
             reason := "nothing is deleted here" if input.request.method == "DELETE"
+  - id: keyless
+    domain: keyless.test
+    identity: {jwt: [{issuer: "https://id.test/", audience: [x], algorithms: [RS256], jwks_url: "https://id.test/keys"}]}
+    backends: [{id: app, endpoints: [{url: "http://app.test"}]}]
+    routes: [{id: all, match: {path: /}, backend: app}]
   - id: shop
     domain: shop.test
     status: suspended
@@ -133,6 +138,12 @@ resolve pass: host studio.test is of tenant studio
 match pass: route api takes it
 identify refuse: the API key is not valid: unknown API key
 = "studio" 401 GH-ID-002
+`)
+	f(proxy.Described{URL: "http://keyless.test/", Key: other}, `admit pass: GET / of keyless.test
+resolve pass: host keyless.test is of tenant keyless
+match pass: route all takes it
+identify refuse: the API key is not valid: unknown API key; API keys are not on for this tenant: its document has no identity.api_keys
+= "keyless" 401 GH-ID-002
 `)
 	f(proxy.Described{Method: "POST", URL: "http://studio.test/api/x", Key: secret, Body: 2048}, `admit pass: POST /api/x of studio.test
 resolve pass: host studio.test is of tenant studio
