@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"time"
 
@@ -60,7 +61,11 @@ func keyCreate(r *remote) *cobra.Command {
 				return err
 			}
 			k.ID = gatehouse.KeyID(id)
-			return r.tenant(cmd.Context(), r.show(cmd.Context(), client.Call{Operation: client.CreateKey, Path: args, Query: f.query(), Body: k}, secretView()), args[0])
+			if err := r.show(cmd.Context(), client.Call{Operation: client.CreateKey, Path: args, Query: f.query(), Body: k}, secretView()); err != nil {
+				return r.tenant(cmd.Context(), err, args[0])
+			}
+			r.hintKeysOff(cmd.Context(), args[0])
+			return nil
 		},
 	}
 	c.Flags().StringVar(&id, "id", "", "id within the tenant (default: made of the secret's hash)")
@@ -70,6 +75,22 @@ func keyCreate(r *remote) *cobra.Command {
 	c.Flags().DurationVar(&expires, "expires", 0, "time until the key expires, such as 720h; 0: never")
 	f.add(c, false)
 	return c
+}
+
+// hintKeysOff says so where a tenant's document does not turn API keys on. The
+// key is made whatever comes of it: that the tenant cannot be read is no
+// failure.
+func (r *remote) hintKeysOff(ctx context.Context, tenant string) {
+	answer, err := r.do(ctx, client.Call{Operation: client.GetTenant, Path: []string{tenant}})
+	if err != nil {
+		return
+	}
+	var t struct {
+		Identity gatehouse.Identity `json:"identity"`
+	}
+	if answer.Into(&t) == nil && t.Identity.APIKeys == nil {
+		fmt.Fprintf(r.s.errors, "tenant %s takes no API keys yet, and would answer 401: turn them on with `identity: {api_keys: {}}` in its document\n", tenant)
+	}
 }
 
 func keyList(r *remote) *cobra.Command {
