@@ -51,9 +51,10 @@ type Follower struct {
 	acks   *acks
 	told   *answers
 
-	mu     sync.Mutex
-	status Status // guarded by mu
-	broken error  // why nothing was restored; guarded by mu
+	mu      sync.Mutex
+	changed uint64 // the last revision that changed something; guarded by mu
+	status  Status // guarded by mu
+	broken  error  // why nothing was restored; guarded by mu
 }
 
 // Status is where a Follower stands.
@@ -72,8 +73,8 @@ type Status struct {
 	Refused []gatehouse.Refusal
 	// Err is why there is no connection; nil while there is one.
 	Err error
-	// Kept is the last revision on the disk, and KeepErr why later ones are
-	// not there.
+	// Kept is the last revision whose state is on the disk, and KeepErr why
+	// that of later ones is not.
 	Kept    uint64
 	KeepErr error
 }
@@ -212,7 +213,7 @@ func (f *Follower) follow(ctx context.Context, lost <-chan struct{}) error {
 
 // take applies an update, and tells of it.
 func (f *Follower) take(u *gatehouse.Update) {
-	empty := !u.Full && len(u.Plans)+len(u.Tenants)+len(u.Keys)+len(u.RemovedPlans)+len(u.RemovedTenants) == 0
+	empty := isEmpty(u)
 	outcome := f.c.Apply(*u)
 	f.settle(u, &outcome)
 	for _, r := range outcome.Refused {
@@ -222,9 +223,15 @@ func (f *Follower) take(u *gatehouse.Update) {
 		f.c.Log.Info("state taken over", "revision", u.Revision, "tenants", len(u.Tenants))
 	}
 	f.acks.add(outcome)
-	if f.writer != nil && (!empty || u.Full) {
+	if f.writer != nil && !empty {
 		f.writer.add(applied{*u, refusedIn(&outcome)})
 	}
+}
+
+// isEmpty reports whether u changes nothing but the revision: what happened was
+// no business of data planes. It is not written to the disk.
+func isEmpty(u *gatehouse.Update) bool {
+	return !u.Full && len(u.Plans)+len(u.Tenants)+len(u.Keys)+len(u.RemovedPlans)+len(u.RemovedTenants) == 0
 }
 
 // applied is an update with the tenants that were refused.
@@ -251,6 +258,12 @@ func (f *Follower) settle(u *gatehouse.Update, o *gatehouse.Outcome) {
 	f.broken = nil
 	s := &f.status
 	s.Revision, s.Hash = u.Revision, u.Hash
+	switch {
+	case !isEmpty(u):
+		f.changed = u.Revision
+	case s.Kept >= f.changed && s.KeepErr == nil && s.Kept > 0:
+		s.Kept = u.Revision
+	}
 	if len(s.Refused) > 0 || len(o.Refused) > 0 {
 		s.Refused = mergeRefusals(s.Refused, o, u.Full)
 	}
@@ -260,6 +273,9 @@ func (f *Follower) kept(revision uint64, err error) {
 	f.note(func(s *Status) {
 		if s.KeepErr = err; err == nil {
 			s.Kept = revision
+			if revision >= f.changed { // what came behind it changed nothing
+				s.Kept = max(revision, s.Revision)
+			}
 		}
 	})
 	if err != nil {
