@@ -140,6 +140,7 @@ type passing struct {
 	lined                 time.Duration // from the start to the end of the line, when sampled
 	gateway               *Gateway
 	reader                bodyReader
+	out                   outward
 	upgrade               []byte // the protocol asked for, when the route takes it
 	finished              bool   // Finish has begun
 	newTrace              bool   // the trace is not the client's

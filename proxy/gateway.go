@@ -8,6 +8,7 @@
 package proxy
 
 import (
+	"io"
 	"runtime/debug"
 	"time"
 
@@ -141,6 +142,31 @@ func (g *Gateway) panicked(x *Exchange, p any) {
 func (x *Exchange) yield() {
 	x.ticket.Done(time.Now())
 	x.depart()
+}
+
+// outward is the stream of an answer on its way to the client. With the last
+// of it the request gives back its places, before those bytes leave.
+type outward struct {
+	x    *Exchange
+	left int64 // bytes still to come; below 0: not known
+}
+
+// outwards returns what the transport reads the answer's stream from.
+func (x *Exchange) outwards() io.Reader {
+	x.out = outward{x, x.Length}
+	return &x.out
+}
+
+// Read reads from the stream.
+func (o *outward) Read(p []byte) (int, error) {
+	n, err := o.x.Stream.Read(p)
+	if o.left > 0 {
+		o.left -= int64(n)
+	}
+	if err != nil || o.left == 0 {
+		o.x.yield()
+	}
+	return n, err
 }
 
 // Finish ends an exchange whose answer has been written, or abandoned with

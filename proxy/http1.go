@@ -222,7 +222,7 @@ func (s *session) write(x *Exchange) (keep bool, err error) {
 			return false, err
 		}
 	}
-	broken, err := o.Stream(x.Stream, length, trailer)
+	broken, err := o.Stream(x.outwards(), length, trailer)
 	if broken != nil {
 		if length == http1.ByClose {
 			s.abort()

@@ -153,8 +153,10 @@ func (s *stream) write(x *Exchange) error {
 	}
 	switch {
 	case x.Stream == nil && (isHead || len(x.Body) == 0):
+		x.yield()
 		return s.End()
 	case x.Stream == nil:
+		x.yield()
 		return s.Whole(x.Body)
 	}
 	return s.stream(x)
@@ -169,8 +171,8 @@ func (s *stream) stream(x *Exchange) error {
 	}
 	buf := x.gateway.http1.Buffer()
 	defer x.gateway.http1.Recycle(buf)
-	for {
-		n, err := x.Stream.Read(buf.Bytes())
+	for body := x.outwards(); ; {
+		n, err := body.Read(buf.Bytes())
 		if n > 0 {
 			if _, werr := s.Write(buf.Bytes()[:n]); werr != nil {
 				return werr
