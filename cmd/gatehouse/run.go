@@ -316,6 +316,7 @@ func (p *process) run(ctx context.Context, started func(context.Context, *proces
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	reload, _ := ctx.Value(reloadKey).(chan struct{})
+	atLeastTwo()
 	g, failed := errgroup.WithContext(background)
 	g.Go(func() error { return p.meter.Run(background) })
 	g.Go(func() error { return p.gateway.Run(background) })
