@@ -202,7 +202,11 @@ func (a *Accounts) Replay(ctx context.Context, plan gatehouse.PlanID, drafts []*
 	}
 	for i, d := range drafts {
 		d.Version = max(d.Version, 1)
-		if err := invalid(d.Validate().Under(gatehouse.Pointer("drafts", i))); err != nil {
+		faults := d.Validate().Errors()
+		if len(faults) == 0 {
+			faults = d.Billable()
+		}
+		if err := invalid(faults.Under(gatehouse.Pointer("drafts", i))); err != nil {
 			return out, err
 		}
 		out.Drafts = append(out.Drafts, d.Ref())

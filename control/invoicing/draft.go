@@ -1,7 +1,9 @@
 package invoicing
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -23,6 +25,8 @@ type Invoice struct {
 	Payments []Payment `json:"payments,omitempty"`
 	// Overdue are reminders that were due.
 	Overdue []Overdue `json:"overdue,omitempty"`
+	// Faults say why a draft cannot be made; it has no lines then.
+	Faults gatehouse.Faults `json:"faults,omitempty"`
 }
 
 // Overdue says that an invoice was not paid so many days after PayBy.
@@ -183,7 +187,20 @@ func (a *Accounts) draft(ctx context.Context, b *basis, first *billing.Plan, spa
 	b.entries = len(b.wallet.Entries)
 	b.wallet.Expire(span.Start, b.s.Location())
 	b.draft, err = billing.Draft(b.run)
-	return refused(err)
+	return unbillable(err)
+}
+
+// unbillable says of faults that billing found in what is stored, such as usage
+// that comes to more than 10^15, that they are not those of the request.
+func unbillable(err error) error {
+	faults, ok := errors.AsType[gatehouse.Faults](err)
+	if !ok {
+		return err
+	}
+	return &gatehouse.Error{
+		Code: gatehouse.CodeInvalid, Message: "the invoice cannot be made: " + faults[0].Reason +
+			"; take usage back by an adjustment, or change the plan from a time before", Err: &control.Invalid{Faults: faults},
+	}
 }
 
 // minute is the first whole one not before t: cells count by minutes.
@@ -235,7 +252,8 @@ func (a *Accounts) Preview(ctx context.Context, tenant gatehouse.TenantID, ask A
 }
 
 // Drafts returns the invoices of a tenant that are not issued yet: those of
-// periods that have ended, and of the one that runs.
+// periods that have ended, and of the one that runs. One that cannot be made is
+// among them, and says why: it does not hide the others.
 func (a *Accounts) Drafts(ctx context.Context, tenant gatehouse.TenantID) ([]Invoice, error) {
 	subs, err := a.Subscriptions(ctx, tenant)
 	if err != nil {
@@ -248,6 +266,9 @@ func (a *Accounts) Drafts(ctx context.Context, tenant gatehouse.TenantID) ([]Inv
 			if gatehouse.CodeOf(err) == gatehouse.CodeConflict { // there is no such period any more
 				continue
 			}
+			if bad, ok := errors.AsType[*control.Invalid](err); ok {
+				inv, err = a.faulty(ctx, &subs[i], ask, bad.Faults)
+			}
 			if err != nil {
 				return nil, err
 			}
@@ -255,6 +276,23 @@ func (a *Accounts) Drafts(ctx context.Context, tenant gatehouse.TenantID) ([]Inv
 		}
 	}
 	return out, nil
+}
+
+// faulty is a draft that cannot be made: of which period, and why.
+func (a *Accounts) faulty(ctx context.Context, s *Subscription, ask Ask, faults gatehouse.Faults) (Invoice, error) {
+	v, err := a.Version(ctx, s.Plan)
+	if err != nil {
+		return Invoice{}, err
+	}
+	inv := Invoice{Invoice: billing.Invoice{
+		Type: billing.TypeInvoice, Kind: cmp.Or(ask.Kind, billing.Closing), Status: billing.Drafted, Tenant: s.Tenant, Subscription: s.ID, Currency: v.Currency, TimeZone: s.TimeZone,
+	}, Faults: faults}
+	index := 0 // of the opening
+	if ask.Period != nil {
+		index = *ask.Period
+	}
+	inv.Period, inv.Lines = s.Span(v.Cadence, index), []billing.Line{}
+	return inv, nil
 }
 
 // pending are the invoices that a subscription lacks: the next one to close,

@@ -107,6 +107,9 @@ func (a *Accounts) Subscribe(ctx context.Context, tenant gatehouse.TenantID, in 
 		if err := invalid(s.Validate(book, time.Time{})); err != nil {
 			return err
 		}
+		if err := invalid(s.Billable(book, -1)); err != nil {
+			return err
+		}
 		first, err := billing.Draft(billing.Run{Book: book, Subscription: &s.Subscription, Kind: billing.Opening})
 		if err != nil {
 			return refused(err)
@@ -267,6 +270,9 @@ func (a *Accounts) amend(ctx context.Context, tenant gatehouse.TenantID, id, kin
 			return err
 		}
 		faults := now.Amend(&next.Subscription, book, now.Closed)
+		if len(faults) == 0 {
+			faults = next.Billable(book, len(now.Changes))
+		}
 		for i := range faults {
 			faults[i].Pointer = ofRequest(faults[i].Pointer)
 		}

@@ -88,6 +88,9 @@ func (c *change) setVersion(id gatehouse.PlanID, doc *billing.Plan, exists bool)
 		return conflict("plan %s has too many versions", id)
 	}
 	faults := doc.Validate()
+	if len(faults.Errors()) == 0 {
+		faults = append(faults, doc.Billable()...)
+	}
 	if err := invalid(faults); err != nil {
 		return err
 	}
