@@ -251,6 +251,15 @@ func (p *Plane) Tenant(ctx context.Context, id gatehouse.TenantID) (Tenant, erro
 	return r.show(metaOf(&found), nil), nil
 }
 
+// Undeleted returns an error for a tenant that does not exist, or is deleted.
+func (p *Plane) Undeleted(ctx context.Context, id gatehouse.TenantID) error {
+	t, err := p.Tenant(ctx, id)
+	if err == nil && t.Deletion != nil {
+		err = errDeleted
+	}
+	return err
+}
+
 // TenantAt returns a tenant as it was after an event.
 func (p *Plane) TenantAt(ctx context.Context, id gatehouse.TenantID, revision uint64) (Tenant, error) {
 	found, err := p.journal.AsOf(ctx, tenantRef(id), revision)

@@ -52,6 +52,7 @@ func newTill(j *journal.Journal, plane *control.Plane, key []byte, log *slog.Log
 	return &till{usage: usage, webhooks: sender, accounts: invoicing.New(invoicing.Parts{
 		Store: j, Usage: usage, Now: time.Now, Log: log,
 		Tenant: func(ctx context.Context, id gatehouse.TenantID) error { _, err := plane.Tenant(ctx, id); return err },
+		Opens:  plane.Undeleted,
 		Plan:   func(ctx context.Context, id gatehouse.PlanID) error { _, err := plane.Plan(ctx, id); return err },
 	})}, nil
 }

@@ -119,13 +119,6 @@ func (s *rest) setBilling(ctx context.Context, in *tenantChange) (*made[invoicin
 	if err != nil {
 		return nil, err
 	}
-	t, err := s.Plane.Tenant(ctx, in.Tenant)
-	if err != nil {
-		return nil, err
-	}
-	if t.Deletion != nil {
-		return nil, &gatehouse.Error{Code: gatehouse.CodeConflict, Message: "the tenant is deleted; restore it first"}
-	}
 	v, err := s.Accounts.Subscribe(ctx, in.Tenant, body, m)
 	return madeOf(v, &v.Meta, err)
 }

@@ -133,6 +133,7 @@ func (s *service) bill(now func() time.Time) {
 	s.parts.Accounts = invoicing.New(invoicing.Parts{
 		Store: s.journal, Usage: s.ledger, Now: now,
 		Tenant: func(ctx context.Context, id gatehouse.TenantID) error { _, err := s.plane.Tenant(ctx, id); return err },
+		Opens:  func(ctx context.Context, id gatehouse.TenantID) error { return s.plane.Undeleted(ctx, id) },
 		Plan:   func(ctx context.Context, id gatehouse.PlanID) error { _, err := s.plane.Plan(ctx, id); return err },
 	})
 	s.parts.Webhooks, err = webhook.New(webhook.Config{Journal: s.journal, Read: invoicing.Message, Kinds: invoicing.MessageKinds, Key: bytes.Repeat([]byte{1}, 32), Random: rand.Reader, Now: now})

@@ -29,9 +29,6 @@ func (a *Accounts) Adjust(ctx context.Context, in ledger.Adjustment, m control.M
 // adjustment was there already. Whoever the approver is said to be, the journal
 // has who made it.
 func (a *Accounts) Correct(ctx context.Context, in ledger.Adjustment, m control.Mutation) (ledger.Verdict, error) {
-	if err := a.Tenant(ctx, in.Tenant); err != nil {
-		return "", err
-	}
 	in.Approver = cmp.Or(in.Approver, m.Actor)
 	value, err := billing.ParseDecimal(in.Value)
 	if err != nil {
@@ -44,6 +41,9 @@ func (a *Accounts) Correct(ctx context.Context, in ledger.Adjustment, m control.
 		}
 	}
 	verdict, err := a.Usage.AdjustIf(ctx, in, func(c metering.Cell, cells ledger.Cells) error {
+		if err := a.Tenant(ctx, in.Tenant); err != nil {
+			return err
+		}
 		for i := range periods {
 			if err := periods[i].covers(c, value.Neg(), cells); err != nil {
 				return err

@@ -91,13 +91,13 @@ func alertRef(tenant gatehouse.TenantID, id string) journal.Ref {
 // SetAlert creates or replaces an alert. What was told of thresholds that stay
 // is not told again.
 func (a *Accounts) SetAlert(ctx context.Context, tenant gatehouse.TenantID, doc NewAlert, m control.Mutation) (Alert, error) {
-	if err := a.Tenant(ctx, tenant); err != nil {
-		return Alert{}, err
-	}
 	if err := invalid(doc.faults()); err != nil {
 		return Alert{}, err
 	}
 	out, meta, err := commit[Alert](ctx, a, m, event{"alert.set", tenant, kindAlert}, func(c *change) error {
+		if err := a.Tenant(ctx, tenant); err != nil {
+			return err
+		}
 		var now Alert
 		if _, err := c.read(ctx, alertRef(tenant, doc.ID), &now); err != nil {
 			return err

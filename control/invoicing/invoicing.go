@@ -41,6 +41,10 @@ type Parts struct {
 	// exist. Nil: everything does.
 	Tenant func(context.Context, gatehouse.TenantID) error
 	Plan   func(context.Context, gatehouse.PlanID) error
+	// Opens returns an error for a tenant that begins no subscription, such as
+	// one that is deleted. It is not asked about a request that was answered
+	// before. Nil: as Tenant.
+	Opens func(context.Context, gatehouse.TenantID) error
 	// Taxes is the tax hook. Nil, or a nil answer: the taxes of the plan.
 	Taxes func(gatehouse.TenantID, billing.Line) []billing.Tax
 	// Now is time.Now, but for tests.
@@ -75,6 +79,9 @@ type Accounts struct{ Parts }
 func New(p Parts) *Accounts {
 	if p.Tenant == nil {
 		p.Tenant = func(context.Context, gatehouse.TenantID) error { return nil }
+	}
+	if p.Opens == nil {
+		p.Opens = p.Tenant
 	}
 	if p.Plan == nil {
 		p.Plan = func(context.Context, gatehouse.PlanID) error { return nil }

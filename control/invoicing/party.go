@@ -93,10 +93,10 @@ func customerRef(tenant gatehouse.TenantID) journal.Ref {
 
 // SetCustomer says who pays for a tenant.
 func (a *Accounts) SetCustomer(ctx context.Context, tenant gatehouse.TenantID, doc NewCustomer, m control.Mutation) (Customer, error) {
-	if err := a.Tenant(ctx, tenant); err != nil {
-		return Customer{}, err
-	}
 	out, meta, err := commit[Customer](ctx, a, m, event{"customer.set", tenant, kindCustomer}, func(c *change) error {
+		if err := a.Tenant(ctx, tenant); err != nil {
+			return err
+		}
 		if _, err := c.read(ctx, customerRef(tenant), &Customer{}); err != nil {
 			return err
 		}

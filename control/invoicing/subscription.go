@@ -72,9 +72,6 @@ var plainID = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$`)
 // Subscribe begins a subscription. From then on its plan version does not
 // change.
 func (a *Accounts) Subscribe(ctx context.Context, tenant gatehouse.TenantID, in NewSubscription, m control.Mutation) (Subscription, error) {
-	if err := a.Tenant(ctx, tenant); err != nil {
-		return Subscription{}, err
-	}
 	if in.ID == "" {
 		in.ID = DefaultSubscription
 	}
@@ -82,6 +79,9 @@ func (a *Accounts) Subscribe(ctx context.Context, tenant gatehouse.TenantID, in 
 		return Subscription{}, fault("/id", "is not a plain word of at most 63 letters, digits and _ . -", "")
 	}
 	out, meta, err := commit[Subscription](ctx, a, m, event{"subscription.create", tenant, kindSubscription}, func(c *change) error {
+		if err := a.Opens(ctx, tenant); err != nil {
+			return err
+		}
 		ref := subscriptionRef(tenant, in.ID)
 		if found, err := c.read(ctx, ref, &Subscription{}); found || err != nil {
 			if err == nil {

@@ -31,10 +31,10 @@ const maxVersion = 999_999
 // AddVersion stores the next version of a plan, or the one that doc names if it
 // is the next.
 func (a *Accounts) AddVersion(ctx context.Context, id gatehouse.PlanID, doc billing.Plan, m control.Mutation) (Version, error) {
-	if err := a.Plan(ctx, id); err != nil {
-		return Version{}, err
-	}
 	v, meta, err := commit[Version](ctx, a, m, event{kind: "price-version.create", main: kindVersion}, func(c *change) error {
+		if err := a.Plan(ctx, id); err != nil {
+			return err
+		}
 		have, err := a.Versions(ctx, id)
 		if err != nil {
 			return err

@@ -72,9 +72,6 @@ type Credit struct {
 
 // Grant puts credit into a tenant's wallet.
 func (a *Accounts) Grant(ctx context.Context, tenant gatehouse.TenantID, in Credit, m control.Mutation) (Wallet, error) {
-	if err := a.Tenant(ctx, tenant); err != nil {
-		return Wallet{}, err
-	}
 	if _, ok := in.Currency.Places(); !ok {
 		return Wallet{}, fault("/currency", "is not a currency", "a code of ISO 4217 in upper case, such as EUR")
 	}
@@ -84,11 +81,14 @@ func (a *Accounts) Grant(ctx context.Context, tenant gatehouse.TenantID, in Cred
 	if in.Cost.Sign() < 0 || in.Cost.Cmp(billing.Int(maxAmount)) > 0 || in.Amount.Cmp(billing.Int(maxAmount)) > 0 {
 		return Wallet{}, fault("/amount", "is more than 10^15, or the cost is negative", "")
 	}
-	if !in.Expires.IsZero() && !in.Expires.After(a.or(in.Granted)) {
-		return Wallet{}, fault("/expires", "is not after it was granted", "")
-	}
 	ref := walletRef(tenant, string(in.Currency))
 	out, meta, err := commit[billing.Wallet](ctx, a, m, event{"credit.grant", tenant, kindWallet}, func(c *change) error {
+		if err := a.Tenant(ctx, tenant); err != nil {
+			return err
+		}
+		if !in.Expires.IsZero() && !in.Expires.After(a.or(in.Granted)) {
+			return fault("/expires", "is not after it was granted", "")
+		}
 		w := billing.Wallet{Currency: in.Currency}
 		if _, err := c.read(ctx, ref, &w); err != nil {
 			return err
