@@ -184,6 +184,9 @@ func (a *Accounts) draft(ctx context.Context, b *basis, first *billing.Plan, spa
 		}
 		b.run.Watermark, b.run.At = mark, span.End
 	}
+	if b.run.At.Before(now) { // credit that can be used when it is issued
+		b.run.At = now
+	}
 	b.entries = len(b.wallet.Entries)
 	b.wallet.Expire(span.Start, b.s.Location())
 	b.draft, err = billing.Draft(b.run)

@@ -34,9 +34,10 @@ type Run struct {
 	CreditNotes []Applied
 	// Wallet may be nil. It is not changed: Book books what the invoice says.
 	// Grants pay for the periods that their life overlaps, even if they have
-	// expired meanwhile.
+	// expired meanwhile, and for what is issued during it.
 	Wallet *Wallet
-	// At is the latest that a grant may begin. Default: the end of the period.
+	// At is when the invoice is issued, and the latest that a grant may begin.
+	// Default: the end of the period.
 	At        time.Time
 	Watermark Watermark
 }

@@ -140,18 +140,20 @@ func (w *Wallet) Usable(at time.Time) []Applied {
 }
 
 // Within returns the balances that can pay for a period: of the grants whose
-// life overlaps it, and that begin no later than at, if that is set. What has
-// expired unused since the period began counts: it was there to be used. They
-// are in the order in which they burn.
+// life overlaps it, and that begin no later than at, if that is set; and of
+// those that can be used at that instant. What has expired unused since the
+// period began counts: it was there to be used. They are in the order in which
+// they burn.
 func (w *Wallet) Within(p Period, at time.Time) []Applied {
 	grants := slices.Clone(w.Grants)
 	slices.SortStableFunc(grants, burnOrder)
 	var out []Applied
 	for _, g := range grants {
 		begins := w.begins(g)
-		over := !g.Expires.IsZero() && !g.Expires.After(p.Start)
-		later := !begins.Before(p.End) || !at.IsZero() && begins.After(at)
-		if over || later {
+		over := func(t time.Time) bool { return !g.Expires.IsZero() && !g.Expires.After(t) }
+		begun := at.IsZero() || !begins.After(at)
+		overlaps := begins.Before(p.End) && !over(p.Start)
+		if !begun || !overlaps && (at.IsZero() || over(at)) {
 			continue
 		}
 		if left := w.Left(g.ID).Add(w.lost(g.ID)); left.Sign() > 0 {
