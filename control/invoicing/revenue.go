@@ -17,8 +17,12 @@ type Revenue struct {
 	// until now in the month that runs.
 	Month billing.Period `json:"month"`
 	// Bridge is how recurring revenue went from the begin to the end.
-	Bridge  billing.Bridge  `json:"bridge"`
+	Bridge billing.Bridge `json:"bridge"`
+	// Metrics are rounded: money to the minor unit, ratios to six digits after
+	// the point. Exact are the same figures as they were computed, as fractions
+	// where their digits do not end.
 	Metrics billing.Metrics `json:"metrics"`
+	Exact   billing.Metrics `json:"exact"`
 	// Invoiced is what was issued in the month, before tax, less what is void
 	// or credited.
 	Invoiced billing.Decimal `json:"invoiced"`
@@ -74,7 +78,8 @@ func (a *Accounts) Revenue(ctx context.Context, at time.Time, currency billing.C
 		known[s.Tenant] = known[s.Tenant] || everPaid(&s.Subscription, book, start)
 	}
 	r.Bridge = billing.Bridged(before, after, known)
-	r.Metrics = r.Bridge.Metrics(margin)
+	r.Exact = r.Bridge.Metrics(margin)
+	r.Metrics = r.Exact.Rounded(currency)
 	for tenant, n := range before {
 		r.Tenants = append(r.Tenants, TenantRevenue{tenant, n, after[tenant]})
 	}

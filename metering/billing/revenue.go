@@ -97,7 +97,7 @@ func (b Bridge) Balance() Decimal {
 	return Sum(b.Start, b.New, b.Reactivated, b.Expansion).Sub(b.Contraction).Sub(b.Churned)
 }
 
-// Metrics are figures of a month, exact. A ratio is absent where its divisor
+// Metrics are figures of a month, exact unless they are Rounded. A ratio is absent where its divisor
 // is zero.
 type Metrics struct {
 	// MRR is the recurring revenue at the end; ARR is 12 times that.
@@ -133,6 +133,29 @@ func (b Bridge) Metrics(margin Decimal) Metrics {
 		m.LTV = ratio(m.ARPU.Mul(margin), *m.Churn)
 	}
 	return m
+}
+
+// Rounded are the figures for readers: money to the minor unit, halves up, and
+// ratios to six digits after the point.
+func (m Metrics) Rounded(c Currency) Metrics {
+	money := func(d *Decimal) *Decimal {
+		if d == nil {
+			return nil
+		}
+		r := Minor(*d, c, HalfUp)
+		return &r
+	}
+	part := func(d *Decimal) *Decimal {
+		if d == nil {
+			return nil
+		}
+		r := d.Round(6, HalfUp)
+		return &r
+	}
+	return Metrics{
+		MRR: *money(&m.MRR), ARR: *money(&m.ARR), ARPU: money(m.ARPU), LTV: money(m.LTV),
+		NRR: part(m.NRR), GRR: part(m.GRR), Churn: part(m.Churn), RevenueChurn: part(m.RevenueChurn),
+	}
 }
 
 func ratio(a, b Decimal) *Decimal {
