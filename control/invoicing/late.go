@@ -74,10 +74,10 @@ func (a *Accounts) until(s *Subscription, first *billing.Plan, to time.Time) tim
 	if to.Before(s.Closed) {
 		to = s.Closed
 	}
-	if last := s.Whole(first.Cadence, s.Next-1+a.Back).End; s.Done && last.After(to) {
-		to = last
+	if s.End.IsZero() || to.Before(s.End) {
+		return to
 	}
-	return to
+	return s.Whole(first.Cadence, s.Index(first.Cadence, s.End.Add(-time.Nanosecond))+a.Back).End
 }
 
 func sooner(a, b time.Time) time.Time {

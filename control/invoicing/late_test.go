@@ -306,3 +306,56 @@ func TestLateReadsLittle(t *testing.T) {
 	h.close("2026-07-01")
 	see("[0601-0701]")
 }
+
+// TestInterruptedAfterTheEnd holds that requests which were interrupted are
+// given back though the interruption is dated after the end of the
+// subscription: known before its last invoice, or noted when all is billed.
+func TestInterruptedAfterTheEnd(t *testing.T) {
+	each(t, func(t *testing.T, h *house) {
+		ctx := t.Context()
+		h.price(metered)
+		h.subscribe("acme", "metered")
+		h.use("acme", "2026-01-19 23:00", "requests", 100)
+		h.set("2026-01-20")
+		if _, err := h.Cancel(ctx, "acme", "main", invoicing.Cancellation{}, as); err != nil {
+			t.Fatal(err)
+		}
+		h.set("2026-01-22")
+		h.use("acme", "2026-01-21 10:00", "requests", 30) // nothing bills it
+		h.write(interrupted("acme", "2026-01-21 10:30", 7, 33))
+		h.close("2026-01-22")
+		h.set("2026-02-10")
+		h.write(interrupted("acme", "2026-02-07 12:00", 7, 5))
+		h.round()
+		h.use("acme", "2026-02-10 00:00", "requests", 9)
+		h.set("2026-02-20")
+		before, err := h.Subscription(ctx, "acme", "main")
+		if err != nil {
+			t.Fatal(err)
+		}
+		h.round()
+		if after, err := h.Subscription(ctx, "acme", "main"); err != nil || after.Revision != before.Revision {
+			t.Errorf("usage after the end was noted: %+v, %v", after, err)
+		}
+		want := `GH-2026-000001 closing finalized 0101..0120 total 0.97 due 0.97
+  usage calls x 97 = 0.97
+GH-2026-000002 correction paid 0101..0120 total -0.05 due 0
+  adjustment calls x -5 = -0.05 corrects GH-2026-000001
+`
+		if got := h.invoices("acme"); got != want {
+			t.Errorf("got\n%s\nwant\n%s", got, want)
+		}
+		if lines, err := h.Differences(ctx, "acme", "main"); err != nil || len(lines) != 0 {
+			t.Errorf("%v, %v", lines, err)
+		}
+		sound(t, h)
+	})
+}
+
+// interrupted is what gateway gw says of requests that were cut.
+func interrupted(tenant, minute string, nonce uint64, n int64) metering.Batch {
+	return metering.Batch{Cells: []metering.Cell{{
+		Gateway: "gw", Epoch: metering.Epoch{Counter: 1, Nonce: nonce}, Window: at(minute), Meter: metering.MeterInterrupted, Value: n,
+		Series: metering.SeriesKey{Tenant: gatehouse.TenantID(tenant), Route: "r", Plan: "p"},
+	}}}
+}

@@ -157,7 +157,9 @@ func (l *Ledger) AdjustIf(ctx context.Context, a Adjustment, check Agree) (Verdi
 		if err != nil {
 			return err
 		}
-		if err := n.note(touched{{a.Tenant, u.minute / minutesPerDay}: u.minute}); err != nil {
+		written := touched{}
+		written.add(a.Tenant, a.Meter, u.minute)
+		if err := n.note(written); err != nil {
 			return err
 		}
 		verdict = Recorded

@@ -140,7 +140,7 @@ func (l *Ledger) record(n *naming, e *Event, t touched) (EventResult, error) {
 		"SELECT hash FROM metering_event WHERE source = $1 AND id = $2",
 		[]any{e.Source, e.ID}, hash[:], u.minute, meter, series, u.value, at.UnixMicro(), now.UnixMicro())
 	if err == nil && r.Verdict == Recorded {
-		t.add(e.Tenant, u.minute)
+		t.add(e.Tenant, e.Meter, u.minute)
 	}
 	return r, err
 }

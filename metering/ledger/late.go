@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/gatehouse-gateway/gatehouse"
+	"github.com/gatehouse-gateway/gatehouse/metering"
 )
 
 // LateUsage says what was written of a tenant's usage after it was billed.
@@ -23,7 +24,8 @@ type LateUsage struct {
 }
 
 // Watch notes from now on what is written of tenants' usage before an instant
-// each. It never ends: an earlier instant than before changes nothing. Whoever
+// each, and every interruption, for those are dated after the minutes whose
+// requests they are of. It never ends: an earlier instant than before changes nothing. Whoever
 // watches, reads Late and then the cells has what was written before, and is
 // told by a later note of everything that is written after.
 func (l *Ledger) Watch(ctx context.Context, until map[gatehouse.TenantID]time.Time) error {
@@ -108,7 +110,8 @@ func (l *Ledger) Noted(ctx context.Context) (map[gatehouse.TenantID]int64, error
 	return notes, nil
 }
 
-// touched are the first minutes that a transaction writes, by tenant and day.
+// touched are the first minutes that a transaction writes, by tenant and day;
+// anyMinute where it writes an interruption.
 type touched map[touchedDay]int64
 
 type touchedDay struct {
@@ -116,8 +119,14 @@ type touchedDay struct {
 	day    int64
 }
 
-func (t touched) add(tenant gatehouse.TenantID, minute int64) {
+// anyMinute is before every instant that is watched for.
+const anyMinute = 0
+
+func (t touched) add(tenant gatehouse.TenantID, meter string, minute int64) {
 	key := touchedDay{tenant, minute / minutesPerDay}
+	if meter == metering.MeterInterrupted {
+		minute = anyMinute
+	}
 	if least, ok := t[key]; !ok || minute < least {
 		t[key] = minute
 	}

@@ -70,6 +70,10 @@ func TestLate(t *testing.T) {
 		if got := fmt.Sprint(notes); err != nil || got != "map[a:6]" {
 			t.Error(got, err)
 		}
+		// An interruption is of minutes before it, whenever it is dated.
+		interrupted := []metering.Cell{cell("2027-03-07 12:00", "a", "r", metering.MeterInterrupted, 1), cell("2027-03-07 12:00", "b", "r", metering.MeterInterrupted, 1)}
+		write(t, l, interrupted)
+		see(6, "7 03-07T00:00")
 		if err := l.Watch(t.Context(), map[gatehouse.TenantID]time.Time{"c": at("2027-02-01 12:00").Add(time.Second)}); err != nil {
 			t.Fatal(err)
 		}

@@ -124,7 +124,7 @@ func (l *Ledger) writeCells(n *naming, cells []metering.Cell) error {
 	written := touched{}
 	for i := range cells {
 		c := &cells[i]
-		written.add(c.Series.Tenant, c.Window.Unix()/60)
+		written.add(c.Series.Tenant, c.Meter, c.Window.Unix()/60)
 		meter, err := n.meter(c.Meter)
 		if err != nil {
 			return err
