@@ -18,9 +18,8 @@ type Revenue struct {
 	Month billing.Period `json:"month"`
 	// Bridge is how recurring revenue went from the begin to the end.
 	Bridge billing.Bridge `json:"bridge"`
-	// Metrics are rounded: money to the minor unit, ratios to six digits after
-	// the point. Exact are the same figures as they were computed, as fractions
-	// where their digits do not end.
+	// Metrics have money to the minor unit. Exact are the same figures as they
+	// were computed, as fractions where their digits do not end.
 	Metrics billing.Metrics `json:"metrics"`
 	Exact   billing.Metrics `json:"exact"`
 	// Invoiced is what was issued in the month, before tax, less what is void

