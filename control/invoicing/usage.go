@@ -1,7 +1,6 @@
 package invoicing
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -34,63 +33,6 @@ func (a *Accounts) stored(ctx context.Context, tenant gatehouse.TenantID, p bill
 		cells = append(cells, c)
 	}
 	return cells, nil
-}
-
-func takesBack(c metering.Cell) bool { return c.Value < 0 }
-
-// net takes negative cells off the others of their meter within the same
-// segment of the same period, the nearest in time first, and of their route
-// and consumer where they name one. Those that name most are first, wherever
-// they lie: what may be taken off any usage leaves them theirs. What is more
-// than there was is lost: usage is not below zero.
-func net(cells []metering.Cell, s *billing.Subscription, book billing.Book) (out []metering.Cell, lost int64) {
-	var back []metering.Cell
-	for _, c := range cells {
-		if takesBack(c) {
-			back = append(back, c)
-		} else {
-			out = append(out, c)
-		}
-	}
-	out = billing.Fold(out)
-	slices.SortFunc(back, func(x, y metering.Cell) int {
-		return cmp.Or(cmp.Compare(wide(&x), wide(&y)), x.Window.Compare(y.Window), cmp.Compare(x.Meter, y.Meter), cmp.Compare(x.Series.Route, y.Series.Route),
-			cmp.Compare(x.Series.Consumer, y.Series.Consumer), cmp.Compare(x.Series.Plan, y.Series.Plan), cmp.Compare(x.Value, y.Value))
-	})
-	for _, b := range back {
-		within := segmentAt(s, book, b.Window)
-		var near []*metering.Cell
-		for i := range out {
-			c := &out[i]
-			if c.Meter == b.Meter && within.Has(c.Window) && (b.Series.Route == "" || b.Series.Route == c.Series.Route) &&
-				(b.Series.Consumer == "" || b.Series.Consumer == c.Series.Consumer) {
-				near = append(near, c)
-			}
-		}
-		slices.SortStableFunc(near, func(x, y *metering.Cell) int {
-			return cmp.Compare(x.Window.Sub(b.Window).Abs(), y.Window.Sub(b.Window).Abs())
-		})
-		left := -b.Value
-		for _, c := range near {
-			part := min(left, c.Value)
-			c.Value -= part
-			left -= part
-		}
-		lost += left
-	}
-	return out, lost
-}
-
-// wide is how little a cell that takes usage back names of what it is taken
-// off: 0 for a route and a consumer, 3 for neither.
-func wide(c *metering.Cell) (n int) {
-	if c.Series.Route == "" {
-		n += 2
-	}
-	if c.Series.Consumer == "" {
-		n++
-	}
-	return n
 }
 
 // segmentAt is the span of one plan version within one period that an instant
