@@ -149,7 +149,7 @@ GH-2026-000002 closing paid 0201..0301 total -0.4 due 0
   adjustment calls x -40 = -0.4 corrects GH-2026-000001
   usage calls x 0 = 0
 GH-2026-000003 closing finalized 0101..0201 total 1 due 0.6
-  usage calls x 60 = 1
+  usage calls x 100 = 1
 GH-2026-000004 closing finalized 0301..0320 total 0.1 due 0.1
   usage calls x 10 = 0.1
 GH-2026-000005 correction paid 0101..0320 total -0.03 due 0
@@ -157,6 +157,10 @@ GH-2026-000005 correction paid 0101..0320 total -0.03 due 0
 `
 		if got := h.invoices("acme"); got != want {
 			t.Errorf("got\n%s\nwant\n%s", got, want)
+		}
+		again, err := h.Invoice(ctx, "acme", "GH-2026-000003")
+		if err != nil || again.Lines[0].Text != "calls: 60 in all, 40 given back before for 0.40" {
+			t.Errorf("%s, %v", again.Lines[0].Text, err)
 		}
 		if lines, err := h.Differences(ctx, "acme", "main"); err != nil || len(lines) != 0 {
 			t.Errorf("%v, %v", lines, err)

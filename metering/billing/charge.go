@@ -24,6 +24,7 @@ func (r *run) charge(plan *Plan, p *Price, seg Segment, final bool) {
 		Trace: r.trace(plan, m, due, seg.Period),
 	}
 	l.Trace.Billed = r.billed(p.ID, seg.Plan, seg.Period.Start)
+	r.explain(&l, plan, p)
 	r.add(l, p)
 	if due.TrueUp.Sign() != 0 {
 		of := r.lines[len(r.lines)-1].ID
@@ -31,6 +32,40 @@ func (r *run) charge(plan *Plan, p *Price, seg Segment, final bool) {
 			Kind: LineTrueUp, Plan: seg.Plan, Period: seg.Period, Text: p.title() + ": minimum", Quantity: Int(1), Amount: due.TrueUp, Of: of,
 			Trace: &Trace{Exact: due.Rating.TrueUp, Fraction: l.Trace.Fraction},
 		}, p)
+	}
+}
+
+// explain has a line of usage of which other invoices have charged a part, or
+// given one back, say so: its amount is what is left to charge, and so is its
+// quantity where units are those that were metered.
+func (r *run) explain(l *Line, plan *Plan, p *Price) {
+	before, some := Decimal{}, false
+	for _, inv := range r.live() {
+		for i := range inv.Lines {
+			if m := &inv.Lines[i]; m.Kind != LineTrueUp && m.ofUsage(p.ID, l.Plan, l.Period.Start) {
+				before, some = before.Add(m.Quantity), true
+			}
+		}
+	}
+	if !some {
+		return
+	}
+	all, amount, whole := l.Quantity, l.Trace.Billed, p.Convert == nil && p.Included.IsZero()
+	if whole {
+		l.Quantity = all.Sub(before)
+	}
+	if u := l.UnitPrice; u != nil && Minor(u.Mul(l.Quantity), plan.Currency, plan.Rounding).Cmp(l.Amount) != 0 {
+		l.UnitPrice = nil // what all of it costs is not what is charged here
+	}
+	how, of := "billed before", " of them "
+	if amount.Sign() < 0 || amount.IsZero() && before.Sign() < 0 {
+		how, of, amount, before = "given back before", " ", amount.Neg(), before.Neg()
+	}
+	text, money := p.title()+": "+all.Round(6, HalfUp).String()+" in all, ", plan.Currency.Text(amount)
+	if whole {
+		l.Text = text + before.Round(6, HalfUp).String() + of + how + " for " + money
+	} else {
+		l.Text = text + money + " " + how
 	}
 }
 

@@ -170,6 +170,31 @@ func TestProgressiveInvoicesSumToOne(t *testing.T) {
 	}
 }
 
+// TestTextOfTheRest holds that a line which charges what others have left says
+// so, with a quantity and a unit price that come to its amount.
+func TestTextOfTheRest(t *testing.T) {
+	f := func(price, want string) {
+		t.Helper()
+		p := thirty(t, "p", `{"id":"calls","meter":"requests",`+price+`}`)
+		run := billing.Run{Book: book(p), Subscription: subscribed(p), Cells: []metering.Cell{cell("2026-01-03T00:00:00Z", "requests", 10), cell("2026-01-20T00:00:00Z", "requests", 15)}}
+		part := run
+		part.Kind, part.Through = billing.Progressive, at("2026-01-10T00:00:00Z")
+		run.Earlier = []billing.Invoice{draft(t, part)}
+		l := draft(t, run).Lines[0]
+		unit := "none"
+		if l.UnitPrice != nil {
+			unit = l.UnitPrice.String()
+		}
+		if got := fmt.Sprintf("%s: %s x %s = %s", l.Text, l.Quantity, unit, l.Amount); got != want {
+			t.Errorf("%s\n got %s\nwant %s", price, got, want)
+		}
+	}
+	f(`"model":"per_unit","amount":"0.01"`, "calls: 25 in all, 10 of them billed before for 0.10: 15 x 0.01 = 0.15")
+	f(`"model":"per_unit","amount":"0"`, "calls: 25 in all, 10 of them billed before for 0.00: 15 x 0 = 0")
+	f(`"model":"volume","tiers":[{"up_to":"10","unit_price":"1"},{"unit_price":"0.1"}]`, "calls: 25 in all, 10 of them billed before for 10.00: 15 x none = -7.5")
+	f(`"model":"per_unit","amount":"0.01","included":"5"`, "calls: 20 in all, 0.09 billed before: 20 x none = 0.11")
+}
+
 func TestTwoChangesInAPeriod(t *testing.T) {
 	p := plan(t, premium)
 	sub := &billing.Subscription{ID: "s1", Tenant: "acme", Plan: p.Ref(), Start: at("2026-06-01T00:00:00Z")}
