@@ -122,6 +122,14 @@ func (u *lateUsage) Noted(ctx context.Context) (map[gatehouse.TenantID]int64, er
 	return l.Noted(ctx)
 }
 
+func (u *lateUsage) Meters(ctx context.Context) ([]string, error) {
+	l, err := u.ledger(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return l.Meters(ctx)
+}
+
 func (u *lateUsage) AdjustIf(ctx context.Context, a ledger.Adjustment, check ledger.Agree) (ledger.Verdict, error) {
 	l, err := u.ledger(ctx)
 	if err != nil {

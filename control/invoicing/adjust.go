@@ -34,6 +34,9 @@ func (a *Accounts) Correct(ctx context.Context, in ledger.Adjustment, m control.
 	if err != nil {
 		return "", fault("/value", "is not a decimal number", "")
 	}
+	if err := a.nameless(ctx, in.Tenant, in.Meter); err != nil {
+		return "", err
+	}
 	var periods []billed
 	if value.Sign() < 0 {
 		if periods, err = a.billed(ctx, &in); err != nil {

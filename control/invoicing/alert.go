@@ -60,6 +60,9 @@ type Alert struct {
 	Period time.Time `json:"period,omitzero"`
 	Told   []string  `json:"told,omitempty"`
 	Last   *Signal   `json:"last,omitempty"`
+	// Warnings say why nothing would be told when it was set, such as a feature
+	// that the plan does not have.
+	Warnings gatehouse.Faults `json:"warnings,omitempty"`
 }
 
 // Signal is what is told of one threshold.
@@ -105,7 +108,11 @@ func (a *Accounts) SetAlert(ctx context.Context, tenant gatehouse.TenantID, doc 
 		if err := c.match(&m, alertRef(tenant, doc.ID)); err != nil {
 			return err
 		}
-		c.put(alertRef(tenant, doc.ID), Alert{NewAlert: doc, Period: now.Period, Told: now.Told, Last: now.Last})
+		warnings, err := a.unheard(ctx, tenant, &doc)
+		if err != nil {
+			return err
+		}
+		c.put(alertRef(tenant, doc.ID), Alert{NewAlert: doc, Period: now.Period, Told: now.Told, Last: now.Last, Warnings: warnings})
 		return nil
 	})
 	out.Meta = meta

@@ -28,6 +28,7 @@ type Usage interface {
 	Cells(ctx context.Context, from, to time.Time) iter.Seq2[metering.Cell, error]
 	Gateways(context.Context) ([]ledger.Gateway, error)
 	AdjustIf(ctx context.Context, a ledger.Adjustment, check ledger.Agree) (ledger.Verdict, error)
+	Meters(context.Context) ([]string, error)
 	Watch(ctx context.Context, until map[gatehouse.TenantID]time.Time) error
 	Late(ctx context.Context, tenant gatehouse.TenantID, after int64) (ledger.LateUsage, error)
 	Noted(context.Context) (map[gatehouse.TenantID]int64, error)

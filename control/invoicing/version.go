@@ -47,7 +47,7 @@ func (a *Accounts) AddVersion(ctx context.Context, id gatehouse.PlanID, doc bill
 		if doc.Version != 0 && doc.Version != next.Version {
 			return fault("/version", fmt.Sprintf("the next version is %d", next.Version), "leave it out")
 		}
-		return c.setVersion(id, &next, false)
+		return c.setVersion(ctx, id, &next, false)
 	})
 	return v.known(meta), err
 }
@@ -72,12 +72,12 @@ func (a *Accounts) ReplaceVersion(ctx context.Context, ref billing.PlanRef, doc 
 		if next.Version != ref.Version {
 			return fault("/version", fmt.Sprintf("is not %d", ref.Version), "leave it out")
 		}
-		return c.setVersion(ref.ID, &next, true)
+		return c.setVersion(ctx, ref.ID, &next, true)
 	})
 	return v.known(meta), err
 }
 
-func (c *change) setVersion(id gatehouse.PlanID, doc *billing.Plan, exists bool) error {
+func (c *change) setVersion(ctx context.Context, id gatehouse.PlanID, doc *billing.Plan, exists bool) error {
 	if doc.ID == "" {
 		doc.ID = id
 	}
@@ -94,6 +94,7 @@ func (c *change) setVersion(id gatehouse.PlanID, doc *billing.Plan, exists bool)
 	if err := invalid(faults); err != nil {
 		return err
 	}
+	faults = append(faults, c.a.unmetered(ctx, doc)...)
 	ref := versionRef(doc.Ref())
 	if !exists {
 		c.expect[ref] = journal.Absent
