@@ -118,8 +118,9 @@ func (c *change) finalize(ctx context.Context, b *basis, early bool) error {
 	c.put(keyRef(tenant, frozen.Key), number)
 	b.advance()
 	c.put(subscriptionRef(tenant, b.s.ID), b.s)
-	c.put(invoiceRef(tenant, number), Invoice{Invoice: frozen, Parties: parties})
-	return nil
+	issued := Invoice{Invoice: frozen, Parties: parties}
+	c.put(invoiceRef(tenant, number), issued)
+	return c.schedule(ctx, unpaid{}, &issued)
 }
 
 // open refuses a period that is billed, or comes after one that is not.

@@ -120,8 +120,11 @@ const (
 	kindBalance = "credit-balance"
 	kindEntry   = "entry"
 	// kindLate names the invoice that charged usage which came after another.
-	kindLate  = "late-usage"
-	kindAlert = "alert"
+	kindLate = "late-usage"
+	// kindReminder is of the platform: the list of all is by the time at which
+	// they are due.
+	kindReminder = "reminder"
+	kindAlert    = "alert"
 	// kindAdjustment says who made an adjustment of the ledger: its id is a hash
 	// of the adjustment's.
 	kindAdjustment = "usage-adjustment"

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/gatehouse-gateway/gatehouse"
@@ -16,18 +15,21 @@ import (
 // Actor is how the journal names the jobs of this package.
 const Actor = "system:billing"
 
-// reminders are the days after PayBy at which an unpaid invoice is marked.
-var reminders = []int{0, 7, 14, 30}
-
 // Run does what is due until ctx ends: it closes periods, watches thresholds,
 // marks what is overdue and books credit that has expired. It may run in
 // several control planes; everything is done once.
 func (a *Accounts) Run(ctx context.Context) error {
 	tick := time.NewTicker(a.Every)
 	defer tick.Stop()
-	var slow time.Time
+	var slow, slower time.Time
 	for {
 		now := a.Now()
+		if now.Sub(slower) >= daily {
+			slower = now
+			if err := a.adopt(ctx); err != nil && ctx.Err() == nil {
+				a.Log.Error("reminders", "error", err)
+			}
+		}
 		all := now.Sub(slow) >= seldom
 		if all {
 			slow = now
@@ -44,8 +46,12 @@ func (a *Accounts) Run(ctx context.Context) error {
 }
 
 // seldom is the time between two looks at what is overdue and what has
-// expired: they read every unpaid invoice and every wallet.
-const seldom = time.Hour
+// expired, which reads every wallet; daily that between two looks for invoices
+// without a reminder, which reads every one that is unpaid.
+const (
+	seldom = time.Hour
+	daily  = 24 * time.Hour
+)
 
 // Done is what a round of Run has done.
 type Done struct {
@@ -198,78 +204,6 @@ func (a *Accounts) ready(ctx context.Context, tenant gatehouse.TenantID, s *Subs
 	}
 	_, sealed := watermark(gateways, end)
 	return sealed || !a.now().Before(end.Add(a.Grace)), nil
-}
-
-// remind marks invoices that should have been paid.
-func (a *Accounts) remind(ctx context.Context, d *Done) error {
-	q := journal.Query{Kind: kindInvoice, Where: []journal.Field{{Name: "status", Value: string(billing.Finalized)}}, Limit: 1000}
-	var failed error
-	for {
-		page, err := a.Store.List(ctx, q)
-		if err != nil {
-			return errors.Join(failed, coded(err))
-		}
-		for i := range page.Items {
-			var open unpaid
-			if err := decode(&page.Items[i], &open); err != nil {
-				failed = errors.Join(failed, err)
-				continue
-			}
-			if open.due(a.now()) == nil {
-				continue
-			}
-			if err := a.overdue(ctx, gatehouse.TenantID(page.Items[i].Tenant), page.Items[i].ID, d); err != nil {
-				failed = errors.Join(failed, fmt.Errorf("remind of %s: %w", page.Items[i].ID, err))
-			}
-		}
-		if q.After = page.Next; page.Next == "" {
-			return failed
-		}
-	}
-}
-
-// unpaid is what a reminder depends on: the rest of an invoice is long.
-type unpaid struct {
-	Status  billing.Status `json:"status"`
-	PayBy   time.Time      `json:"pay_by"`
-	Overdue []Overdue      `json:"overdue"`
-}
-
-// due returns the last reminder that has come and is not marked.
-func (u unpaid) due(now time.Time) *int {
-	for _, days := range slices.Backward(reminders) {
-		marked := slices.ContainsFunc(u.Overdue, func(o Overdue) bool { return o.Days >= days })
-		if marked {
-			return nil
-		}
-		if u.Status == billing.Finalized && !now.Before(u.PayBy.AddDate(0, 0, days)) {
-			return &days
-		}
-	}
-	return nil
-}
-
-func (a *Accounts) overdue(ctx context.Context, tenant gatehouse.TenantID, number string, d *Done) error {
-	_, _, err := commit[Invoice](ctx, a, control.Mutation{Actor: Actor}, event{KindOverdue, tenant, kindInvoice}, func(c *change) error {
-		var inv Invoice
-		if err := c.must(ctx, invoiceRef(tenant, number), &inv); err != nil {
-			return err
-		}
-		days := unpaid{inv.Status, inv.PayBy, inv.Overdue}.due(a.now())
-		if days == nil {
-			return errNothing
-		}
-		inv.Overdue = append(inv.Overdue, Overdue{*days, a.now()})
-		c.put(invoiceRef(tenant, number), inv)
-		return nil
-	})
-	if errors.Is(err, errNothing) {
-		return nil
-	}
-	if err == nil {
-		d.Overdue++
-	}
-	return err
 }
 
 func (a *Accounts) expireAll(ctx context.Context) error {

@@ -74,12 +74,13 @@ func (a *Accounts) Mark(ctx context.Context, tenant gatehouse.TenantID, number s
 		if in.Status == billing.Void && len(inv.Payments) > 0 {
 			return conflict("%s of invoice %s is paid: credit it instead", inv.paid(), number)
 		}
+		was := inv.unpaid()
 		inv.Invoice = moved
 		if err := c.booked(ctx, &inv, before, in); err != nil {
 			return err
 		}
 		c.put(ref, inv)
-		return nil
+		return c.schedule(ctx, was, &inv)
 	})
 	if already {
 		return a.Invoice(ctx, tenant, number)

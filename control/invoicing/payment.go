@@ -94,7 +94,11 @@ func (a *Accounts) pay(ctx context.Context, tenant gatehouse.TenantID, number st
 			if err != nil {
 				return err
 			}
+			was := inv.unpaid()
 			inv.Invoice, c.kind = moved, KindPaid
+			if err := c.schedule(ctx, was, &inv); err != nil {
+				return err
+			}
 		}
 		c.put(ref, inv)
 		return nil
