@@ -73,7 +73,8 @@ var Formats = map[Format]string{
 }
 
 // Document writes an invoice in a format. JSON is its canonical form, whose
-// SHA-256 without hash, status and marks is its hash.
+// SHA-256 without hash, status and marks is its hash. A page and a PDF show what
+// is due as issued and what was paid of it since; the others are as issued.
 func (inv *Invoice) Document(f Format) ([]byte, error) {
 	var out []byte
 	var err error
@@ -83,9 +84,9 @@ func (inv *Invoice) Document(f Format) ([]byte, error) {
 	case CSV:
 		out, err = render.CSV(inv.Invoice)
 	case HTML:
-		out, err = render.HTML(inv.Invoice, inv.Parties)
+		out, err = render.HTML(inv.Invoice, inv.Parties, inv.settled()...)
 	case PDF:
-		out, err = render.PDF(inv.Invoice, inv.Parties)
+		out, err = render.PDF(inv.Invoice, inv.Parties, inv.settled()...)
 	case UBL:
 		out, err = render.UBL(inv.Invoice, inv.Parties)
 	default:

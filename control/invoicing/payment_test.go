@@ -100,3 +100,51 @@ func TestPayments(t *testing.T) {
 		sound(t, h)
 	})
 }
+
+// TestPaymentsInPrint holds that a page shows what was due when the invoice was
+// issued, what was paid since and when, and what that leaves.
+func TestPaymentsInPrint(t *testing.T) {
+	t.Parallel()
+	h := open(t, stores["SQLite"](t))
+	h.price(premium)
+	for _, tenant := range []string{"acme", "void"} {
+		h.subscribe(tenant, "premium")
+	}
+	h.round()
+	see := func(tenant string, want ...string) {
+		t.Helper()
+		page, err := h.Invoices(t.Context(), invoicing.InvoiceFilter{Tenant: gatehouse.TenantID(tenant)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := page.Items[0].Document(invoicing.HTML)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, part := range want {
+			if !strings.Contains(string(text), part) {
+				t.Errorf("no %s in %s", part, text)
+			}
+		}
+		if _, err := page.Items[0].Document(invoicing.PDF); err != nil {
+			t.Error(err)
+		}
+	}
+	mark := func(tenant, number string, m invoicing.Mark) {
+		t.Helper()
+		if _, err := h.Mark(t.Context(), gatehouse.TenantID(tenant), number, m, as); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const due, paid, left = "<dt>Due as issued</dt><dd>30.00</dd>", "<dt>Paid 2026-01-05, wire 1</dt><dd>−12.50</dd>", "<dt>To pay, EUR</dt><dd>"
+	see("acme", "<dt>Due, EUR</dt><dd>30.00</dd>")
+	h.set("2026-01-05")
+	part := dec("12.50")
+	mark("acme", "GH-2026-000001", invoicing.Mark{Status: billing.Paid, Ref: "wire 1", Amount: &part})
+	see("acme", due, paid, left+"17.50</dd>")
+	h.set("2026-01-07")
+	mark("acme", "GH-2026-000001", invoicing.Mark{Status: billing.Paid, Ref: "wire 2"})
+	see("acme", due, paid, "<dt>Paid 2026-01-07, wire 2</dt><dd>−17.50</dd>", left+"0.00</dd>")
+	mark("void", "GH-2026-000002", invoicing.Mark{Status: billing.Void})
+	see("void", due, left+"0.00</dd>")
+}

@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	"github.com/gatehouse-gateway/gatehouse/metering/billing"
+	"github.com/gatehouse-gateway/gatehouse/metering/billing/render"
 )
 
 // Standing is an invoice that is issued with what is paid of it by now. The
@@ -17,6 +18,20 @@ type Standing struct {
 	// Warnings say what the document lacks for those who read it, such as the
 	// name of its seller.
 	Warnings []string `json:"warnings,omitempty"`
+}
+
+// settled are all payments of an invoice, for print: those of a part, and the
+// one that paid the rest.
+func (inv *Invoice) settled() []render.Payment {
+	out := make([]render.Payment, 0, len(inv.Payments)+1)
+	for _, p := range inv.Payments {
+		out = append(out, render.Payment{At: p.At, Ref: p.Ref, Amount: p.Amount})
+	}
+	if rest := inv.left(); inv.Status == billing.Paid && rest.Sign() > 0 {
+		paid := inv.Marks[len(inv.Marks)-1] // nothing comes after it
+		out = append(out, render.Payment{At: paid.At, Ref: paid.Ref, Amount: rest})
+	}
+	return out
 }
 
 // Standing says what is paid of an invoice, and what is left.

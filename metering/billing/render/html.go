@@ -13,8 +13,9 @@ import (
 var page string
 
 // HTML returns the invoice as one page that needs nothing else and prints on
-// A4 and letter. All texts are escaped.
-func HTML(inv billing.Invoice, parties Parties) ([]byte, error) {
+// A4 and letter. All texts are escaped. What is due is shown as issued, and
+// payments below it with what they leave.
+func HTML(inv billing.Invoice, parties Parties, payments ...Payment) ([]byte, error) {
 	loc := zone(inv)
 	t, err := template.New("invoice").Funcs(template.FuncMap{
 		"money": inv.Currency.Text, "quantity": quantity, "day": day, "span": func(p billing.Period) string { return span(p, loc) },
@@ -27,8 +28,12 @@ func HTML(inv billing.Invoice, parties Parties) ([]byte, error) {
 		billing.Invoice
 		Seller, Buyer []string
 		Terms, IBAN   string
-		Draft         bool
-	}{inv, parties.Seller.lines(), parties.Buyer.lines(), parties.Terms, parties.IBAN, inv.Number == ""}); err != nil {
+		Draft, Since  bool
+		Payments      []Payment
+		Left          billing.Decimal
+	}{
+		inv, parties.Seller.lines(), parties.Buyer.lines(), parties.Terms, parties.IBAN, inv.Number == "", since(inv, payments), payments, left(inv, payments),
+	}); err != nil {
 		return nil, fmt.Errorf("write the page: %w", err)
 	}
 	return b.Bytes(), nil

@@ -3,6 +3,7 @@ package render
 import (
 	"bytes"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/go-pdf/fpdf"
@@ -25,8 +26,8 @@ var columns = [...]struct {
 }{{"Description", 82, "L"}, {"Quantity", 28, "R"}, {"Price", 22, "R"}, {"Tax", 22, "R"}, {"Net", 26, "R"}}
 
 // PDF returns the invoice on A4. The same invoice gives the same bytes: dates
-// are those of the invoice.
-func PDF(inv billing.Invoice, parties Parties) ([]byte, error) {
+// are those of the invoice. Payments are shown as by HTML.
+func PDF(inv billing.Invoice, parties Parties, payments ...Payment) ([]byte, error) {
 	p := &sheet{Fpdf: fpdf.New("P", "mm", "A4", "")}
 	p.text = p.UnicodeTranslatorFromDescriptor("")
 	made := inv.Issued
@@ -53,7 +54,7 @@ func PDF(inv billing.Invoice, parties Parties) ([]byte, error) {
 	p.AddPage()
 	p.head(inv, title, parties)
 	p.lines(inv)
-	p.sums(inv, parties)
+	p.sums(inv, parties, payments)
 	var b bytes.Buffer
 	if err := p.Output(&b); err != nil {
 		return nil, fmt.Errorf("write pdf: %w", err)
@@ -116,12 +117,19 @@ func (p *sheet) lines(inv billing.Invoice) {
 			price = l.UnitPrice.Round(12, billing.HalfUp).String()
 		}
 		p.SetFont("Helvetica", "", 9)
-		for i, s := range [...]string{fit(l.Text, 48), quantity(l.Quantity), price, inv.Currency.Text(l.Tax), inv.Currency.Text(l.Net)} {
+		text, more := l.Text, ""
+		if len([]rune(text)) > lineText { // what stands behind the name goes below
+			text, more, _ = strings.Cut(text, ": ")
+		}
+		for i, s := range [...]string{fit(text, lineText), quantity(l.Quantity), price, inv.Currency.Text(l.Tax), inv.Currency.Text(l.Net)} {
 			p.CellFormat(columns[i].width, 4.5, p.text(s), "", 0, columns[i].align, false, 0, "")
 		}
 		p.Ln(4.5)
 		p.SetFont("Helvetica", "", 7)
 		note := span(l.Period, loc)
+		if more != "" {
+			note = more + "; " + note
+		}
 		if !l.Discount.IsZero() {
 			note += ", " + inv.Currency.Text(l.Amount) + " less " + inv.Currency.Text(l.Discount)
 		}
@@ -132,6 +140,9 @@ func (p *sheet) lines(inv billing.Invoice) {
 	}
 	p.Ln(3)
 }
+
+// lineText is how many characters a line's text may have in its column.
+const lineText = 48
 
 // fit cuts a text that is too long for its column.
 func fit(s string, n int) string {
@@ -147,7 +158,7 @@ func (p *sheet) sum(name string, amount string) {
 	p.CellFormat(30, 5, p.text(amount), "", 1, "R", false, 0, "")
 }
 
-func (p *sheet) sums(inv billing.Invoice, parties Parties) {
+func (p *sheet) sums(inv billing.Invoice, parties Parties, payments []Payment) {
 	money := inv.Currency.Text
 	p.SetFont("Helvetica", "", 9)
 	p.sum("Subtotal", money(inv.Subtotal))
@@ -164,8 +175,20 @@ func (p *sheet) sums(inv billing.Invoice, parties Parties) {
 	if !inv.Carried.IsZero() {
 		p.sum("Carried to your balance", money(inv.Carried))
 	}
+	due, amount := "Due, ", inv.Due
+	if since(inv, payments) {
+		p.sum("Due as issued", money(inv.Due))
+		for _, paid := range payments {
+			name := "Paid " + day(paid.At)
+			if paid.Ref != "" {
+				name += ", " + paid.Ref
+			}
+			p.sum(fit(name, 40), money(paid.Amount.Neg()))
+		}
+		due, amount = "To pay, ", left(inv, payments)
+	}
 	p.SetFont("Helvetica", "B", 11)
-	p.sum("Due, "+string(inv.Currency), money(inv.Due))
+	p.sum(due+string(inv.Currency), money(amount))
 	p.SetFont("Helvetica", "", 8)
 	p.Ln(4)
 	for _, s := range []string{parties.Terms, parties.IBAN} {
