@@ -78,12 +78,12 @@ type taker struct {
 	took map[int]int64
 }
 
-// take has a taker take up to so much of a cell, and returns how much that was.
-func (n *netting) take(taker, cell int, most int64) int64 {
+// take has a taker take up to so much of a cell.
+func (n *netting) take(taker, cell int, most int64) {
 	t := &n.takers[taker]
 	part := min(most, n.cells[cell].Value)
 	if part <= 0 {
-		return 0
+		return
 	}
 	if t.took[cell] == 0 && !slices.Contains(n.by[cell], taker) {
 		n.by[cell] = append(n.by[cell], taker)
@@ -91,7 +91,6 @@ func (n *netting) take(taker, cell int, most int64) int64 {
 	t.took[cell] += part
 	n.cells[cell].Value -= part
 	t.left -= part
-	return part
 }
 
 // step is how a search came to a taker: it would give up what it took of a cell

@@ -15,7 +15,7 @@ import (
 type watching struct {
 	*journal.Journal
 	read     int
-	commited func(kind string)
+	committed func(kind string)
 }
 
 func (w *watching) Get(ctx context.Context, ref journal.Ref) (journal.Resource, error) {
@@ -35,8 +35,8 @@ func (w *watching) List(ctx context.Context, q journal.Query) (journal.Page, err
 
 func (w *watching) Commit(ctx context.Context, c journal.Change) (journal.Event, error) {
 	e, err := w.Journal.Commit(ctx, c)
-	if err == nil && w.commited != nil {
-		w.commited(c.Kind)
+	if err == nil && w.committed != nil {
+		w.committed(c.Kind)
 	}
 	return e, err
 }
@@ -106,7 +106,7 @@ func TestRemindersOfEarlierVersions(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		marked := 0
-		w := &watching{Journal: h.journal, commited: func(kind string) {
+		w := &watching{Journal: h.journal, committed: func(kind string) {
 			if kind == invoicing.KindOverdue {
 				marked++
 				cancel()
