@@ -14,7 +14,7 @@ import (
 // watching counts the invoices that are read, and tells of what is committed.
 type watching struct {
 	*journal.Journal
-	read     int
+	read      int
 	committed func(kind string)
 }
 
