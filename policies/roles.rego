@@ -100,6 +100,7 @@ class := {
 	"setCustomer": "pricing",
 	# Money of the platform.
 	"getPriceVersion": "selling",
+	"listDifferences": "selling",
 	"listInvoices": "selling",
 	"listPriceVersions": "selling",
 	"listSellers": "selling",

@@ -26,6 +26,7 @@ func (s *rest) billing() {
 	s.credits()
 	s.prices()
 	s.operator()
+	s.tracing()
 	s.webhooks()
 }
 

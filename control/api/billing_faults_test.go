@@ -99,6 +99,7 @@ func TestBillingFaults(t *testing.T) {
 		"a cost beyond 10^15":             {"PUT /api/v1/costs/sheet\n\n" + `{"currency": "EUR", "routes": {"own/r": {"call": ` + huge + `}}}`, "/routes/own~1r/call"},
 		"costs in moons":                  {"PUT /api/v1/costs/sheet\n\n" + `{"currency": "MOO"}`, "/currency"},
 		"costs of a span that ends first": {"GET /api/v1/costs?from=2026-02-01T00:00:00Z&to=2026-01-01T00:00:00Z", "/query/to"},
+		"a trace that ends first":         {"GET /api/v1/billing/differences?from=2026-02-01T00:00:00Z&to=2026-01-01T00:00:00Z", "/query/to"},
 		"revenue in moons":                {"GET /api/v1/revenue?currency=MOO", "/query/currency"},
 		"revenue of a month 13":           {"GET /api/v1/revenue?month=2026-13", "/query/month"},
 		"less than nothing wanted":        {"GET " + b + "/entitlements/calls?want=-1", "/query/want"},

@@ -129,6 +129,10 @@ func TestBilling(t *testing.T) {
 	do("GET "+b+"/entries", 200, `"AC-2026-000001/issued"`, `"account":"receivable"`)
 	do("GET /api/v1/invoices?status=finalized", 200, `"AC-2026-000002"`)
 	do("GET /api/v1/invoices/verify?seller=AC", 200, `"invoices":2}`)
+	do("GET /api/v1/billing/differences", 200, `{"items":[],"subscriptions":1,"lines":1}`)
+	do("GET /api/v1/billing/differences?tenant=acme&from=2026-02-01T00:00:00Z", 200, `"subscriptions":1,"lines":0}`)
+	do("GET /api/v1/billing/differences?tenant=none", 404)
+	do("GET /api/v1/billing/differences?cursor=x", 400)
 	const two = b + "/invoices/AC-2026-000002"
 	do("POST "+two+"/marks?dry_run=true\n\n"+`{"status": "paid", "ref": "tr_1"}`, 200, `"paid":"32.4"`, `"left":"0"`)
 	frozen := s.ask("GET " + two + "?format=json").Body.String()
@@ -163,6 +167,8 @@ func TestBilling(t *testing.T) {
 	do("GET /api/v1/costs?from=2026-02-01T00:00:00Z&to=2026-01-01T00:00:00Z", 422, `"/query/to"`)
 	do("GET /api/v1/revenue?month=2026-01", 200, `"mrr":"27"`, `"new":"27"`)
 	do("POST /api/v1/plans/premium/replay\n\n"+`{"at": "2026-01-20T00:00:00Z", "drafts": [`+strings.Replace(prices, `"0.5"`, `"0.1"`, 1)+`]}`, 200, `"best":0`, `"saves":"4.8"`)
+	use("2026-01-31T23:58:00Z", 2) // it comes late: the invoice is of other cells
+	do("GET /api/v1/billing/differences", 200, `"tenant":"acme","subscription":"main","invoice":"AC-2026-000002"`, `"price":"calls"`, `"quantity":"2","amount":"1","currency":"EUR","cells":2`)
 	do("POST /api/v1/webhooks/erp/rotate", 200, `"secret":"whsec_`)
 	do("POST /api/v1/webhooks/erp/rotate?dry_run=true", 200, `"preview"`)
 	do("POST /api/v1/webhooks/erp/disable\n\n"+`{"reason": ""}`, 422, `"/reason"`)

@@ -126,6 +126,8 @@ const (
 	ListDecisions Operation = "GET /api/v1/tenants/{tenant}/policies/decisions"
 	// ListDeliveries: What an endpoint has not taken yet, or never will.
 	ListDeliveries Operation = "GET /api/v1/webhooks/{webhook}/deliveries"
+	// ListDifferences: Trace the metered lines of issued invoices to the ledger's cells; what differs is listed.
+	ListDifferences Operation = "GET /api/v1/billing/differences"
 	// ListDrafts: Invoices that are not issued yet.
 	ListDrafts Operation = "GET /api/v1/tenants/{tenant}/billing/drafts"
 	// ListEntitlements: What a tenant may use, and has used.
