@@ -23,12 +23,13 @@ type reconcileFlags struct {
 	rangeFlags
 	config, data, meter, step string
 	logs, tenants             []string
+	invoices                  bool
 }
 
 func reconcileCommand(r *remote) *cobra.Command {
 	var f reconcileFlags
 	c := &cobra.Command{
-		Use: "reconcile", Short: "Compare the ledger with clients' logs, the counters on disk and the sinks", Args: arguments(cobra.NoArgs),
+		Use: "reconcile", Short: "Compare the ledger with clients' logs, the counters on disk and the sinks, or with invoices", Args: arguments(cobra.NoArgs),
 		Long: `Reconcile counts a meter in each account that there is of it, and shows where they
 differ by tenant, route and minute or hour:
 
@@ -39,9 +40,23 @@ differ by tenant, route and minute or hour:
 
 It runs where the data folder is, and changes nothing; the gateway may run.
 Events and adjustments are left out: no gateway has counted them. Exit code 2:
-there are differences.`,
-		Example: "  gatehouse reconcile --data gatehouse-data --log client.ndjson --from 2026-03-04T10:00:00Z --to 2026-03-04T11:00:00Z",
-		RunE:    func(cmd *cobra.Command, _ []string) error { return f.run(cmd.Context(), r) },
+there are differences.
+
+With --invoices it asks a control plane instead, from anywhere: each metered
+line of the invoices that are issued is traced to the ledger's cells, and what
+was billed by other cells than the ledger has is shown, with what it comes to.
+Usage that came late is a difference until the next invoice has charged it.
+--from and --to are of the lines' periods then (default all).`,
+		Example: "  gatehouse reconcile --data gatehouse-data --log client.ndjson --from 2026-03-04T10:00:00Z --to 2026-03-04T11:00:00Z\n  gatehouse reconcile --invoices --tenant acme",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := f.only(cmd); err != nil {
+				return err
+			}
+			if f.invoices {
+				return f.traceInvoices(cmd.Context(), r)
+			}
+			return f.run(cmd.Context(), r)
+		},
 	}
 	c.Flags().StringVar(&f.config, "config", "", "process configuration")
 	c.Flags().StringVar(&f.data, "data", "", "data folder (default: that of the configuration)")
@@ -49,9 +64,9 @@ there are differences.`,
 	c.Flags().StringVar(&f.meter, "meter", metering.MeterRequests, "what is compared")
 	c.Flags().StringVar(&f.step, "step", "minute", "minute or hour")
 	c.Flags().StringSliceVar(&f.tenants, "tenant", nil, "only these tenants")
+	c.Flags().BoolVar(&f.invoices, "invoices", false, "trace issued invoices to the ledger")
 	f.add(c)
-	r.outputFlag(c)
-	return c
+	return r.command(c)
 }
 
 func (f *reconcileFlags) run(ctx context.Context, r *remote) error {

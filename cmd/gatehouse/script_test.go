@@ -31,6 +31,7 @@ func scriptHome(e *testscript.Env) error {
 // scriptCommands are those that scripts have beside testscript's own:
 //
 //	exits CODE COMMAND…   expects an exit code
+//	tries COMMAND…        runs it, whatever comes of it
 //	json [POINTER VALUE]  expects that standard output is one JSON value, and what is there
 //	serve [ARGS]          runs a gateway, and sets GATEHOUSE_SERVER and GATEHOUSE_TOKEN for it, and GATEWAY to its data plane
 //	secret JSON FILE      writes the secret of an answer to a file
@@ -44,6 +45,7 @@ func scriptCommands() map[string]func(*testscript.TestScript, bool, []string) {
 				ts.Fatalf("want exit code %s, got %v", args[0], err)
 			}
 		},
+		"tries": func(ts *testscript.TestScript, _ bool, args []string) { _ = ts.Exec(args[0], args[1:]...) },
 		"json": func(ts *testscript.TestScript, _ bool, args []string) {
 			out := json.RawMessage(ts.ReadFile("stdout"))
 			if !json.Valid(out) {
