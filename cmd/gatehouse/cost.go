@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 
-	"github.com/gatehouse-gateway/gatehouse/configs"
 	"github.com/gatehouse-gateway/gatehouse/control/client"
 	"github.com/spf13/cobra"
 )
@@ -61,11 +60,12 @@ func costSet(r *remote) *cobra.Command {
 	c := &cobra.Command{
 		Use: "set", Short: "Say what traffic costs", Args: arguments(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			sheet, err := r.readYAML(file)
+			sheet, err := r.readSheet(file)
 			if err != nil {
 				return err
 			}
-			return r.show(cmd.Context(), client.Call{Operation: opSetCosts, Query: f.query(), Body: sheet}, columns("CURRENCY:/currency COMPUTE_HOUR:/compute_hour EGRESS_GB:/egress_gb INGRESS_GB:/ingress_gb CALL:/call"))
+			err = r.show(cmd.Context(), client.Call{Operation: opSetCosts, Query: f.query(), Body: sheet.raw}, columns("CURRENCY:/currency COMPUTE_HOUR:/compute_hour EGRESS_GB:/egress_gb INGRESS_GB:/ingress_gb CALL:/call"))
+			return sheet.located(err)
 		},
 	}
 	c.Flags().StringVarP(&file, "file", "f", "", "cost sheet, - for standard input")
@@ -92,17 +92,4 @@ func costRevenue(r *remote) *cobra.Command {
 	c.Flags().StringVar(&currency, "currency", "EUR", "of the plans that count")
 	c.Flags().StringVar(&margin, "margin", "1", "gross margin as a fraction, for LTV")
 	return c
-}
-
-// readYAML reads a document as JSON.
-func (r *remote) readYAML(file string) (json.RawMessage, error) {
-	text, err := readInput(r.s, file)
-	if err != nil {
-		return nil, &exit{exitUsage, fmt.Errorf("read %s: %w", file, err)}
-	}
-	var doc json.RawMessage
-	if _, problems := configs.Decode(file, text, &doc); len(problems) > 0 {
-		return nil, problems
-	}
-	return doc, nil
 }

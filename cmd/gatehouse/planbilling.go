@@ -1,12 +1,10 @@
 package main
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 
 	"github.com/gatehouse-gateway/gatehouse"
-	"github.com/gatehouse-gateway/gatehouse/configs"
 	"github.com/gatehouse-gateway/gatehouse/control/client"
 	"github.com/gatehouse-gateway/gatehouse/metering/billing"
 	"github.com/spf13/cobra"
@@ -41,49 +39,27 @@ func planPrice(r *remote) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			doc.Version = 0
-			err = r.show(cmd.Context(), client.Call{Operation: opAddVersion, Path: args, Query: f.query(), Body: doc}, versionView())
-			return r.missing(cmd.Context(), err, "plan", args[0], allPlans(nil))
+			doc.plan.Version = 0
+			answer, err := r.do(cmd.Context(), client.Call{Operation: opAddVersion, Path: args, Query: f.query(), Body: doc.plan})
+			if err != nil {
+				return r.missing(cmd.Context(), doc.located(err), "plan", args[0], allPlans(nil))
+			}
+			var made struct {
+				Warnings gatehouse.Faults `json:"warnings"`
+			}
+			if err := answer.Into(&made); err != nil {
+				return err
+			}
+			if len(made.Warnings) > 0 {
+				fmt.Fprintln(r.s.errors, doc.problems(made.Warnings).Error())
+			}
+			return r.answered(answer, &f, versionView())
 		},
 	}
 	c.Flags().StringVarP(&file, "file", "f", "", "document of the prices, - for standard input")
 	_ = c.MarkFlagRequired("file") // the flag is there
 	f.add(c, false)
 	return c
-}
-
-// readPrices reads a document of prices; faults of their meaning have places
-// too.
-func (r *remote) readPrices(file, plan string) (*billing.Plan, error) {
-	text, err := readInput(r.s, file)
-	if err != nil {
-		return nil, &exit{exitUsage, err}
-	}
-	var doc billing.Plan
-	var raw json.RawMessage
-	if _, problems := configs.Decode(file, text, &raw); len(problems) > 0 {
-		return nil, problems
-	}
-	if bytes.Contains(raw, []byte(`"limits":`)) { // of capacity tiers: a map, which has no places
-		strict := json.NewDecoder(bytes.NewReader(raw))
-		strict.DisallowUnknownFields()
-		if err := strict.Decode(&doc); err != nil {
-			return nil, &exit{exitFindings, fmt.Errorf("%s: %w", file, err)}
-		}
-		return &doc, nil // the control plane finds what is wrong with it
-	}
-	read, problems := configs.Decode(file, text, &doc)
-	if len(problems) > 0 {
-		return nil, problems
-	}
-	doc.Version = max(doc.Version, 1)
-	if doc.ID == "" {
-		doc.ID = gatehouse.PlanID(plan)
-	}
-	if problems := read.Locate(doc.Validate().Errors()); len(problems) > 0 {
-		return nil, problems
-	}
-	return &doc, nil
 }
 
 func planVersions(r *remote) *cobra.Command {
@@ -139,7 +115,7 @@ func planReplay(r *remote) *cobra.Command {
 				if err != nil {
 					return err
 				}
-				drafts = append(drafts, doc)
+				drafts = append(drafts, doc.plan)
 			}
 			body["drafts"] = drafts
 			if at != "" {

@@ -153,6 +153,14 @@ func (r *remote) show(ctx context.Context, call client.Call, v view) error {
 	return r.print(answer.Body, v)
 }
 
+// answered prints the resource that a change answered with.
+func (r *remote) answered(answer *client.Answer, f *changeFlags, v view) error {
+	if f.dryRun {
+		fmt.Fprintln(r.s.errors, "dry run: nothing was changed")
+	}
+	return r.print(answer.Body, v)
+}
+
 // list makes a call of a list, at most limit items of which are printed; 0 for
 // all.
 func (r *remote) list(ctx context.Context, call client.Call, limit int, v view) error {
