@@ -31,7 +31,8 @@ func (f *eventFlags) add(c *cobra.Command) {
 	c.Flags().StringVar(&f.kind, "kind", "", "kinds, separated by commas, such as tenant.*")
 	c.Flags().StringVar(&f.from, "from", "", "since this time (RFC 3339), or for this long, such as 24h")
 	c.Flags().StringVar(&f.to, "to", "", "before this time (RFC 3339)")
-	c.Flags().IntVar(&f.limit, "limit", 100, "most that are listed, the newest; 0: all")
+	f.limit = 100
+	numberFlag(c, &f.limit, "limit", 0, "most that are listed, the newest; 0: all (default 100)")
 }
 
 func (f *eventFlags) call() (client.Call, error) {

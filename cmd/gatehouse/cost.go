@@ -24,7 +24,11 @@ func costCommand(r *remote) *cobra.Command {
 sheet, against the invoices whose period ended in the range.`,
 		Example: "  gatehouse cost set -f costs.yaml\n  gatehouse cost --from 2026-01-01T00:00:00Z --to 2026-02-01T00:00:00Z --by plan",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			answer, err := r.do(cmd.Context(), client.Call{Operation: opCosts, Query: span.query()})
+			q, err := span.instants()
+			if err != nil {
+				return err
+			}
+			answer, err := r.do(cmd.Context(), client.Call{Operation: opCosts, Query: q})
 			if err != nil {
 				return err
 			}

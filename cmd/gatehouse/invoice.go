@@ -28,7 +28,7 @@ const (
 )
 
 func invoiceView() view {
-	return columns("NUMBER:/number TENANT:/tenant STATUS:/status CURRENCY:/currency FROM:/period/start TO:/period/end SUBTOTAL:/subtotal TAX:/tax TOTAL:/total DUE:/due PAID:/paid LEFT:/left PAY_BY:/pay_by")
+	return columns("NUMBER:/number TENANT:/tenant KIND:/kind STATUS:/status CURRENCY:/currency FROM:/period/start TO:/period/end SUBTOTAL:/subtotal TAX:/tax TOTAL:/total DUE:/due PAID:/paid LEFT:/left PAY_BY:/pay_by")
 }
 
 func lineView() view {
@@ -51,7 +51,8 @@ type askFlags struct {
 func (f *askFlags) add(c *cobra.Command) {
 	c.Flags().StringVar(&f.subscription, "subscription", "main", "which subscription of the tenant")
 	c.Flags().BoolVar(&f.opening, "opening", false, "the invoice that opens the subscription")
-	c.Flags().IntVar(&f.period, "period", -1, "index of the period (default: the next that is not billed)")
+	f.period = -1
+	numberFlag(c, &f.period, "period", 0, "index of the period (default: the next that is not billed)")
 }
 
 func (f *askFlags) kind() billing.Kind {
@@ -120,7 +121,7 @@ func invoiceList(r *remote) *cobra.Command {
 	}
 	c.Flags().StringVar(&status, "status", "", "finalized, paid, void or uncollectible")
 	c.Flags().BoolVar(&drafts, "drafts", false, "those that are not issued yet")
-	c.Flags().IntVar(&limit, "limit", 0, "at most so many (default all)")
+	numberFlag(c, &limit, "limit", 0, "at most so many (default 0: all)")
 	return c
 }
 

@@ -91,7 +91,7 @@ func planSubscribe(r *remote) *cobra.Command {
 		},
 	}
 	c.Flags().StringVar(&id, "subscription", "main", "id of the subscription within the tenant")
-	c.Flags().IntVar(&version, "version", 0, "version of the plan (default the newest)")
+	numberFlag(c, &version, "version", 1, "version of the plan (default the newest)")
 	c.Flags().StringVar(&start, "start", "", "when it begins, RFC 3339 (default now)")
 	c.Flags().StringVar(&anchor, "anchor", "", "an instant at which a period begins, RFC 3339 (default the start)")
 	c.Flags().StringVar(&zone, "tz", "", "time zone of its calendar, such as Europe/Rome (default UTC)")

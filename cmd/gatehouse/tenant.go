@@ -180,7 +180,7 @@ func tenantList(r *remote) *cobra.Command {
 		q[name] = c.Flags().String(name, "", usage)
 	}
 	c.Flags().BoolVar(&deleted, "deleted", false, "those that wait to be purged")
-	c.Flags().IntVar(&limit, "limit", 0, "most that are listed; 0: all")
+	numberFlag(c, &limit, "limit", 0, "most that are listed (default 0: all)")
 	return c
 }
 

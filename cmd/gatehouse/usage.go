@@ -223,7 +223,7 @@ type watch struct {
 
 func (w *watch) add(c *cobra.Command) {
 	c.Flags().DurationVar(&w.interval, "interval", time.Second, "time between two readings")
-	c.Flags().IntVar(&w.count, "count", 0, "readings after which to end; 0: none")
+	numberFlag(c, &w.count, "count", 0, "readings after which to end (default 0: none)")
 }
 
 // each calls f after every interval.
