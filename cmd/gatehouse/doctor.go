@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -86,6 +87,7 @@ func (d *doctor) examine(ctx context.Context) {
 	}
 	d.token(ctx, a)
 	d.gateways(ctx)
+	d.sellers(ctx)
 }
 
 // files looks at what must be private.
@@ -200,5 +202,63 @@ func (d *doctor) gateways(ctx context.Context) {
 		default:
 			d.note("data plane "+g.ID, "ok", fmt.Sprintf("at revision %d", g.Acknowledged), "")
 		}
+	}
+}
+
+// sellers looks whether invoices have the name of who sells, without which
+// they are none by law. A control plane without billing, and a token that may
+// not see it, have nothing to look at.
+func (d *doctor) sellers(ctx context.Context) {
+	const advice = "PUT /api/v1/sellers/"
+	var newest struct {
+		Items []struct {
+			Number   string   `json:"number"`
+			Warnings []string `json:"warnings"`
+		} `json:"items"`
+	}
+	var sellers struct {
+		Items []struct {
+			Party struct {
+				Name string `json:"name"`
+			} `json:"party"`
+		} `json:"items"`
+	}
+	for _, read := range []struct {
+		call client.Call
+		into any
+	}{
+		{client.Call{Operation: opInvoices, Query: url.Values{"limit": {"1"}}}, &newest},
+		{client.Call{Operation: client.ListSellers}, &sellers},
+	} {
+		answer, err := d.r.do(ctx, read.call)
+		if err == nil {
+			err = answer.Into(read.into)
+		}
+		if code := gatehouse.CodeOf(err); err != nil && (code == gatehouse.CodeForbidden || code == gatehouse.CodeNotBuilt || code == gatehouse.CodeBadToken) {
+			return
+		}
+		if err != nil {
+			d.note("billing", "fault", messageOf(err), "")
+			return
+		}
+	}
+	named := 0
+	for _, s := range sellers.Items {
+		if s.Party.Name != "" {
+			named++
+		}
+	}
+	switch {
+	case len(newest.Items) > 0 && len(newest.Items[0].Warnings) > 0:
+		series, _, _ := strings.Cut(newest.Items[0].Number, "-")
+		hint := "set who sells before the next is issued: " + advice + series
+		if named > 0 {
+			hint = "take it back, and bill its period anew: gatehouse invoice void " + newest.Items[0].Number + " --reissue"
+		}
+		d.note("billing", "warning", "the newest invoice has no name of a seller", hint)
+	case named == 0:
+		d.note("billing", "ok", "no seller is set: invoices would have no name of one", "set it before the first is issued: "+advice+"GH")
+	default:
+		d.note("billing", "ok", count(named, "seller")+" with a name", "")
 	}
 }

@@ -84,6 +84,9 @@ func (r *remote) showInvoice(ctx context.Context, call client.Call, lines bool) 
 	if err != nil {
 		return err
 	}
+	if err := r.warn(answer); err != nil {
+		return err
+	}
 	if !lines {
 		return r.print(answer.Body, invoiceView())
 	}
@@ -140,24 +143,28 @@ func (r *remote) whole(ctx context.Context, call client.Call, v view) error {
 	return r.printItems(page.Items, v)
 }
 
-// ownerOf finds the tenant of an invoice.
-func (r *remote) ownerOf(ctx context.Context, number string) (string, error) {
+// issued is what is known of an invoice by its number.
+type issued struct {
+	Tenant   string   `json:"tenant"`
+	Warnings []string `json:"warnings"`
+}
+
+// find finds an invoice.
+func (r *remote) find(ctx context.Context, number string) (issued, error) {
 	answer, err := r.do(ctx, client.Call{Operation: opInvoices, Query: url.Values{"number": {number}}})
 	if err != nil {
-		return "", err
+		return issued{}, err
 	}
 	var page struct {
-		Items []struct {
-			Tenant string `json:"tenant"`
-		} `json:"items"`
+		Items []issued `json:"items"`
 	}
 	if err := answer.Into(&page); err != nil {
-		return "", err
+		return issued{}, err
 	}
 	if len(page.Items) == 0 {
-		return "", &gatehouse.Error{Code: gatehouse.CodeNotFound, Message: fmt.Sprintf("there is no invoice %q", number)}
+		return issued{}, &gatehouse.Error{Code: gatehouse.CodeNotFound, Message: fmt.Sprintf("there is no invoice %q", number)}
 	}
-	return page.Items[0].Tenant, nil
+	return page.Items[0], nil
 }
 
 func invoiceRead(r *remote) *cobra.Command {
@@ -165,11 +172,11 @@ func invoiceRead(r *remote) *cobra.Command {
 	c := &cobra.Command{
 		Use: "get NUMBER", Short: "Show an invoice", Args: arguments(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			tenant, err := r.ownerOf(cmd.Context(), args[0])
+			inv, err := r.find(cmd.Context(), args[0])
 			if err != nil {
 				return err
 			}
-			return r.showInvoice(cmd.Context(), client.Call{Operation: opInvoice, Path: []string{tenant, args[0]}}, lines)
+			return r.showInvoice(cmd.Context(), client.Call{Operation: opInvoice, Path: []string{inv.Tenant, args[0]}}, lines)
 		},
 	}
 	c.Flags().BoolVar(&lines, "lines", false, "show its lines")
@@ -182,7 +189,7 @@ func invoiceExport(r *remote) *cobra.Command {
 		Use: "export NUMBER", Short: "Write an invoice as JSON, CSV, HTML, PDF or UBL 2.1", Args: arguments(cobra.ExactArgs(1)),
 		Example: "  gatehouse invoice export GH-2026-000123 --format pdf --to invoice.pdf",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			tenant, err := r.ownerOf(cmd.Context(), args[0])
+			inv, err := r.find(cmd.Context(), args[0])
 			if err != nil {
 				return err
 			}
@@ -190,11 +197,12 @@ func invoiceExport(r *remote) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			text, err := c.Open(cmd.Context(), client.Call{Operation: opInvoice, Path: []string{tenant, args[0]}, Query: url.Values{"format": {format}}})
+			text, err := c.Open(cmd.Context(), client.Call{Operation: opInvoice, Path: []string{inv.Tenant, args[0]}, Query: url.Values{"format": {format}}})
 			if err != nil {
 				return err
 			}
 			defer text.Close()
+			inv.warn(r)
 			return r.save(text, file)
 		},
 	}
@@ -245,16 +253,18 @@ reported all of it, or after a time of grace.`,
 
 // warn tells beside the output what an invoice that is issued lacks.
 func (r *remote) warn(answer *client.Answer) error {
-	var issued struct {
-		Warnings []string `json:"warnings"`
-	}
-	if err := answer.Into(&issued); err != nil {
+	var inv issued
+	if err := answer.Into(&inv); err != nil {
 		return err
 	}
-	for _, text := range issued.Warnings {
+	inv.warn(r)
+	return nil
+}
+
+func (inv *issued) warn(r *remote) {
+	for _, text := range inv.Warnings {
 		fmt.Fprintln(r.s.errors, "warning:", text)
 	}
-	return nil
 }
 
 // invoiceMark is gatehouse invoice pay and void.
@@ -272,7 +282,7 @@ func invoiceMark(r *remote, status billing.Status) *cobra.Command {
 			if err := confirm(cmd.Context(), r.s, &f, verb+" invoice", args[0]); err != nil {
 				return err
 			}
-			tenant, err := r.ownerOf(cmd.Context(), args[0])
+			inv, err := r.find(cmd.Context(), args[0])
 			if err != nil {
 				return err
 			}
@@ -280,7 +290,7 @@ func invoiceMark(r *remote, status billing.Status) *cobra.Command {
 			if amount != "" {
 				body["amount"] = amount
 			}
-			return r.show(cmd.Context(), client.Call{Operation: opMark, Path: []string{tenant, args[0]}, Query: f.query(), Body: body}, invoiceView())
+			return r.show(cmd.Context(), client.Call{Operation: opMark, Path: []string{inv.Tenant, args[0]}, Query: f.query(), Body: body}, invoiceView())
 		},
 	}
 	c.Flags().StringVar(&ref, "ref", "", "the payment, or why it is void")

@@ -144,6 +144,9 @@ func TestBilling(t *testing.T) {
 		t.Errorf("a payment changes the document: %s, before %s", got, frozen)
 	}
 	do("GET "+two, 200, `"hash":`)
+	if got := s.ask("GET " + two).Body.String(); strings.Contains(got, "warnings") {
+		t.Error("an invoice with a seller has warnings:", got)
+	}
 	do("POST "+two+"/marks\nIf-Match: \"1\"\n\n"+`{"status": "paid"}`, 412)
 	if etag := s.ask("GET " + two).Header().Get("ETag"); s.ask("POST "+two+"/marks?dry_run=true\nIf-Match: "+etag+"\n\n"+`{"status": "paid"}`).Code != 200 {
 		t.Errorf("the ETag %s does not serve a mark", etag)

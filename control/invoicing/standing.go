@@ -62,10 +62,13 @@ type Statement struct {
 	Paid billing.Decimal `json:"paid"`
 	// Left is what is to be paid by now; nothing of a void invoice.
 	Left billing.Decimal `json:"left"`
+	// Warnings say what the document lacks for those who read it, such as the
+	// name of its seller.
+	Warnings []string `json:"warnings,omitempty"`
 }
 
 // Statement returns it in canonical JSON.
 func (inv *Invoice) Statement() ([]byte, error) {
 	s := inv.Standing()
-	return billing.Canonical(Statement{inv.Invoice, inv.Payments, s.Paid, s.Left})
+	return billing.Canonical(Statement{inv.Invoice, inv.Payments, s.Paid, s.Left, s.Warnings})
 }
