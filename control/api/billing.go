@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net/http"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -68,6 +69,15 @@ func itemised[T any](all []T, err error) (*one[items[T]], error) {
 		return nil, err
 	}
 	return &one[items[T]]{Body: items[T]{all}}, nil
+}
+
+// listed is a list of a tenant. An empty one may be of a tenant that does not
+// exist; one that is gone may have kept its books.
+func listed[T any](ctx context.Context, s *rest, tenant gatehouse.TenantID, all []T, err error) (*one[items[T]], error) {
+	if err == nil && len(all) == 0 {
+		_, err = s.Plane.Tenant(ctx, tenant)
+	}
+	return itemised(all, err)
 }
 
 func (s *rest) subscriptions() {
@@ -279,7 +289,8 @@ func (s *rest) previewInvoice(ctx context.Context, in *struct {
 }
 
 func (s *rest) listDrafts(ctx context.Context, in *TenantPath) (*one[items[invoicing.Invoice]], error) {
-	return itemised(s.Accounts.Drafts(ctx, in.Tenant))
+	all, err := s.Accounts.Drafts(ctx, in.Tenant)
+	return listed(ctx, s, in.Tenant, all, err)
 }
 
 func (s *rest) getInvoice(ctx context.Context, in *struct {
@@ -309,6 +320,9 @@ func (s *rest) listTenantInvoices(ctx context.Context, in *struct {
 },
 ) (*listing[invoicing.Standing], error) {
 	page, err := s.Accounts.Invoices(ctx, in.filter(in.Tenant))
+	if err == nil && len(page.Items) == 0 {
+		_, err = s.Plane.Tenant(ctx, in.Tenant)
+	}
 	return paged(&in.Paging, standings(page), err)
 }
 
@@ -367,9 +381,24 @@ func (s *rest) verifyInvoices(ctx context.Context, in *struct {
 },
 ) (*one[verified], error) {
 	n, err := s.Accounts.VerifyInvoices(ctx, in.Seller)
+	if err == nil && n == 0 && in.Seller != invoicing.DefaultSeller {
+		err = s.sells(ctx, in.Seller)
+	}
 	v := verified{Seller: in.Seller, Invoices: n}
 	if broken, ok := errors.AsType[*invoicing.Broken](err); ok {
 		v.Fault, err = broken.Reason, nil
 	}
 	return tagged(v, 0, err)
+}
+
+// sells is an error where there is no such seller.
+func (s *rest) sells(ctx context.Context, id string) error {
+	all, err := s.Accounts.Sellers(ctx)
+	if err != nil {
+		return err
+	}
+	if !slices.ContainsFunc(all, func(x invoicing.Seller) bool { return x.ID == id }) {
+		return &gatehouse.Error{Code: gatehouse.CodeNotFound, Message: "there is no such seller"}
+	}
+	return nil
 }

@@ -36,7 +36,8 @@ func (s *rest) grantCredit(ctx context.Context, in *tenantChange) (*made[invoici
 }
 
 func (s *rest) listCreditNotes(ctx context.Context, in *TenantPath) (*one[items[invoicing.Note]], error) {
-	return itemised(s.Accounts.Notes(ctx, in.Tenant))
+	all, err := s.Accounts.Notes(ctx, in.Tenant)
+	return listed(ctx, s, in.Tenant, all, err)
 }
 
 func (s *rest) createCreditNote(ctx context.Context, in *tenantChange) (*made[invoicing.Note], error) {
@@ -73,7 +74,8 @@ func (s *rest) getCreditNote(ctx context.Context, in *struct {
 }
 
 func (s *rest) listAlerts(ctx context.Context, in *TenantPath) (*one[items[invoicing.Alert]], error) {
-	return itemised(s.Accounts.Alerts(ctx, in.Tenant))
+	all, err := s.Accounts.Alerts(ctx, in.Tenant)
+	return listed(ctx, s, in.Tenant, all, err)
 }
 
 func (s *rest) adjustBilling(ctx context.Context, in *tenantChange) (*made[ledger.Adjustment], error) {
@@ -97,11 +99,13 @@ func (s *rest) adjustBilling(ctx context.Context, in *tenantChange) (*made[ledge
 }
 
 func (s *rest) listLateUsage(ctx context.Context, in *TenantPath) (*one[items[invoicing.Late]], error) {
-	return itemised(s.Accounts.Late(ctx, in.Tenant))
+	all, err := s.Accounts.Late(ctx, in.Tenant)
+	return listed(ctx, s, in.Tenant, all, err)
 }
 
 func (s *rest) listEntries(ctx context.Context, in *TenantPath) (*one[items[invoicing.Entry]], error) {
-	return itemised(s.Accounts.Entries(ctx, in.Tenant))
+	all, err := s.Accounts.Entries(ctx, in.Tenant)
+	return listed(ctx, s, in.Tenant, all, err)
 }
 
 // AlertPath names an alert.

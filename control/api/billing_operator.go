@@ -95,6 +95,9 @@ func (s *rest) replayPrices(ctx context.Context, in *struct {
 	if _, err := in.read(ctx, in.RawBody, &body); err != nil {
 		return nil, err
 	}
+	if _, err := s.Plane.Plan(ctx, in.Plan); err != nil {
+		return nil, err
+	}
 	plan, drafts := in.Plan, make([]*billing.Plan, len(body.Drafts))
 	for i := range body.Drafts {
 		if drafts[i] = &body.Drafts[i]; drafts[i].ID == "" {

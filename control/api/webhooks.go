@@ -56,7 +56,11 @@ func (s *rest) listWebhooks(ctx context.Context, in *struct {
 	Tenant string `query:"tenant" maxLength:"63" doc:"Whose; empty for the platform's."`
 },
 ) (*one[items[webhook.Endpoint]], error) {
-	return itemised(s.Webhooks.List(ctx, in.Tenant))
+	all, err := s.Webhooks.List(ctx, in.Tenant)
+	if err == nil && len(all) == 0 && in.Tenant != "" {
+		_, err = s.Plane.Tenant(ctx, gatehouse.TenantID(in.Tenant))
+	}
+	return itemised(all, err)
 }
 
 func (s *rest) createWebhook(ctx context.Context, in *struct {
@@ -139,6 +143,9 @@ func nothingElse(dry bool) *control.Preview {
 }
 
 func (s *rest) listDeliveries(ctx context.Context, in *WebhookPath) (*one[items[webhook.Delivery]], error) {
+	if _, err := s.Webhooks.Endpoint(ctx, in.Tenant, in.Webhook); err != nil {
+		return nil, err
+	}
 	return itemised(s.Webhooks.Deliveries(ctx, in.Tenant, in.Webhook))
 }
 
