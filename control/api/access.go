@@ -123,7 +123,10 @@ func (s *rest) createToken(ctx context.Context, in *struct {
 	var body control.NewToken
 	m, err := in.read(ctx, in.RawBody, &body)
 	if err != nil {
-		return nil, err
+		return nil, allFaults(err, func() error {
+			_, err := s.Plane.CreateToken(ctx, body, control.Mutation{Actor: m.Actor, DryRun: true})
+			return err
+		})
 	}
 	t, err := s.Plane.CreateToken(ctx, body, m)
 	return madeOf(t, &t.Meta, err)

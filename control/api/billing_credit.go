@@ -5,6 +5,7 @@ import (
 	"net/http"
 
 	"github.com/danielgtaylor/huma/v2"
+	"github.com/gatehouse-gateway/gatehouse/control"
 	"github.com/gatehouse-gateway/gatehouse/control/invoicing"
 	"github.com/gatehouse-gateway/gatehouse/metering/billing"
 	"github.com/gatehouse-gateway/gatehouse/metering/ledger"
@@ -44,7 +45,10 @@ func (s *rest) createCreditNote(ctx context.Context, in *tenantChange) (*made[in
 	var body invoicing.NewNote
 	m, err := in.read(ctx, in.RawBody, &body)
 	if err != nil {
-		return nil, err
+		return nil, allFaults(err, func() error {
+			_, err := s.Accounts.Credit(ctx, in.Tenant, body, control.Mutation{Actor: m.Actor, DryRun: true})
+			return err
+		})
 	}
 	v, err := s.Accounts.Credit(ctx, in.Tenant, body, m)
 	return madeOf(v, &v.Meta, err)

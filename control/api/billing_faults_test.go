@@ -106,6 +106,18 @@ func TestBillingFaults(t *testing.T) {
 		"a preview as UBL":                {"GET " + b + "/preview?format=ubl", "/query/format"},
 		"a webhook by http":               {"POST /api/v1/webhooks\n\n" + `{"id": "w", "url": "http://erp.test/"}`, "/url"},
 		"a webhook of no event":           {"POST /api/v1/webhooks\n\n" + `{"id": "w", "url": "https://erp.test/", "kinds": ["moon.*"]}`, "/kinds/0"},
+		"a webhook with four faults":      {"POST /api/v1/webhooks\n\n" + `{"id": "W", "url": "http://erp.test/", "tenant": "none", "kinds": ["invoice.*", "moon.*"]}`, "/id /url /kinds/1 /tenant"},
+		"a token with three faults":       {"POST /api/v1/tokens\n\n" + `{"id": "T", "role": "king", "tenants": ["none"], "expires": "2020-01-01T00:00:00Z"}`, "/id /role /tenants/0 /expires"},
+		"a token with words for a time":   {"POST /api/v1/tokens\n\n" + `{"role": "king", "expires": "soon"}`, "/expires /role"},
+		"a webhook with words for kinds":  {"POST /api/v1/webhooks\n\n" + `{"id": "W", "kinds": "all", "url": "http://erp.test/"}`, "/kinds /id /url"},
+		"a credit note with a number":     {"POST " + b + "/credit-notes\n\n" + `{"invoice": "GH-2026-000001", "to": "moon", "reason": 7}`, "/reason /to"},
+		"a credit note with three faults": {"POST " + b + "/credit-notes\n\n" + `{"invoice": "GH-2026-000001", "to": "moon", "lines": [{"line": "x", "net": "1"}, {"line": "recurring/premium/1/base/2026-01-01T00:00:00Z", "net": "31"}]}`, "/to /lines/0/line /lines/1/net"},
+		"a payment with two faults":       {"POST " + b + "/invoices/GH-2026-000001/marks\n\n" + `{"status": "paid", "amount": "-5"}`, "/ref /amount"},
+		"costs with three faults":         {"PUT /api/v1/costs/sheet\n\n" + `{"currency": "MOO", "call": "-1", "routes": {"own/r": {"call": "-1"}}}`, "/currency /call /routes/own~1r/call"},
+		"a seller with two faults":        {"PUT /api/v1/sellers/gh\n\n" + `{"party": {"name": "x"}, "due_days": 1000}`, "/id /due_days"},
+		"revenue with three faults":       {"GET /api/v1/revenue?month=2026-13&margin=x&currency=MOO", "/query/month /query/margin /query/currency"},
+		"a margin in percent":             {"GET /api/v1/revenue?margin=80", "/query/margin"},
+		"a discount with two faults":      {"POST " + sub + "/discounts\n\n" + `{"percent": "101"}`, "/percent /id"},
 		"a webhook of nobody":             {"POST /api/v1/webhooks\n\n" + `{"id": "w", "url": "https://erp.test/", "tenant": "none"}`, "/tenant"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -130,19 +130,23 @@ func (s *rest) getRevenue(ctx context.Context, in *struct {
 	Margin   string `query:"margin" maxLength:"20" default:"1" doc:"Gross margin as a fraction, for LTV."`
 },
 ) (*one[invoicing.Revenue], error) {
+	var faults gatehouse.Faults
 	at := s.Accounts.Now()
 	if in.Month != "" {
 		var err error
 		if at, err = time.Parse("2006-01", in.Month); err != nil {
-			return nil, faulty("/query/month", "is not a month such as 2026-01")
+			faults = append(faults, gatehouse.Fault{Pointer: "/query/month", Reason: "is not a month such as 2026-01"})
 		}
 	}
 	margin, err := billing.ParseDecimal(in.Margin)
-	if err != nil {
-		return nil, faulty("/query/margin", "is not a decimal number")
+	if err != nil || margin.Cmp(billing.Int(1)) > 0 {
+		faults = append(faults, gatehouse.Fault{Pointer: "/query/margin", Reason: "is not a fraction of at most 1, such as 0.8"})
 	}
 	if _, ok := billing.Currency(in.Currency).Places(); !ok {
-		return nil, faulty("/query/currency", "is not a currency")
+		faults = append(faults, gatehouse.Fault{Pointer: "/query/currency", Reason: "is not a currency"})
+	}
+	if err := refusedFaults(faults); err != nil {
+		return nil, err
 	}
 	v, err := s.Accounts.Revenue(ctx, at, billing.Currency(in.Currency), margin)
 	return tagged(v, 0, err)

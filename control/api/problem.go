@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -83,6 +84,41 @@ func problemOf(err error) *problem {
 // faulty is the error for one fault of a body or a parameter.
 func faulty(pointer, reason string) error {
 	return &gatehouse.Error{Code: gatehouse.CodeInvalid, Message: "the request has faults", Err: &control.Invalid{Faults: gatehouse.Faults{{Pointer: pointer, Reason: reason}}}}
+}
+
+// refusedFaults is the error for faults of a request, nil without.
+func refusedFaults(faults gatehouse.Faults) error {
+	if len(faults.Errors()) == 0 {
+		return nil
+	}
+	return &gatehouse.Error{Code: gatehouse.CodeInvalid, Message: "the request has faults", Err: &control.Invalid{Faults: faults}}
+}
+
+// allFaults adds what is wrong with the meaning of a body to what is wrong with
+// its form, so that both are told at once. meaning looks at what could be read;
+// where form is of something else, or meaning is not about faults, it is form.
+func allFaults(form error, meaning func() error) error {
+	if form == nil {
+		return meaning()
+	}
+	bad, ok := errors.AsType[*control.Invalid](form)
+	if !ok {
+		return form
+	}
+	more, ok := errors.AsType[*control.Invalid](meaning())
+	if !ok {
+		return form
+	}
+	faults := slices.Clone(bad.Faults)
+	for _, f := range more.Faults {
+		known := func(have gatehouse.Fault) bool {
+			return have.Pointer == f.Pointer || strings.HasPrefix(f.Pointer, have.Pointer+"/")
+		}
+		if !slices.ContainsFunc(bad.Faults, known) {
+			faults = append(faults, f)
+		}
+	}
+	return refusedBody(faults)
 }
 
 // requestProblem is the answer to a request that did not reach its operation:

@@ -70,15 +70,19 @@ func (s *rest) createWebhook(ctx context.Context, in *struct {
 ) (*made[webhook.Endpoint], error) {
 	var body webhook.NewEndpoint
 	m, err := in.read(ctx, in.RawBody, &body)
+	err = allFaults(err, func() error {
+		faults := s.Webhooks.Faults(&body)
+		if body.Tenant != "" {
+			if _, err := s.Plane.Tenant(ctx, body.Tenant); gatehouse.CodeOf(err) == gatehouse.CodeNotFound {
+				faults = append(faults, gatehouse.Fault{Pointer: "/tenant", Reason: "does not exist"})
+			} else if err != nil {
+				return err
+			}
+		}
+		return refusedFaults(faults)
+	})
 	if err != nil {
 		return nil, err
-	}
-	if body.Tenant != "" {
-		if _, err := s.Plane.Tenant(ctx, body.Tenant); gatehouse.CodeOf(err) == gatehouse.CodeNotFound {
-			return nil, faulty("/tenant", "does not exist")
-		} else if err != nil {
-			return nil, err
-		}
 	}
 	v, err := s.Webhooks.Create(ctx, body, m)
 	return madeOf(v, &v.Meta, err)

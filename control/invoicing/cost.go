@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -41,16 +42,16 @@ var costSheetRef = journal.Ref{Kind: kindCostSheet, ID: "costs"}
 
 // SetCostSheet says what traffic costs.
 func (a *Accounts) SetCostSheet(ctx context.Context, doc NewCostSheet, m control.Mutation) (CostSheet, error) {
+	var faults gatehouse.Faults
 	if _, ok := doc.Currency.Places(); !ok {
-		return CostSheet{}, fault("/currency", "is not a currency", "a code of ISO 4217 in upper case, such as EUR")
+		faults = append(faults, gatehouse.Fault{Pointer: "/currency", Reason: "is not a currency", Hint: "a code of ISO 4217 in upper case, such as EUR"})
 	}
-	if err := invalid(rateFaults("", doc.CostRates)); err != nil {
+	faults = append(faults, rateFaults("", doc.CostRates)...)
+	for _, route := range slices.Sorted(maps.Keys(doc.Routes)) {
+		faults = append(faults, rateFaults(gatehouse.Pointer("routes", route), doc.Routes[route])...)
+	}
+	if err := invalid(faults); err != nil {
 		return CostSheet{}, err
-	}
-	for route, rates := range doc.Routes {
-		if err := invalid(rateFaults(gatehouse.Pointer("routes", route), rates)); err != nil {
-			return CostSheet{}, err
-		}
 	}
 	out, meta, err := commit[CostSheet](ctx, a, m, event{kind: "cost-sheet.set", main: kindCostSheet}, func(c *change) error {
 		if _, err := c.read(ctx, costSheetRef, &CostSheet{}); err != nil {

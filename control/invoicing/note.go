@@ -2,6 +2,8 @@ package invoicing
 
 import (
 	"context"
+	"errors"
+	"slices"
 
 	"github.com/gatehouse-gateway/gatehouse"
 	"github.com/gatehouse-gateway/gatehouse/control"
@@ -32,8 +34,9 @@ func noteRef(tenant gatehouse.TenantID, number string) journal.Ref {
 
 // Credit issues a credit note for an invoice, in a series of its own.
 func (a *Accounts) Credit(ctx context.Context, tenant gatehouse.TenantID, in NewNote, m control.Mutation) (Note, error) {
+	var faults gatehouse.Faults
 	if in.To != "" && in.To != billing.ToBalance && in.To != billing.ToRefund {
-		return Note{}, fault("/to", "is not balance or refund", "")
+		faults = append(faults, gatehouse.Fault{Pointer: "/to", Reason: "is not balance or refund"})
 	}
 	out, meta, err := commit[Note](ctx, a, m, event{KindCredited, tenant, kindNote}, func(c *change) error {
 		var inv Invoice
@@ -57,8 +60,14 @@ func (a *Accounts) Credit(ctx context.Context, tenant gatehouse.TenantID, in New
 			return err
 		}
 		note, err := billing.Note(inv.Invoice, earlier, asks, in.To, in.Reason, v.Rounding, a.now())
+		if more, ok := errors.AsType[gatehouse.Faults](err); ok {
+			return invalid(append(slices.Clip(faults), more...))
+		}
+		if len(faults) > 0 {
+			return invalid(faults)
+		}
 		if err != nil {
-			return refused(err)
+			return err
 		}
 		return c.note(ctx, &inv, note)
 	})

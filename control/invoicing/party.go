@@ -61,11 +61,15 @@ func (s *Seller) due() time.Duration {
 // SetSeller creates or replaces a seller. Invoices keep what they were issued
 // with.
 func (a *Accounts) SetSeller(ctx context.Context, s NewSeller, m control.Mutation) (Seller, error) {
+	var faults gatehouse.Faults
 	if !sellerID.MatchString(s.ID) {
-		return Seller{}, fault("/id", "is not one to eight letters A to Z and digits", "")
+		faults = append(faults, gatehouse.Fault{Pointer: "/id", Reason: "is not one to eight letters A to Z and digits"})
 	}
 	if s.DueDays < 0 || s.DueDays > 366 {
-		return Seller{}, fault("/due_days", "must be between 0 and 366", "")
+		faults = append(faults, gatehouse.Fault{Pointer: "/due_days", Reason: "must be between 0 and 366"})
+	}
+	if err := invalid(faults); err != nil {
+		return Seller{}, err
 	}
 	ref := journal.Ref{Kind: kindSeller, ID: s.ID}
 	out, meta, err := commit[Seller](ctx, a, m, event{kind: "seller.set", main: kindSeller}, func(c *change) error {

@@ -55,8 +55,15 @@ func (inv *Invoice) owed() billing.Decimal {
 // than what is left is refused: it is not a payment of this invoice.
 func (a *Accounts) pay(ctx context.Context, tenant gatehouse.TenantID, number string, in Mark, m control.Mutation) (Invoice, error) {
 	amount := *in.Amount
+	var faults gatehouse.Faults
 	if in.Ref == "" {
-		return Invoice{}, fault("/ref", "is missing: it names the payment, so that it counts once", "")
+		faults = append(faults, gatehouse.Fault{Pointer: "/ref", Reason: "is missing: it names the payment, so that it counts once"})
+	}
+	if amount.Sign() <= 0 {
+		faults = append(faults, gatehouse.Fault{Pointer: "/amount", Reason: "is not more than 0"})
+	}
+	if err := invalid(faults); err != nil {
+		return Invoice{}, err
 	}
 	already := false
 	out, meta, err := commit[Invoice](ctx, a, m, event{KindPayment, tenant, kindInvoice}, func(c *change) error {
@@ -77,8 +84,8 @@ func (a *Accounts) pay(ctx context.Context, tenant gatehouse.TenantID, number st
 			return conflict("invoice %s is %s: nothing of it is to be paid", number, inv.Status)
 		}
 		switch left := inv.left(); {
-		case amount.Sign() <= 0 || billing.Minor(amount, inv.Currency, billing.HalfUp).Cmp(amount) != 0:
-			return fault("/amount", fmt.Sprintf("is not a positive amount of %s", inv.Currency), "")
+		case billing.Minor(amount, inv.Currency, billing.HalfUp).Cmp(amount) != 0:
+			return fault("/amount", fmt.Sprintf("has more digits than %s", inv.Currency), "")
 		case amount.Cmp(left) > 0:
 			return fault("/amount", fmt.Sprintf("is more than the %s that is left of invoice %s", left, number), "mark what is left, and give the rest back or grant it as credit")
 		}

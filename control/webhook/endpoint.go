@@ -85,20 +85,21 @@ func (e Endpoint) shown(meta control.Meta) Endpoint {
 	return e
 }
 
-func fault(pointer, reason string) error {
-	return &gatehouse.Error{Code: gatehouse.CodeInvalid, Message: "the request has faults", Err: &control.Invalid{Faults: gatehouse.Faults{{Pointer: pointer, Reason: reason}}}}
-}
-
-func (s *Sender) check(in *NewEndpoint) error {
+// Faults are all that is wrong with an endpoint that is asked for.
+func (s *Sender) Faults(in *NewEndpoint) gatehouse.Faults {
+	var faults gatehouse.Faults
+	fault := func(pointer, reason string) {
+		faults = append(faults, gatehouse.Fault{Pointer: pointer, Reason: reason})
+	}
 	if !plainID.MatchString(in.ID) {
-		return fault("/id", "is not a word of at most 63 lower case letters, digits and _ -")
+		fault("/id", "is not a word of at most 63 lower case letters, digits and _ -")
 	}
 	u, err := url.Parse(in.URL)
 	switch {
 	case err != nil || len(in.URL) > maxURL || u.Host == "" || u.User != nil || u.Fragment != "":
-		return fault("/url", "is not an absolute URL without user and fragment")
+		fault("/url", "is not an absolute URL without user and fragment")
 	case u.Scheme != "https" && (u.Scheme != "http" || !s.AllowHTTP):
-		return fault("/url", "does not begin with https://")
+		fault("/url", "does not begin with https://")
 	}
 	for i, k := range in.Kinds {
 		known := slices.ContainsFunc(s.Kinds, func(have string) bool {
@@ -106,17 +107,17 @@ func (s *Sender) check(in *NewEndpoint) error {
 			return k == have || all && strings.HasPrefix(have, prefix)
 		})
 		if !known {
-			return fault(gatehouse.Pointer("kinds", i), "is not an event; they are "+strings.Join(s.Kinds, ", "))
+			fault(gatehouse.Pointer("kinds", i), "is not an event; they are "+strings.Join(s.Kinds, ", "))
 		}
 	}
-	return nil
+	return faults
 }
 
 // Create makes an endpoint, which hears of what happens from then on. Its
 // secret is in this answer only.
 func (s *Sender) Create(ctx context.Context, in NewEndpoint, m control.Mutation) (Endpoint, error) {
-	if err := s.check(&in); err != nil {
-		return Endpoint{}, err
+	if faults := s.Faults(&in); len(faults) > 0 {
+		return Endpoint{}, &gatehouse.Error{Code: gatehouse.CodeInvalid, Message: "the request has faults", Err: &control.Invalid{Faults: faults}}
 	}
 	e := Endpoint{ID: in.ID, URL: in.URL, Tenant: string(in.Tenant), Kinds: in.Kinds}
 	secret, text, err := s.secret(e.place())

@@ -77,17 +77,23 @@ func Note(inv Invoice, earlier []CreditNote, asks []CreditAsk, to Disposition, r
 	if to == "" {
 		n.To = ToBalance
 	}
+	var faults gatehouse.Faults
 	for at, ask := range asks {
 		i := slices.IndexFunc(inv.Lines, func(l Line) bool { return l.ID == ask.Line })
 		if i < 0 {
-			return CreditNote{}, refuseAt(gatehouse.Pointer("lines", at, "line"), "invoice %s has no line %s", inv.name(), ask.Line)
+			faults = append(faults, faultAt(gatehouse.Pointer("lines", at, "line"), "invoice %s has no line %s", inv.name(), ask.Line))
+			continue
 		}
-		l, err := credit(inv, inv.Lines[i], gatehouse.Pointer("lines", at, "net"), ask.Net, append(earlier[:len(earlier):len(earlier)], n), mode)
-		if err != nil {
-			return CreditNote{}, err
+		l, wrong := credit(inv, inv.Lines[i], gatehouse.Pointer("lines", at, "net"), ask.Net, append(earlier[:len(earlier):len(earlier)], n), mode)
+		if wrong != nil {
+			faults = append(faults, *wrong)
+			continue
 		}
 		n.Lines = append(n.Lines, l)
 		n.Subtotal, n.Tax = n.Subtotal.Add(l.Net), n.Tax.Add(l.Tax)
+	}
+	if len(faults) > 0 {
+		return CreditNote{}, &gatehouse.Error{Code: gatehouse.CodeInvalid, Message: faults[0].Reason, Err: faults}
 	}
 	n.Total = n.Subtotal.Add(n.Tax)
 	left, refundable := inv.Total, inv.Due
@@ -108,15 +114,13 @@ func Note(inv Invoice, earlier []CreditNote, asks []CreditAsk, to Disposition, r
 	return n, nil
 }
 
-// refuseAt is refuse for what a pointer into the asked names.
-func refuseAt(pointer, format string, args ...any) error {
-	reason := fmt.Sprintf(format, args...)
-	return &gatehouse.Error{Code: gatehouse.CodeInvalid, Message: reason, Err: gatehouse.Faults{{Pointer: pointer, Reason: reason}}}
+func faultAt(pointer, format string, args ...any) gatehouse.Fault {
+	return gatehouse.Fault{Pointer: pointer, Reason: fmt.Sprintf(format, args...)}
 }
 
-// credit makes one line from what the notes before have left of it; net is at
-// a pointer.
-func credit(inv Invoice, of Line, at string, net Decimal, before []CreditNote, mode Rounding) (CreditLine, error) {
+// credit makes one line from what the notes before have left of it, or tells
+// what is wrong with net, which is at a pointer.
+func credit(inv Invoice, of Line, at string, net Decimal, before []CreditNote, mode Rounding) (CreditLine, *gatehouse.Fault) {
 	left, tax := of.Net, make([]Decimal, len(of.Taxes))
 	for i, t := range of.Taxes {
 		tax[i] = t.Amount
@@ -137,7 +141,8 @@ func credit(inv Invoice, of Line, at string, net Decimal, before []CreditNote, m
 		within = net.Cmp(left) >= 0
 	}
 	if net.IsZero() || net.Sign() != left.Sign() || !within || Minor(net, inv.Currency, mode).Cmp(net) != 0 {
-		return CreditLine{}, refuseAt(at, "%s cannot be credited: line %s of invoice %s has %s left", net, of.ID, inv.name(), left)
+		wrong := faultAt(at, "%s cannot be credited: line %s of invoice %s has %s left", net, of.ID, inv.name(), left)
+		return CreditLine{}, &wrong
 	}
 	out := CreditLine{Line: of.ID, Net: net}
 	for i, t := range of.Taxes {
