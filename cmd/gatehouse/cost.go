@@ -81,7 +81,27 @@ func costSet(r *remote) *cobra.Command {
 func costRevenue(r *remote) *cobra.Command {
 	var month, currency, margin string
 	c := &cobra.Command{
-		Use: "revenue", Short: "Show recurring revenue of a month", Args: arguments(cobra.NoArgs),
+		Use: "revenue", Short: "Show recurring revenue of a month, and how it came about", Args: arguments(cobra.NoArgs),
+		Long: `Revenue shows the fees per period of a month as months, with quantities and
+percentage discounts: usage, single fees, tax, trials and pauses do not count.
+
+  START + NEW + REACTIVATED + EXPANSION - CONTRACTION - CHURNED = END
+
+  NEW          of tenants that paid nothing at the start, and never before
+  REACTIVATED  of tenants that paid nothing at the start, but before it
+  EXPANSION    what tenants of the start pay more; CONTRACTION what they pay less
+  CHURNED      what tenants of the start paid that pay nothing at the end
+  MRR, ARR     END, and 12 times that
+  ARPU         MRR over the tenants that pay at the end
+  NRR          (START + EXPANSION - CONTRACTION - CHURNED) / START
+  GRR          the same without EXPANSION
+  CHURN        tenants lost over tenants at the start
+  LTV          ARPU times the margin over CHURN
+  INVOICED     what was issued in the month before tax, usage too, less what is
+               void or credited
+
+A figure whose divisor is zero is absent. As JSON each tenant is told too.`,
+		Example: "  gatehouse cost revenue --month 2026-01 --margin 0.8",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			q := map[string][]string{"currency": {currency}, "margin": {margin}}
 			if month != "" {
@@ -89,7 +109,7 @@ func costRevenue(r *remote) *cobra.Command {
 			}
 			return r.show(cmd.Context(), client.Call{Operation: opRevenue, Query: q}, columns(
 				"CURRENCY:/currency START:/bridge/start NEW:/bridge/new REACTIVATED:/bridge/reactivated EXPANSION:/bridge/expansion CONTRACTION:/bridge/contraction "+
-					"CHURNED:/bridge/churned MRR:/metrics/mrr ARR:/metrics/arr ARPU:/metrics/arpu NRR:/metrics/nrr GRR:/metrics/grr CHURN:/metrics/churn LTV:/metrics/ltv"))
+					"CHURNED:/bridge/churned END:/bridge/end MRR:/metrics/mrr ARR:/metrics/arr ARPU:/metrics/arpu NRR:/metrics/nrr GRR:/metrics/grr CHURN:/metrics/churn LTV:/metrics/ltv INVOICED:/invoiced"))
 		},
 	}
 	c.Flags().StringVar(&month, "month", "", "as 2026-01 (default: the month that runs)")

@@ -79,7 +79,9 @@ func (r *remote) write(whole json.RawMessage, items []json.RawMessage, v view) e
 		err = writeCSV(&b, items, v)
 	case "name":
 		for _, item := range items {
-			b.WriteString(text(at(item, v.name)) + "\n")
+			if name := text(at(item, v.name)); name != "" { // a draft has no number
+				b.WriteString(name + "\n")
+			}
 		}
 	default:
 		err = writeTable(&b, items, v)

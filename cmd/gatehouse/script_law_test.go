@@ -127,6 +127,11 @@ func TestEveryCommandHasAScript(t *testing.T) {
 		if !slices.Contains(bare, path) {
 			want("prints it as JSON", func(l *scripted) bool { return well(l) && l.says("json") })
 		}
+		if isMoney(path) && !slices.Contains(bare, path) {
+			for _, form := range []string{"yaml", "csv", "name"} {
+				want("prints it as "+form, func(l *scripted) bool { return well(l) && l.says(form) })
+			}
+		}
 		if c.Flags().Lookup("dry-run") != nil {
 			want("tries it with --dry-run", func(l *scripted) bool { return well(l) && l.has("--dry-run") })
 		}
@@ -142,6 +147,14 @@ func TestEveryCommandHasAScript(t *testing.T) {
 			t.Errorf("no script expects the exit code %d", code)
 		}
 	}
+}
+
+// isMoney tells whether a command is about money: it has a script for each
+// form of its output.
+func isMoney(path string) bool {
+	noun, verb, _ := strings.Cut(path, " ")
+	return slices.Contains([]string{"invoice", "cost", "webhook", "reconcile"}, noun) ||
+		noun == "plan" && slices.Contains([]string{"price", "versions", "subscribe", "replay"}, verb)
 }
 
 var updateHelp = flag.Bool("update-help", false, "write the help of all commands anew")

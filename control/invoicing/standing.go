@@ -44,9 +44,9 @@ func (inv *Invoice) Standing() Standing {
 }
 
 // warnings tells of an invoice that was issued before its seller was set: it
-// keeps the parties as they were.
+// keeps the parties as they were. One that is void lacks nothing.
 func (inv *Invoice) warnings() []string {
-	if inv.Number == "" || inv.Parties.Seller.Name != "" {
+	if inv.Number == "" || inv.Parties.Seller.Name != "" || inv.Status == billing.Void {
 		return nil
 	}
 	series, _, _ := strings.Cut(inv.Number, "-")
