@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 
+	"github.com/gatehouse-gateway/gatehouse"
 	"github.com/gatehouse-gateway/gatehouse/control/client"
 	"github.com/spf13/cobra"
 )
@@ -29,6 +30,9 @@ sheet, against the invoices whose period ended in the range.`,
 				return err
 			}
 			answer, err := r.do(cmd.Context(), client.Call{Operation: opCosts, Query: q})
+			if gatehouse.CodeOf(err) == gatehouse.CodeNotFound {
+				return &gatehouse.Error{Code: gatehouse.CodeNotFound, Message: "there is no cost sheet yet\n  hint: gatehouse cost set -f FILE"}
+			}
 			if err != nil {
 				return err
 			}

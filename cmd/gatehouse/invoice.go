@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"strconv"
+	"strings"
 
 	"github.com/gatehouse-gateway/gatehouse"
 	"github.com/gatehouse-gateway/gatehouse/control/client"
@@ -70,12 +71,23 @@ func invoicePreview(r *remote) *cobra.Command {
 		Example: "  gatehouse invoice preview acme --lines",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			q := url.Values{"subscription": {ask.subscription}, "kind": {string(ask.kind())}, "period": {strconv.Itoa(ask.period)}}
-			return r.showInvoice(cmd.Context(), client.Call{Operation: opPreview, Path: args, Query: q}, lines)
+			err := r.showInvoice(cmd.Context(), client.Call{Operation: opPreview, Path: args, Query: q}, lines)
+			return r.subscribed(cmd.Context(), err, args[0])
 		},
 	}
 	ask.add(c)
 	c.Flags().BoolVar(&lines, "lines", false, "show its lines")
 	return c
+}
+
+// subscribed says of an error that there is nothing what is missing: the
+// tenant, or its subscription.
+func (r *remote) subscribed(ctx context.Context, err error, tenant string) error {
+	err = r.tenant(ctx, err, tenant)
+	if e, ok := errors.AsType[*gatehouse.Error](err); ok && e.Code == gatehouse.CodeNotFound && strings.Contains(e.Message, "subscription") {
+		err = &gatehouse.Error{Code: e.Code, Message: e.Message + "\n  hint: gatehouse plan subscribe PLAN " + tenant}
+	}
+	return err
 }
 
 // showInvoice prints an invoice, or its lines.
@@ -110,7 +122,7 @@ func invoiceList(r *remote) *cobra.Command {
 				if len(args) == 0 {
 					return &exit{exitUsage, errors.New("name the tenant whose drafts you want")}
 				}
-				return r.whole(cmd.Context(), client.Call{Operation: opDrafts, Path: args}, invoiceView())
+				return r.tenant(cmd.Context(), r.whole(cmd.Context(), client.Call{Operation: opDrafts, Path: args}, invoiceView()), args[0])
 			}
 			call := client.Call{Operation: opInvoices, Query: url.Values{}}
 			if len(args) == 1 {
@@ -119,7 +131,11 @@ func invoiceList(r *remote) *cobra.Command {
 			if status != "" {
 				call.Query.Set("status", status)
 			}
-			return r.list(cmd.Context(), call, limit, invoiceView())
+			err := r.list(cmd.Context(), call, limit, invoiceView())
+			if len(args) == 1 {
+				err = r.tenant(cmd.Context(), err, args[0])
+			}
+			return err
 		},
 	}
 	c.Flags().StringVar(&status, "status", "", "finalized, paid, void or uncollectible")
@@ -242,7 +258,8 @@ reported all of it, or after a time of grace.`,
 			if ask.period >= 0 {
 				body["period"] = ask.period
 			}
-			return r.show(cmd.Context(), client.Call{Operation: opFinalize, Path: args, Query: f.query(), Body: body}, invoiceView())
+			err := r.show(cmd.Context(), client.Call{Operation: opFinalize, Path: args, Query: f.query(), Body: body}, invoiceView())
+			return r.subscribed(cmd.Context(), err, args[0])
 		},
 	}
 	ask.add(c)

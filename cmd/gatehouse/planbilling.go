@@ -87,7 +87,8 @@ func planSubscribe(r *remote) *cobra.Command {
 				}
 			}
 			call := client.Call{Operation: opSubscribe, Path: args[1:], Query: f.query(), Body: body}
-			return r.show(cmd.Context(), call, columns("ID:/id PLAN:/plan/id VERSION:/plan/version STATE:/state START:/start CLOSED_UNTIL:/closed_until"))
+			err := r.show(cmd.Context(), call, columns("ID:/id PLAN:/plan/id VERSION:/plan/version STATE:/state START:/start CLOSED_UNTIL:/closed_until"))
+			return r.tenant(cmd.Context(), err, args[1])
 		},
 	}
 	c.Flags().StringVar(&id, "subscription", "main", "id of the subscription within the tenant")

@@ -75,6 +75,9 @@ func (c *change) finalize(ctx context.Context, b *basis, early bool) error {
 		return err
 	}
 	if !b.ended {
+		if b.kind == billing.Closing {
+			return conflict("period %d has not ended: it ends at %s", b.index, b.draft.Period.End.UTC().Format(time.RFC3339))
+		}
 		return conflict("period %d has not ended", b.index)
 	}
 	if !b.due && !early {
