@@ -101,7 +101,7 @@ func commands(s *streams, r *remote) []*cobra.Command {
 	for _, c := range []*cobra.Command{
 		applyCommand(r), diffCommand(r), tenantCommand(r), key, policyCommand(r), planCommand(r), routeCommand(r), auditCommand(r),
 		gatewayCommand(r), revisionCommand(r), tokenCommand(r), explainCommand(r), doctorCommand(r), topCommand(r), usageCommand(r), invoiceCommand(r), costCommand(r),
-		webhookCommand(r),
+		billingCommand(r), webhookCommand(r),
 	} {
 		all = append(all, r.command(c))
 	}

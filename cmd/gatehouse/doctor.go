@@ -209,7 +209,6 @@ func (d *doctor) gateways(ctx context.Context) {
 // they are none by law. A control plane without billing, and a token that may
 // not see it, have nothing to look at.
 func (d *doctor) sellers(ctx context.Context) {
-	const advice = "PUT /api/v1/sellers/"
 	var newest struct {
 		Items []struct {
 			Number   string   `json:"number"`
@@ -251,13 +250,13 @@ func (d *doctor) sellers(ctx context.Context) {
 	switch {
 	case len(newest.Items) > 0 && len(newest.Items[0].Warnings) > 0:
 		series, _, _ := strings.Cut(newest.Items[0].Number, "-")
-		hint := "set who sells before the next is issued: " + advice + series
+		hint := "set who sells before the next is issued: gatehouse billing seller " + series + " -f FILE"
 		if named > 0 {
 			hint = "take it back, and bill its period anew: gatehouse invoice void " + newest.Items[0].Number + " --reissue"
 		}
 		d.note("billing", "warning", "the newest invoice has no name of a seller", hint)
 	case named == 0:
-		d.note("billing", "ok", "no seller is set: invoices would have no name of one", "set it before the first is issued: "+advice+"GH")
+		d.note("billing", "ok", "no seller is set: invoices would have no name of one", "set it before the first is issued: gatehouse billing seller GH -f FILE")
 	default:
 		d.note("billing", "ok", count(named, "seller")+" with a name", "")
 	}

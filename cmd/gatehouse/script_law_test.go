@@ -153,7 +153,7 @@ func TestEveryCommandHasAScript(t *testing.T) {
 // form of its output.
 func isMoney(path string) bool {
 	noun, verb, _ := strings.Cut(path, " ")
-	return slices.Contains([]string{"invoice", "cost", "webhook", "reconcile"}, noun) ||
+	return slices.Contains([]string{"invoice", "billing", "cost", "webhook", "reconcile"}, noun) ||
 		noun == "plan" && slices.Contains([]string{"price", "versions", "subscribe", "replay"}, verb)
 }
 
