@@ -26,16 +26,19 @@ func TestHowto(t *testing.T) {
 				t.Fatal(err)
 			}
 			script := first + "\n"
-			blocks := regexp.MustCompile("(?s) *```sh\n(.*?)```").FindAllStringSubmatch(string(source), -1)
-			if len(blocks) < 2 {
-				t.Fatalf("%d commands", len(blocks))
-			}
-			for _, b := range blocks {
-				for line := range strings.Lines(strings.ReplaceAll(b[1], "\\\n", " ")) {
+			for _, b := range blockOfPage.FindAllStringSubmatch(string(source), -1) {
+				if b[1] != "sh" {
+					script += fileOfPage(b[2])
+					continue
+				}
+				for line := range strings.Lines(strings.ReplaceAll(b[2], "\\\n", " ")) {
 					if !slices.ContainsFunc(leave, func(part string) bool { return strings.Contains(line, part) }) {
 						script += line
 					}
 				}
+			}
+			if n := strings.Count(script, "\n"); n < 5 {
+				t.Fatalf("%d lines", n)
 			}
 			newShell(t).run(t, script)
 		})
@@ -49,8 +52,24 @@ func TestHowto(t *testing.T) {
 	f("control-plane.md", "", "opa build", "policies/")
 	f("metering.md", tenant+`echo '{"specversion": "1.0", "id": "1", "source": "batch/1", "type": "jobs", "subject": "acme", "time": "2026-03-04T10:00:00Z", "data": {"value": 2}}' > events.json
 echo 'time,tenant,route,meter' > client.csv`)
+	f("policy.md", "")
 	f("billing.md", tenant+`echo '{currency: EUR, compute_hour: "0.05", egress_gb: "0.02", call: "0.0000002"}' > costs.yaml
 cp configs/prices/premium.yaml draft.yaml`, "invoice finalize", "GH-2026-0") // no period has ended
+}
+
+var (
+	blockOfPage = regexp.MustCompile("(?s) *```(sh|yaml|rego)\n(.*?) *```")
+	nameOfBlock = regexp.MustCompile(`^# *(\S+\.(?:yaml|rego))\b.*\n`)
+)
+
+// fileOfPage writes a block that begins with the name of a file to that file.
+// Others show a part.
+func fileOfPage(block string) string {
+	name := nameOfBlock.FindStringSubmatch(strings.TrimLeft(block, " "))
+	if name == nil {
+		return ""
+	}
+	return "mkdir -p $(dirname " + name[1] + "); cat > " + name[1] + " <<'EOF'\n" + block + "EOF\n"
 }
 
 // shell runs commands with the settings of a control plane.
@@ -73,7 +92,11 @@ func newShell(t *testing.T) *shell {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, to := range map[string]string{"bin/gatehouse": self, "configs": configs} {
+	policies, err := filepath.Abs("../../policies")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, to := range map[string]string{"bin/gatehouse": self, "configs": configs, "policies": policies} {
 		if err := os.MkdirAll(filepath.Dir(filepath.Join(folder, name)), 0o700); err != nil {
 			t.Fatal(err)
 		}
