@@ -21,7 +21,7 @@ run: build ## Run the demo: two tenants with their backends, and what to try
 test: tools build lint race ## Everything: format, lint, laws, all tests with the race detector
 	@echo "all tests passed"
 
-# What the tests need beside Go: curl (the tutorial is run as it is written),
+# What the tests need beside Go: curl and jq (the pages are run as written),
 # nginx and HAProxy (they stand behind the gateway in the differential tests),
 # Redis with its Sentinel, and PostgreSQL. RUNLEVEL=1 keeps Debian from
 # starting what it installs: the tests start their own.
@@ -30,6 +30,7 @@ tools:
 	@need=""; \
 	has() { command -v $$1 >/dev/null || [ -x /usr/sbin/$$1 ]; }; \
 	has curl || need="$$need curl"; \
+	has jq || need="$$need jq"; \
 	has nginx || need="$$need nginx-light"; \
 	has haproxy || need="$$need haproxy"; \
 	has redis-server || need="$$need redis-server"; \
