@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/netip"
 	"reflect"
 	"strconv"
 	"strings"
@@ -177,6 +178,15 @@ func (d *decoder) value(n ast.Node, v reflect.Value, at string) {
 			v.Set(reflect.New(v.Type().Elem()))
 		}
 		v = v.Elem()
+	}
+	if p, ok := v.Addr().Interface().(*netip.Prefix); ok {
+		d.scalar(n, at, func(text []byte) error {
+			if p.UnmarshalText(text) != nil {
+				return fmt.Errorf("a network such as 10.0.0.0/8 or 2001:db8::/32 is expected")
+			}
+			return nil
+		})
+		return
 	}
 	if u, ok := v.Addr().Interface().(encoding.TextUnmarshaler); ok {
 		before := len(d.faults)

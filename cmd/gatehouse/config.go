@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/url"
@@ -9,7 +10,6 @@ import (
 	"strings"
 
 	"github.com/gatehouse-gateway/gatehouse"
-	"github.com/gatehouse-gateway/gatehouse/configs"
 	"github.com/gatehouse-gateway/gatehouse/control/client"
 	"github.com/gatehouse-gateway/gatehouse/metering"
 	"github.com/gatehouse-gateway/gatehouse/proxy"
@@ -109,10 +109,26 @@ const (
 
 type logConfig struct {
 	// Level is debug, info (default), warn or error.
-	Level slog.Level `json:"level"`
+	Level logLevel `json:"level"`
 	// Access is stdout (default), off, or the name of a file to append to.
 	Access string `json:"access"`
 }
+
+// logLevel is a level that only has the names that the reference has.
+type logLevel slog.Level
+
+func (l logLevel) Level() slog.Level { return slog.Level(l) }
+
+func (l *logLevel) UnmarshalText(text []byte) error {
+	if (*slog.Level)(l).UnmarshalText(text) != nil {
+		return errors.New("debug, info, warn or error is expected")
+	}
+	return nil
+}
+
+// noFiles are words for log.access that somebody means as something else than
+// the name of a file.
+var noFiles = []string{"stderr", "none", "no", "false", "yes", "true", "on"}
 
 type otlpConfig struct {
 	OTLP string `json:"otlp"`
@@ -130,27 +146,6 @@ func defaultConfig() config {
 	}
 }
 
-// readConfig reads the process configuration; "" stands for the defaults.
-// The error holds every problem with its place.
-func readConfig(path string) (config, error) {
-	cfg := defaultConfig()
-	if path == "" {
-		return cfg, nil
-	}
-	source, err := os.ReadFile(path)
-	if err != nil {
-		return cfg, fmt.Errorf("read configuration: %w", err)
-	}
-	text, problems := configs.Decode(path, source, &cfg)
-	if len(problems) == 0 {
-		problems = text.Locate(cfg.validate())
-	}
-	if len(problems) > 0 {
-		return cfg, problems
-	}
-	return cfg, nil
-}
-
 // validate returns what is wrong with the values, and refuses what is not
 // there yet: a setting without effect would be believed.
 func (c *config) validate() gatehouse.Faults {
@@ -162,13 +157,13 @@ func (c *config) validate() gatehouse.Faults {
 	}
 	for i, r := range c.Roles {
 		fault(r != "proxy" && r != "control", gatehouse.Pointer("roles", i), fmt.Sprintf("role %q is unknown", r), "use proxy and control")
+		fault(slices.Index(c.Roles, r) < i, gatehouse.Pointer("roles", i), fmt.Sprintf("role %q stands twice", r), "")
 	}
 	fault(len(c.Roles) == 0, "/roles", "roles is empty", "use [proxy, control]")
 	huge := c.Memory.HugePages
 	fault(huge != hugePagesAuto && huge != hugePagesOff, "/memory/huge_pages", fmt.Sprintf("huge_pages %q is unknown", huge), "use auto or off")
 	fault(c.Data == "", "/data", "data is empty", "name a folder")
-	fault(c.Proxy.Listen == "", "/proxy/listen", "listen is empty", "use host:port")
-	fault(c.Control.Listen == "", "/control/listen", "listen is empty", "use host:port")
+	fault(slices.Contains(noFiles, strings.ToLower(c.Log.Access)), "/log/access", fmt.Sprintf("access %q is unknown", c.Log.Access), "use stdout, off, or the name of a file with its folder, such as ./"+c.Log.Access)
 	for i, d := range c.Proxy.PlatformDomains {
 		reason := gatehouse.HostFault(d.Host)
 		fault(reason != "", gatehouse.Pointer("proxy", "platform_domains", i), fmt.Sprintf("host %q %s", d.Host, reason), "")
@@ -188,6 +183,7 @@ func (c *config) validate() gatehouse.Faults {
 	fault(t.Listen == "" && t.Certificates != "", "/proxy/tls/listen", "listen is missing", "use host:port, such as 127.0.0.1:8443")
 
 	const later = "is not available yet"
+	fs = append(fs, c.validateAddresses()...)
 	fs = append(fs, c.validateControl()...)
 	fs = append(fs, c.Limits.validate()...)
 	fs = append(fs, c.Metering.validate(c.mode() != modeControl)...)
@@ -210,8 +206,8 @@ func (c *config) validateControl() gatehouse.Faults {
 	fault(!strings.HasPrefix(c.Store.URL, sqliteScheme) && !isPostgres(c.Store.URL), "/store/url", "the store is unknown", "use sqlite:FILE or postgres://user@host/db")
 	fault(c.Store.URL == sqliteScheme, "/store/url", "the file is missing", "use sqlite:gatehouse.db")
 	remote := c.mode() == modeProxy
-	fault(remote && c.Control.URL == "", "/control/url", "url is missing", "say where the control plane is, such as https://control.example.com:9090")
-	fault(remote && c.Control.TokenFile == "", "/control/token_file", "token_file is missing", "name a file with a token of the role gateway: gatehouse token create --role gateway")
+	fault(remote && c.Control.URL == "", "/control/url", "control.url is missing", "say where the control plane is, such as https://control.example.com:9090")
+	fault(remote && c.Control.TokenFile == "", "/control/token_file", "control.token_file is missing", "name a file with a token of the role gateway: gatehouse token create --role gateway")
 	fault(c.Tenants != "" && len(c.Roles) > 0 && c.mode() != modeFiles, "/tenants", "tenants from documents need both roles in one process", "leave tenants out, or use roles [proxy, control]")
 	if c.Control.URL != "" {
 		u, err := url.Parse(c.Control.URL)

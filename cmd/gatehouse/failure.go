@@ -95,13 +95,11 @@ func faultLines(faults gatehouse.Faults) string {
 
 // failure is an error as standard error has it: what, why, where, how to mend.
 func failure(err error) string {
-	if _, ok := errors.AsType[*exit](err); !ok {
-		if problems, ok := errors.AsType[configs.Problems](err); ok {
-			return problems.Error() + "\n"
-		}
-		if errors.Is(err, context.Canceled) {
-			return "gatehouse: interrupted\n"
-		}
+	if problems, ok := errors.AsType[configs.Problems](err); ok {
+		return problems.Error() + "\n"
+	}
+	if _, ok := errors.AsType[*exit](err); !ok && errors.Is(err, context.Canceled) {
+		return "gatehouse: interrupted\n"
 	}
 	text := "gatehouse: " + messageOf(err) + "\n"
 	if _, ok := errors.AsType[*gatehouse.Error](err); ok {

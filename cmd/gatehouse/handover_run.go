@@ -65,7 +65,7 @@ func (p *process) adopt(ctx context.Context) bool {
 			err = p.meter.Adopt()
 		}
 		if err == nil {
-			p.log.Info("counters taken over", "data", p.dataFolder())
+			p.log.Info("counters taken over", "data", absolute(p.cfg.Data))
 			return true
 		}
 		if ctx.Err() != nil {

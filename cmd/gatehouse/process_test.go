@@ -522,12 +522,12 @@ func TestStartFaults(t *testing.T) {
 		code int
 		want string
 	}{
-		{"tenants of a data plane", []string{"--roles", "proxy", "--tenants", dir}, exitUsage, "/tenants: tenants from documents need both roles in one process"},
-		{"no control plane", []string{"--roles", "proxy"}, exitUsage, "/control/url: url is missing"},
-		{"unknown role", []string{"--roles", "prox"}, exitUsage, "/roles/0: role \"prox\" is unknown (use proxy and control)"},
+		{"tenants of a data plane", []string{"--roles", "proxy", "--tenants", dir}, exitUsage, "--tenants: tenants from documents need both roles in one process"},
+		{"no control plane", []string{"--roles", "proxy"}, exitUsage, "control.url: control.url is missing"},
+		{"unknown role", []string{"--roles", "prox"}, exitUsage, "--roles: role \"prox\" is unknown\n  hint: use proxy and control"},
 		{"takeover of a control plane", []string{"--roles", "control", "--takeover"}, exitUsage, "a control plane alone is not taken over"},
 		{"unknown store", []string{"--config", cfg("store: {url: \"mysql://x\"}\n")}, exitFindings, "the store is unknown"},
-		{"control beyond loopback", []string{"--listen", "127.0.0.1:0", "--control", "0.0.0.0:0"}, exitError, "is not loopback, and tokens would pass in clear: set control.tls.cert and control.tls.key"},
+		{"control beyond loopback", []string{"--listen", "127.0.0.1:0", "--control", "0.0.0.0:0"}, exitUsage, "--control: 0.0.0.0:0 is not loopback, and tokens would pass in clear\n  hint: set control.tls.cert and control.tls.key"},
 		{"token in clear", []string{"--config", cfg("roles: [proxy]\ncontrol: {url: \"http://control.example.com\", token_file: t}\n")}, exitFindings, "the token would be sent in clear"},
 		{"unknown flag", []string{"--nope"}, exitUsage, "unknown flag: --nope"},
 		{"argument", []string{"x"}, exitUsage, "unknown command"},
@@ -535,12 +535,12 @@ func TestStartFaults(t *testing.T) {
 		{"faulty document", []string{"--tenants", broken}, exitFindings, `plan "none" does not exist`},
 		{"port in use", []string{"--tenants", dir, "--listen", taken.Addr().String()}, exitError, "data plane: listen tcp " + taken.Addr().String() + ": bind: address already in use"},
 		{"control port in use", []string{"--tenants", dir, "--listen", "127.0.0.1:0", "--control", taken.Addr().String()}, exitError, "control plane: listen tcp " + taken.Addr().String()},
-		{"data is a file", []string{"--tenants", dir, "--listen", "127.0.0.1:0", "--control", "127.0.0.1:0", "--data", file}, exitError, "data folder " + file},
+		{"data is a file", []string{"--tenants", dir, "--listen", "127.0.0.1:0", "--control", "127.0.0.1:0", "--data", file}, exitUsage, "--data: " + file + " is a file"},
 		{"data in use", []string{"--tenants", dir, "--listen", "127.0.0.1:0", "--control", "127.0.0.1:0", "--data", used}, exitError, "data folder " + used + " is in use by another gatehouse"},
 		{"missing configuration", []string{"--config", "/nonexistent"}, exitError, "read configuration: open /nonexistent: no such file or directory"},
 		{"unknown key", []string{"--config", cfg("prxy: {}\n")}, exitFindings, `gatehouse.yaml:1:1: unknown key "prxy"`},
 		{"later setting", []string{"--config", cfg("telemetry: {otlp: \"http://x\"}\n")}, exitFindings, "OpenTelemetry is not available yet"},
-		{"bad access log", []string{"--tenants", dir, "--listen", "127.0.0.1:0", "--control", "127.0.0.1:0", "--config", cfg("log: {access: /nonexistent/x}\n")}, exitError, "open access log: open /nonexistent/x"},
+		{"bad access log", []string{"--tenants", dir, "--listen", "127.0.0.1:0", "--control", "127.0.0.1:0", "--config", cfg("log: {access: /nonexistent/x}\n")}, exitFindings, "gatehouse.yaml:1:15: /nonexistent: cannot be read"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			var out, errs bytes.Buffer

@@ -9,7 +9,6 @@ import (
 	"net"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -57,11 +56,13 @@ process uses the folder it starts as without.`,
 		Example: "  gatehouse run --demo\n  gatehouse run --listen 0.0.0.0:8080\n  gatehouse run --tenants tenants/",
 		Args:    arguments(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, err := readConfig(f.config)
+			cfg, warnings, err := f.read()
 			if err != nil {
 				return err
 			}
-			f.apply(&cfg)
+			if len(warnings) > 0 {
+				fmt.Fprintln(s.errors, warnings.Error())
+			}
 			ctx, stop := signals(cmd.Context())
 			defer stop()
 			if f.demo && f.takeover {
@@ -69,10 +70,6 @@ process uses the folder it starts as without.`,
 			}
 			if f.demo {
 				return runDemo(ctx, s, &cfg, f.data == "")
-			}
-			// The flags may have made it another thing than the file says.
-			if faults := cfg.validate(); len(faults) > 0 {
-				return &exit{exitUsage, faults}
 			}
 			if cfg.mode() == modeControl {
 				if f.takeover {
@@ -278,7 +275,7 @@ func (p *process) connect(ctx context.Context, s *streams, engine *policy.Engine
 			p.feed = p.remote
 		}
 	default:
-		if p.store, err = openStore(ctx, s, p.cfg, p.log, engine); err == nil {
+		if p.store, err = openStore(ctx, s, p.cfg, p.control.Addr(), p.log, engine); err == nil {
 			p.feed = newStoreFeed(p)
 		}
 	}
@@ -356,7 +353,7 @@ func (p *process) run(ctx context.Context, started func(context.Context, *proces
 	if p.secure != nil {
 		secure = p.secure.Addr().String()
 	}
-	p.log.Info("serving", "version", version(), "data_plane", p.data.Addr().String(), "control", p.control.Addr().String(), "data", p.dataFolder(), "tls", secure)
+	p.log.Info("serving", "version", version(), "data_plane", p.data.Addr().String(), "control", p.control.Addr().String(), "data", absolute(p.cfg.Data), "tls", secure)
 	if p.book != nil && !isLoopback(p.control.Addr()) {
 		p.log.Warn("the control API asks for no credentials; bind it to loopback", "control", p.control.Addr().String())
 	}
@@ -457,11 +454,4 @@ func (p *process) closeAPI(ctx context.Context) {
 	if p.api.Shutdown(limit) != nil {
 		_ = p.api.Close() // a client that will not go
 	}
-}
-
-func (p *process) dataFolder() string {
-	if abs, err := filepath.Abs(p.cfg.Data); err == nil {
-		return abs
-	}
-	return p.cfg.Data
 }

@@ -29,7 +29,7 @@ func runControl(ctx context.Context, s *streams, cfg *config) (err error) {
 		return err
 	}
 	defer sockets.close()
-	store, err := openStore(ctx, s, cfg, log, engine)
+	store, err := openStore(ctx, s, cfg, listener.Addr(), log, engine)
 	if err != nil {
 		return err
 	}
@@ -51,7 +51,7 @@ func runControl(ctx context.Context, s *streams, cfg *config) (err error) {
 	g, failed := errgroup.WithContext(background)
 	g.Go(func() error { return store.run(background, log) })
 	g.Go(server.serve)
-	log.Info("serving", "version", version(), "data_plane", "off", "control", listener.Addr().String(), "data", cfg.Data, "tls", "off")
+	log.Info("serving", "version", version(), "data_plane", "off", "control", listener.Addr().String(), "data", absolute(cfg.Data), "tls", "off")
 	reload, _ := ctx.Value(reloadKey).(chan struct{})
 	for serving := true; serving; {
 		select {

@@ -8,8 +8,10 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"time"
 
@@ -35,8 +37,8 @@ type store struct {
 
 // openStore opens the journal and builds the control plane over it. At the
 // first start it makes the key of secrets and the owner's token, and says so on
-// standard error.
-func openStore(ctx context.Context, s *streams, cfg *config, log *slog.Logger, engine *policy.Engine) (_ *store, err error) {
+// standard error, with the address that the control API has.
+func openStore(ctx context.Context, s *streams, cfg *config, at net.Addr, log *slog.Logger, engine *policy.Engine) (_ *store, err error) {
 	address := cfg.Store.URL
 	if file, ok := strings.CutPrefix(address, sqliteScheme); ok {
 		if address = file; !filepath.IsAbs(file) {
@@ -68,7 +70,7 @@ func openStore(ctx context.Context, s *streams, cfg *config, log *slog.Logger, e
 	if err != nil {
 		return nil, fmt.Errorf("control plane: %w", err)
 	}
-	if err := bootstrap(ctx, s, cfg, plane); err != nil {
+	if err := bootstrap(ctx, s, cfg, at, plane); err != nil {
 		return nil, err
 	}
 	decide, err := newAuthorizer(engine)
@@ -150,7 +152,7 @@ const (
 
 // bootstrap makes the owner's token in a store that has no token yet. The
 // pending file tells a start after a crash that nobody has seen the token.
-func bootstrap(ctx context.Context, s *streams, cfg *config, plane *control.Plane) error {
+func bootstrap(ctx context.Context, s *streams, cfg *config, at net.Addr, plane *control.Plane) error {
 	name := filepath.Join(cfg.Data, bootstrapFile)
 	pending := name + ".pending"
 	actor := control.Mutation{Actor: "system", Why: "first start"}
@@ -183,13 +185,44 @@ func bootstrap(ctx context.Context, s *streams, cfg *config, plane *control.Plan
 
   %s
 
-On this machine the command line finds it by itself; elsewhere:
+%s
 
-  gatehouse context add NAME --server URL --token-file FILE
-
-`, name, token.Secret)
+`, absolute(name), token.Secret, howToReach(cfg, at))
 	return nil
 }
+
+// howToReach says how the command line finds a control plane that has just
+// begun, and its token.
+func howToReach(cfg *config, at net.Addr) string {
+	server := "http://" + at.String()
+	if cfg.Control.TLS.Cert != "" {
+		_, port, _ := net.SplitHostPort(at.String()) // the kernel has written it
+		server = "https://NAME:" + port
+	}
+	add := "  gatehouse context add local --server " + server + " --token-file " + quoted(absolute(filepath.Join(cfg.Data, bootstrapFile)))
+	if server == defaultServer && absolute(cfg.Data) == absolute(defaultConfig().Data) {
+		return "The command line finds it by itself in this folder. Anywhere else on this machine, once:\n\n" + add
+	}
+	return "For the command line to find it, once:\n\n" + add
+}
+
+// absolute is the name of a file from the root, where that can be told.
+func absolute(name string) string {
+	if abs, err := filepath.Abs(name); err == nil {
+		return abs
+	}
+	return name
+}
+
+// quoted is a name as a shell takes it.
+func quoted(name string) string {
+	if plainPath.MatchString(name) {
+		return name
+	}
+	return "'" + strings.ReplaceAll(name, "'", `'\''`) + "'"
+}
+
+var plainPath = regexp.MustCompile(`^[A-Za-z0-9_./:@%+=-]+$`)
 
 // run keeps the control plane up until ctx ends.
 func (s *store) run(ctx context.Context, log *slog.Logger) error {
