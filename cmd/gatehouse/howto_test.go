@@ -104,7 +104,8 @@ func (h *howto) script(t *testing.T, source string) string {
 					here = strings.NewReplacer("127.0.0.1:9090", ownControl, "127.0.0.1:8080", ownData, ":8080", ":9180")
 					line += "--data own-data "
 				}
-				line += here.Replace("--listen 127.0.0.1:8080 --control 127.0.0.1:9090 >> ran.log 2>&1 &\ncurl -o readyz http://127.0.0.1:9090/readyz\n")
+				// "command": what is ended is the process, not a function around it.
+				line = "command " + line + here.Replace("--listen 127.0.0.1:8080 --control 127.0.0.1:9090 >> ran.log 2>&1 &\ncurl -o readyz http://127.0.0.1:9090/readyz\n")
 			} else {
 				line += "&\n"
 			}
