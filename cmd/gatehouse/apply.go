@@ -193,7 +193,7 @@ func (r *remote) readDocuments(ctx context.Context, paths []string) (*configs.Se
 	}
 	set := configs.Join(append(files, configs.Parse(stored, text))...)
 	if faults := set.Problems.Errors(); len(faults) > 0 {
-		return nil, faults
+		return nil, hintList(faults)
 	}
 	for _, p := range set.Problems {
 		if p.File != stored {
@@ -201,6 +201,17 @@ func (r *remote) readDocuments(ctx context.Context, paths []string) (*configs.Se
 		}
 	}
 	return set, nil
+}
+
+// hintList says what to do where a document is one tenant as the API tells it.
+func hintList(faults configs.Problems) configs.Problems {
+	for i, p := range faults {
+		if p.Reason == `unknown key "id"` && p.Column == 1 {
+			faults[i].Hint = "a document has its tenants in a list: gatehouse export writes one"
+			break
+		}
+	}
+	return faults
 }
 
 // plansOf are the plans of the documents alone.

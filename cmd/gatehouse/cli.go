@@ -99,7 +99,7 @@ func commands(s *streams, r *remote) []*cobra.Command {
 	key := keyCommand(r)
 	key.AddCommand(keyNewCommand(s))
 	for _, c := range []*cobra.Command{
-		applyCommand(r), diffCommand(r), tenantCommand(r), key, policyCommand(r), planCommand(r), routeCommand(r), auditCommand(r),
+		applyCommand(r), diffCommand(r), exportCommand(r), tenantCommand(r), key, policyCommand(r), planCommand(r), routeCommand(r), auditCommand(r),
 		gatewayCommand(r), revisionCommand(r), tokenCommand(r), explainCommand(r), doctorCommand(r), topCommand(r), usageCommand(r), invoiceCommand(r), costCommand(r),
 		billingCommand(r), webhookCommand(r),
 	} {

@@ -130,7 +130,7 @@ func (r *remote) readDocument(name string) (*configs.File, error) {
 		file = configs.ReadFile(name)
 	}
 	if faults := file.Problems.Errors(); len(faults) > 0 {
-		return nil, faults
+		return nil, hintList(faults)
 	}
 	return file, nil
 }
