@@ -137,7 +137,7 @@ func TestCheckUsage(t *testing.T) {
 			t.Errorf("%q: exit %d, want %d\n%s%s", args, got, code, out, errs)
 		}
 	}
-	f(exitUsage, "requires at least 1 arg")
+	f(exitUsage, "FILE is missing\nusage: gatehouse check FILE…")
 	f(exitUsage, `output "xml" is unknown: use table, json, yaml, csv or name`, "-o", "xml", "a.yaml")
 	f(exitUsage, "unknown flag: --stric", "--stric", "a.yaml")
 }

@@ -43,6 +43,7 @@ type streams struct {
 	stdin       io.Reader
 	out, errors io.Writer
 	terminal    *os.File // what out writes to where that is a terminal, else nil
+	demo        bool     // the demo tells how to reach it
 }
 
 // run is the whole program but for the process: tests call it too.
@@ -124,19 +125,6 @@ func group(use, short, long string) *cobra.Command {
 	return &cobra.Command{Use: use, Short: short, Long: long, Args: unknownCommand, RunE: func(c *cobra.Command, _ []string) error { return c.Help() }}
 }
 
-func unknownCommand(c *cobra.Command, args []string) error {
-	if len(args) == 0 {
-		return nil
-	}
-	var known []string
-	for _, sub := range c.Commands() {
-		if !sub.Hidden {
-			known = append(known, sub.Name())
-		}
-	}
-	return &exit{exitUsage, fmt.Errorf("unknown command %q of %s%s\nsee %s --help", args[0], c.CommandPath(), didYouMean(args[0], known), c.CommandPath())}
-}
-
 var flagName = regexp.MustCompile(`--([a-z][a-z-]+)`)
 
 func flagError(c *cobra.Command, err error) error {
@@ -149,16 +137,6 @@ func flagError(c *cobra.Command, err error) error {
 		hint = didYouMean(name, known)
 	}
 	return &exit{exitUsage, fmt.Errorf("%w%s\nsee %s --help", err, hint, c.CommandPath())}
-}
-
-// arguments checks the number of arguments with the exit code of usage.
-func arguments(check cobra.PositionalArgs) cobra.PositionalArgs {
-	return func(c *cobra.Command, args []string) error {
-		if err := check(c, args); err != nil {
-			return &exit{exitUsage, fmt.Errorf("%w\nsee %s --help", err, c.CommandPath())}
-		}
-		return nil
-	}
 }
 
 func versionCommand(r *remote) *cobra.Command {

@@ -49,7 +49,7 @@ func exitCodeOf(err error) int {
 func hint(code gatehouse.Code) string {
 	switch code {
 	case gatehouse.CodeBadToken:
-		return "give a token with --token-file, GATEHOUSE_TOKEN or gatehouse context add"
+		return "give a token with --token-file, GATEHOUSE_TOKEN or gatehouse context add; the owner's is in bootstrap-token below the control plane's data folder"
 	case gatehouse.CodeForbidden:
 		return "ask an owner for a token with another role: gatehouse token create --role ROLE"
 	case gatehouse.CodeUnavailable:

@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -84,6 +85,9 @@ func (s *sockets) listen(use, address string) (net.Listener, error) {
 	}
 	l, err := net.Listen("tcp", address)
 	if err != nil {
+		if errors.Is(err, syscall.EADDRINUSE) {
+			err = fmt.Errorf("%w\n  hint: another process listens there: choose another address, for the data plane with --listen, for the control API with --control", err)
+		}
 		return nil, fmt.Errorf("%s: %w", use, err)
 	}
 	s.serving = append(s.serving, socket{use, address, l.Addr().String(), l})

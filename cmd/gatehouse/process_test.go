@@ -530,7 +530,7 @@ func TestStartFaults(t *testing.T) {
 		{"control beyond loopback", []string{"--listen", "127.0.0.1:0", "--control", "0.0.0.0:0"}, exitUsage, "--control: 0.0.0.0:0 is not loopback, and tokens would pass in clear\n  hint: set control.tls.cert and control.tls.key"},
 		{"token in clear", []string{"--config", cfg("roles: [proxy]\ncontrol: {url: \"http://control.example.com\", token_file: t}\n")}, exitFindings, "the token would be sent in clear"},
 		{"unknown flag", []string{"--nope"}, exitUsage, "unknown flag: --nope"},
-		{"argument", []string{"x"}, exitUsage, "unknown command"},
+		{"argument", []string{"x"}, exitUsage, "\"x\" is one argument too many\nusage: gatehouse run"},
 		{"missing folder", []string{"--tenants", "/nonexistent"}, exitFindings, "/nonexistent: cannot be read: no such file or directory"},
 		{"faulty document", []string{"--tenants", broken}, exitFindings, `plan "none" does not exist`},
 		{"port in use", []string{"--tenants", dir, "--listen", taken.Addr().String()}, exitError, "data plane: listen tcp " + taken.Addr().String() + ": bind: address already in use"},

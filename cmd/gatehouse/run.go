@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net"
 	"os"
@@ -68,7 +69,7 @@ process uses the folder it starts as without.`,
 			if f.demo && f.takeover {
 				return &exit{exitUsage, errors.New("the backends of --demo end with their process: leave out --takeover")}
 			}
-			if f.demo {
+			if s.demo = f.demo; f.demo {
 				return runDemo(ctx, s, &cfg, f.data == "")
 			}
 			if cfg.mode() == modeControl {
@@ -208,24 +209,9 @@ func assemble(ctx context.Context, s *streams, cfg *config, takeover bool) (_ *p
 			return nil, problems
 		}
 	}
-	if p.lock, p.before, err = claim(ctx, cfg.Data, takeover); err != nil {
+	if err := p.occupy(ctx, takeover); err != nil {
 		return nil, p.abandon(err)
 	}
-	if p.before != nil {
-		p.sockets.inherited = p.before.sockets
-	}
-	if p.data, err = p.sockets.listen("data plane", cfg.Proxy.Listen); err != nil {
-		return nil, p.abandon(err)
-	}
-	if listen := cfg.Proxy.TLS.Listen; listen != "" {
-		if p.secure, err = p.sockets.listen("data plane over TLS", listen); err != nil {
-			return nil, p.abandon(err)
-		}
-	}
-	if p.control, err = p.sockets.listen("control plane", cfg.Control.Listen); err != nil {
-		return nil, p.abandon(err)
-	}
-	p.sockets.decline()
 	begin := metering.Open
 	if p.before != nil {
 		begin = metering.OpenLater
@@ -262,6 +248,49 @@ func assemble(ctx context.Context, s *streams, cfg *config, takeover bool) (_ *p
 	}
 	p.api.ConnState = p.countCallers
 	return p, nil
+}
+
+// occupy takes the data folder and the addresses to listen on. A folder that is
+// not there yet is made last: then an address in use leaves nothing behind.
+func (p *process) occupy(ctx context.Context, takeover bool) (err error) {
+	first := isNew(p.cfg.Data)
+	if first {
+		if err := p.listen(); err != nil {
+			return err
+		}
+	}
+	if p.lock, p.before, err = claim(ctx, p.cfg.Data, takeover); err != nil {
+		return err
+	}
+	if p.before != nil {
+		p.sockets.inherited = p.before.sockets
+	}
+	if !first {
+		err = p.listen()
+	}
+	p.sockets.decline()
+	return err
+}
+
+// isNew tells of a folder that is not there yet.
+func isNew(folder string) bool {
+	_, err := os.Stat(folder)
+	return errors.Is(err, fs.ErrNotExist)
+}
+
+// listen opens the addresses of the configuration, or takes what is inherited
+// of them.
+func (p *process) listen() (err error) {
+	if p.data, err = p.sockets.listen("data plane", p.cfg.Proxy.Listen); err != nil {
+		return err
+	}
+	if listen := p.cfg.Proxy.TLS.Listen; listen != "" {
+		if p.secure, err = p.sockets.listen("data plane over TLS", listen); err != nil {
+			return err
+		}
+	}
+	p.control, err = p.sockets.listen("control plane", p.cfg.Control.Listen)
+	return err
 }
 
 // connect ties the gateway to where its tenants come from.

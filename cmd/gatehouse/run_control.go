@@ -5,6 +5,8 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"net"
+	"os"
 	"time"
 
 	"github.com/gatehouse-gateway/gatehouse/control/api"
@@ -18,17 +20,12 @@ func runControl(ctx context.Context, s *streams, cfg *config) (err error) {
 	if err != nil {
 		return err
 	}
-	lock, err := lockFolder(cfg.Data)
+	lock, listener, err := occupyControl(cfg)
 	if err != nil {
 		return err
 	}
 	defer lock.Close()
-	var sockets sockets
-	listener, err := sockets.listen("control plane", cfg.Control.Listen)
-	if err != nil {
-		return err
-	}
-	defer sockets.close()
+	defer listener.Close()
 	store, err := openStore(ctx, s, cfg, listener.Addr(), log, engine)
 	if err != nil {
 		return err
@@ -74,6 +71,27 @@ func runControl(ctx context.Context, s *streams, cfg *config) (err error) {
 	err = g.Wait()
 	log.Info("stopped", "error", err)
 	return err
+}
+
+// occupyControl takes the data folder and the address to listen on. A folder
+// that is not there yet is made last.
+func occupyControl(cfg *config) (lock *os.File, l net.Listener, err error) {
+	first := isNew(cfg.Data)
+	if !first {
+		if lock, err = lockFolder(cfg.Data); err != nil {
+			return nil, nil, err
+		}
+	}
+	var s sockets
+	if l, err = s.listen("control plane", cfg.Control.Listen); err == nil && first {
+		if lock, err = lockFolder(cfg.Data); err != nil {
+			s.close()
+		}
+	}
+	if err != nil && lock != nil {
+		_ = lock.Close() // nothing was written
+	}
+	return lock, l, err
 }
 
 // reachable tells whether the store answers.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"net"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -18,6 +19,27 @@ func TestFirstStart(t *testing.T) {
 		var out, errs bytes.Buffer
 		if code := run(t.Context(), args, home, strings.NewReader(""), &out, &errs); code != exitOK || args[0] == "token" && out.String() != bootstrapID+"\n" {
 			t.Errorf("%s: %d\n%s%s", args, code, out.String(), errs.String())
+		}
+	}
+}
+
+// An address that is taken ends a start before anything is made.
+func TestAddressInUse(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	data := filepath.Join(t.TempDir(), "data")
+	for _, args := range [][]string{
+		{"--listen", taken.Addr().String(), "--control", "127.0.0.1:0"},
+		{"--listen", "127.0.0.1:0", "--control", taken.Addr().String(), "--takeover"},
+		{"--roles", "control", "--control", taken.Addr().String()},
+	} {
+		var out, errs bytes.Buffer
+		code := run(t.Context(), append([]string{"run", "--data", data}, args...), noEnvironment, strings.NewReader(""), &out, &errs)
+		if code != exitError || !strings.Contains(errs.String(), "address already in use\n  hint: another process listens there") || !isNew(data) {
+			t.Errorf("%s: %d\n%s", args, code, errs.String())
 		}
 	}
 }

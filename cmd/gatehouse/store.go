@@ -181,6 +181,9 @@ func bootstrap(ctx context.Context, s *streams, cfg *config, at net.Addr, plane 
 	if err := os.Remove(pending); err != nil {
 		return err
 	}
+	if s.demo {
+		return nil
+	}
 	fmt.Fprintf(s.errors, `This is the first start. The owner's token is shown this once, and kept in %s:
 
   %s

@@ -306,6 +306,10 @@ meanwhile, nothing is changed. What was edited is kept when it is refused.`,
 // edit lets the user change a tenant's document, and returns the file and what
 // it holds then.
 func (r *remote) edit(ctx context.Context, id string, doc json.RawMessage) (string, json.RawMessage, error) {
+	named := first(r.s.getenv("VISUAL"), r.s.getenv("EDITOR"))
+	if named == "" && !isTerminal(r.s.stdin) {
+		return "", nil, &exit{exitUsage, errors.New("nobody is there to edit: set EDITOR, or change a document: gatehouse export, and then gatehouse apply")}
+	}
 	f, err := os.CreateTemp("", "gatehouse-"+filepath.Base(id)+"-*.yaml") // mode 0600
 	if err != nil {
 		return "", nil, err
@@ -314,7 +318,7 @@ func (r *remote) edit(ctx context.Context, id string, doc json.RawMessage) (stri
 	if err := writeYAML(f, doc); err != nil {
 		return "", nil, err
 	}
-	editor := strings.Fields(first(r.s.getenv("VISUAL"), r.s.getenv("EDITOR"), "vi"))
+	editor := strings.Fields(first(named, "vi"))
 	run := exec.CommandContext(ctx, editor[0], append(editor[1:], f.Name())...)
 	run.Stdin, run.Stdout, run.Stderr = r.s.stdin, r.s.errors, r.s.errors
 	if err := run.Run(); err != nil {
