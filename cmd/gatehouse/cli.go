@@ -12,6 +12,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/gatehouse-gateway/gatehouse"
 	"github.com/spf13/cobra"
 )
 
@@ -83,6 +84,9 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdin i
 	}
 	if c.Name() == "run" && errors.Is(err, context.Canceled) {
 		err = &exit{exitError, err} // what was cut off, not who asked for it
+	}
+	if r.tokenless != "" && gatehouse.CodeOf(err) == gatehouse.CodeBadToken {
+		err = &gatehouse.Error{Code: gatehouse.CodeBadToken, Message: "there is no operator token for " + r.tokenless}
 	}
 	code := exitCodeOf(err)
 	if form := r.structured(args); form != "" && !out.written {

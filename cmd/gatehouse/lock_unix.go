@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"syscall"
 )
 
@@ -15,12 +14,9 @@ import (
 // kernel gives the lock back when the process ends, however it ends. The error
 // is errHeld while another process has it.
 func lockFolder(folder string) (*os.File, error) {
-	if err := os.MkdirAll(folder, 0o700); err != nil {
-		return nil, fmt.Errorf("data folder %s: %w", folder, err)
-	}
-	f, err := os.OpenFile(filepath.Join(folder, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	f, err := openLock(folder)
 	if err != nil {
-		return nil, fmt.Errorf("lock data folder: %w", err)
+		return nil, err
 	}
 	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		_ = f.Close() // it is not ours

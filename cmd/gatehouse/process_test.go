@@ -91,21 +91,10 @@ func (p *program) await(l *lines, expr string) []string {
 	}
 }
 
+// start starts a process, and waits until it serves.
 func start(t *testing.T, args ...string) *program {
 	t.Helper()
-	p := &program{t: t, stdout: &lines{news: make(chan struct{}, 1)}, stderr: &lines{news: make(chan struct{}, 1)}, ended: make(chan error, 1)}
-	p.cmd = exec.Command(os.Args[0], append([]string{"run", "--listen", "127.0.0.1:0", "--control", "127.0.0.1:0"}, args...)...)
-	p.cmd.Env = append(os.Environ(), "GATEHOUSE_TEST_MAIN=1")
-	p.cmd.Stdout, p.cmd.Stderr = p.stdout, p.stderr
-	if err := p.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	go func() { p.ended <- p.cmd.Wait() }()
-	t.Cleanup(func() {
-		_ = p.cmd.Process.Kill() // most have ended by themselves
-		err := <-p.ended
-		p.ended <- err
-	})
+	p := launch(t, args...)
 	m := p.await(p.stderr, `msg=serving .*data_plane=(\S+) control=(\S+)`)
 	p.data, p.control = m[1], m[2]
 	return p

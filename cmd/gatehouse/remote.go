@@ -23,6 +23,7 @@ import (
 type remote struct {
 	s                               *streams
 	server, tokenFile, context, out string
+	tokenless                       string // the control plane that was called without a token; "": none
 }
 
 const defaultServer = "http://127.0.0.1:9090"
@@ -123,6 +124,9 @@ func (r *remote) client() (*client.Client, error) {
 	c, err := client.New(client.Config{Server: a.Server, Token: a.Token, HTTP: transport, Agent: agent()})
 	if err != nil {
 		return nil, &exit{exitUsage, errors.New(messageOf(err))}
+	}
+	if a.Token == "" {
+		r.tokenless = a.Server
 	}
 	return c, nil
 }
