@@ -46,7 +46,20 @@ func hold(t *testing.T, folder string, limit time.Duration) *holder {
 	t.Cleanup(func() { cancel(); running.Wait(); s.close() })
 	waitFor(t, func() bool {
 		info, err := os.Stat(filepath.Join(folder, handoverName))
-		return err == nil && info.Mode() == os.ModeSocket|0o600
+		if err != nil || info.Mode() != os.ModeSocket|0o600 {
+			return false
+		}
+		// The file is there as soon as it is bound, and then listens.
+		name, dir, err := socketName(folder)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer dir.Close()
+		c, err := net.Dial("unix", name)
+		if err == nil {
+			_ = c.Close() // a probe
+		}
+		return err == nil
 	})
 	return h
 }
