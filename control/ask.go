@@ -3,36 +3,49 @@ package control
 import (
 	"context"
 	"crypto/rand"
-	"slices"
-	"strings"
 	"sync"
-	"time"
 
 	"github.com/gatehouse-gateway/gatehouse"
 )
 
-// Question asks a data plane how a tenant's backends, hosts and key sets are
-// there. It goes out between updates; the answer has its ID.
+// Topic is what a question is about.
+type Topic string
+
+// Topics of questions.
+const (
+	// TopicHealth asks how a tenant's backends, hosts and key sets are.
+	TopicHealth Topic = "health"
+	// TopicMetrics asks for live figures of a tenant.
+	TopicMetrics Topic = "metrics"
+)
+
+// Question is what a data plane is asked about a tenant. It goes out between
+// updates; the answer has its ID.
 type Question struct {
 	ID     string             `json:"id"`
 	Tenant gatehouse.TenantID `json:"tenant"`
+	// Topic is what is asked for.
+	Topic Topic `json:"topic"`
 }
 
 // Answer is that to a question.
 type Answer struct {
 	// ID is the question's.
 	ID string `json:"id"`
-	// Health is absent where Problem says why it is not known.
-	Health  *LiveHealth `json:"health,omitempty"`
-	Problem string      `json:"problem,omitempty"`
+	// Health and Metrics are what was asked for, one of them. Both are absent
+	// where Problem says why it is not known.
+	Health  *LiveHealth  `json:"health,omitempty"`
+	Metrics *LiveMetrics `json:"metrics,omitempty"`
+	Problem string       `json:"problem,omitempty"`
 }
 
-const (
-	// answerLimit is how long data planes have to answer.
-	answerLimit = 2 * time.Second
-	// maxAsked bounds the questions that wait to be sent to one data plane.
-	maxAsked = 64
-)
+// answers reports whether a is to that topic, or says why not.
+func (a *Answer) answers(topic Topic) bool {
+	return a.Problem != "" || topic == TopicHealth && a.Health != nil || topic == TopicMetrics && a.Metrics != nil
+}
+
+// maxAsked bounds the questions that wait to be sent to one data plane.
+const maxAsked = 64
 
 // asked are the questions under way. The zero value has none.
 type asked struct {
@@ -77,65 +90,68 @@ func (g *Gateways) Answer(gateway string, answer Answer) error {
 	return nil
 }
 
-// Health asks every data plane that follows how a tenant is there, and returns
-// what each says by the order of their names, after at most two seconds. Those
-// of known, and those that followed within a day, are named too: they may
-// follow another control plane of the store.
-func (g *Gateways) Health(ctx context.Context, tenant gatehouse.TenantID, known ...string) []GatewayHealth {
-	ctx, stop := context.WithTimeout(ctx, answerLimit)
-	defer stop()
-	var all []GatewayHealth
-	var answers []chan Answer
-	for gateway, wanted := range g.ask(tenant) {
-		all, answers = append(all, unheard(gateway, "it has not answered in time")), append(answers, wanted.answer)
-		defer wanted.forget()
+// maxLocal bounds the questions that the data plane of this process answers at
+// once.
+const maxLocal = 8
+
+// Local answers the questions to the data plane of this process, until ctx
+// ends. answer is called by several goroutines; what it leaves out of ID is
+// filled in.
+func (g *Gateways) Local(ctx context.Context, answer func(context.Context, *Question) Answer) {
+	questions, deaf := g.Questions(LocalGateway)
+	defer deaf()
+	var running sync.WaitGroup
+	defer running.Wait()
+	for range maxLocal {
+		running.Go(func() {
+			for {
+				select {
+				case <-ctx.Done():
+					return
+				case q := <-questions:
+					a := answer(ctx, &q)
+					a.ID = q.ID
+					_ = g.Answer(LocalGateway, a) // who asked may have gone
+				}
+			}
+		})
 	}
-	for i := range all {
+}
+
+// reply is what one data plane says.
+type reply struct {
+	Gateway string `json:"gateway"`
+	Answer
+}
+
+// Why a data plane has not answered.
+const (
+	tooSlow = "it has not answered in time"
+	other   = "its release does not answer this"
+	gone    = "it does not follow the control plane now"
+	unasked = "it does not follow this control plane, and another one has not answered in time"
+)
+
+// here asks the data planes that follow this control plane, until ctx ends.
+func (g *Gateways) here(ctx context.Context, topic Topic, tenant gatehouse.TenantID) []reply {
+	var all []reply
+	for gateway, wanted := range g.ask(topic, tenant) {
+		defer wanted.forget()
+		r := reply{Gateway: gateway, Answer: Answer{Problem: tooSlow}}
 		select {
+		case r.Answer = <-wanted.answer:
 		case <-ctx.Done():
 			select {
-			case answer := <-answers[i]: // it came before
-				all[i].take(&answer)
+			case r.Answer = <-wanted.answer: // it came before
 			default:
 			}
-		case answer := <-answers[i]:
-			all[i].take(&answer)
 		}
-	}
-	for _, name := range append(g.gone(), known...) {
-		if !slices.ContainsFunc(all, func(h GatewayHealth) bool { return h.Gateway == name }) {
-			all = append(all, unheard(name, "it does not follow this control plane now"))
+		if !r.answers(topic) {
+			r.Answer = Answer{Problem: other}
 		}
+		all = append(all, r)
 	}
-	slices.SortFunc(all, func(a, b GatewayHealth) int { return strings.Compare(a.Gateway, b.Gateway) })
 	return all
-}
-
-// goneFor is how long a data plane is asked about that follows no more.
-const goneFor = 24 * time.Hour
-
-// gone are those that followed this control plane, and do not now.
-func (g *Gateways) gone() []string {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	var out []string
-	for id, s := range g.all {
-		if !s.Connected && g.now().Sub(s.Since) < goneFor {
-			out = append(out, id)
-		}
-	}
-	return out
-}
-
-func unheard(gateway, why string) GatewayHealth {
-	return GatewayHealth{Gateway: gateway, Problem: why, LiveHealth: LiveHealth{Status: unknown, Backends: []BackendHealth{}, Domains: []DomainHealth{}}}
-}
-
-func (h *GatewayHealth) take(a *Answer) {
-	h.Problem = a.Problem
-	if a.Health != nil {
-		h.LiveHealth = *a.Health
-	}
 }
 
 // wanted is an answer that somebody waits for.
@@ -146,13 +162,13 @@ type wanted struct {
 
 // ask puts a question to every data plane that follows; one with too many
 // before it is asked nothing, and so does not answer.
-func (g *Gateways) ask(tenant gatehouse.TenantID) map[string]wanted {
+func (g *Gateways) ask(topic Topic, tenant gatehouse.TenantID) map[string]wanted {
 	a := &g.asked
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	out := map[string]wanted{}
 	for gateway, to := range a.to {
-		q := Question{ID: rand.Text(), Tenant: tenant}
+		q := Question{ID: rand.Text(), Tenant: tenant, Topic: topic}
 		key := gateway + "\n" + q.ID
 		answer := make(chan Answer, 1)
 		select {

@@ -45,12 +45,30 @@ type ExplainedPhase struct {
 	Data json.RawMessage `json:"data,omitempty"`
 }
 
-// TenantMetrics are live figures of a tenant, of this process since it began
-// or over the window named.
+// TenantMetrics are live figures of a tenant at all data planes together: sums,
+// and of quantiles the largest, which that of all does not exceed.
 type TenantMetrics struct {
 	Tenant gatehouse.TenantID `json:"tenant"`
-	// AsOf is when the figures were taken.
+	// AsOf is when the data planes were asked.
 	AsOf time.Time `json:"as_of"`
+	// DataPlanes is how many of them the figures are of.
+	DataPlanes int `json:"data_planes"`
+	LiveMetrics
+	// Gateways are the data planes one by one, where there are some apart
+	// from the control plane.
+	Gateways []GatewayMetrics `json:"gateways,omitempty"`
+}
+
+// GatewayMetrics is what one data plane says; Gateway is its name.
+type GatewayMetrics struct {
+	Gateway string `json:"gateway"`
+	// Problem says why Metrics are absent.
+	Problem string       `json:"problem,omitempty"`
+	Metrics *LiveMetrics `json:"metrics,omitempty"`
+}
+
+// LiveMetrics are figures of a tenant of now, or over the window named.
+type LiveMetrics struct {
 	// Window is what rates and quantiles look back on, in seconds.
 	Window int `json:"window_s"`
 	Load
@@ -62,12 +80,50 @@ type TenantMetrics struct {
 	Queued   int `json:"queued"`
 	Waiting  int `json:"waiting"`
 	Tunnels  int `json:"tunnels"`
-	// Limits are where the limits stand, as explain has them.
+	// Limits are where the limits stand, as explain has them. They are those of
+	// one data plane: of several each has its own, among gateways.
 	Limits []json.RawMessage `json:"limits"`
 	// Backends are the connections to each.
 	Backends []BackendConnections `json:"backends"`
 	// Routes are the same by route.
 	Routes []RouteMetrics `json:"routes,omitempty"`
+}
+
+// MergeMetrics is what several data planes say together, and how many of them
+// did.
+func MergeMetrics(all []GatewayMetrics) (LiveMetrics, int) {
+	out, n := LiveMetrics{Classes: map[string]int64{}, Limits: []json.RawMessage{}, Backends: []BackendConnections{}}, 0
+	for i := range all {
+		m := all[i].Metrics
+		if m == nil {
+			continue
+		}
+		n++
+		out.Window = max(out.Window, m.Window)
+		out.add(&m.Load)
+		for class, requests := range m.Classes {
+			out.Classes[class] += requests
+		}
+		out.InFlight, out.Queued, out.Waiting, out.Tunnels = out.InFlight+m.InFlight, out.Queued+m.Queued, out.Waiting+m.Waiting, out.Tunnels+m.Tunnels
+		if out.Limits = m.Limits; n > 1 {
+			out.Limits = []json.RawMessage{}
+		}
+		for _, b := range m.Backends {
+			mine := entry(&out.Backends, BackendConnections{Backend: b.Backend}, func(o *BackendConnections) bool { return o.Backend == b.Backend })
+			mine.Open, mine.Idle, mine.InFlight = mine.Open+b.Open, mine.Idle+b.Idle, mine.InFlight+b.InFlight
+		}
+		for _, r := range m.Routes {
+			entry(&out.Routes, RouteMetrics{Route: r.Route}, func(o *RouteMetrics) bool { return o.Route == r.Route }).add(&r.Load)
+		}
+	}
+	return out, n
+}
+
+// add sums, but for quantiles: of these it keeps the largest.
+func (l *Load) add(m *Load) {
+	l.Requests, l.Errors, l.Denied, l.Limited = l.Requests+m.Requests, l.Errors+m.Errors, l.Denied+m.Denied, l.Limited+m.Limited
+	l.BytesIn, l.BytesOut = l.BytesIn+m.BytesIn, l.BytesOut+m.BytesOut
+	l.P50, l.P90, l.P99 = max(l.P50, m.P50), max(l.P90, m.P90), max(l.P99, m.P99)
 }
 
 // BackendConnections are the connections to a backend: Open is how many there

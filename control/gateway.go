@@ -7,12 +7,15 @@ import (
 	"time"
 
 	"github.com/gatehouse-gateway/gatehouse"
+	"github.com/gatehouse-gateway/gatehouse/control/journal"
 )
 
 // Gateways is what this control plane knows of the data planes that follow it.
 // It is safe for concurrent use.
 type Gateways struct {
-	now func() time.Time
+	now   func() time.Time
+	name  string         // of this control plane among others
+	peers *journal.Peers // nil: there are no others
 
 	mu  sync.Mutex
 	all map[string]*GatewayStatus // guarded by mu
@@ -48,9 +51,10 @@ type GatewayStatus struct {
 // all.
 const LocalGateway = "local"
 
-// NewGateways returns an empty register.
-func NewGateways(now func() time.Time) *Gateways {
-	return &Gateways{now: now, all: map[string]*GatewayStatus{}}
+// NewGateways returns an empty register. Peers, unless nil, are the control
+// planes that share the store, among which this one has that name.
+func NewGateways(now func() time.Time, name string, peers *journal.Peers) *Gateways {
+	return &Gateways{now: now, name: name, peers: peers, all: map[string]*GatewayStatus{}}
 }
 
 // maxGateways bounds those that are remembered when they have gone.

@@ -65,7 +65,7 @@ func TestTrafficNumbers(t *testing.T) {
 // Health names the data planes that are not asked, as those that follow
 // another control plane now.
 func TestHealthOfThoseGone(t *testing.T) {
-	g := control.NewGateways(time.Now)
+	g := control.NewGateways(time.Now, "", nil)
 	end := g.Connect("edge-1", "v", "")
 	end()
 	g.Connect(control.LocalGateway, "v", "")

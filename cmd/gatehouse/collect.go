@@ -49,14 +49,33 @@ func loadOf(l *proxy.Load) control.Load {
 	}
 }
 
+// answer tells the control plane of this process what it asks about a tenant.
+func (p *process) answer(_ context.Context, q *control.Question) control.Answer {
+	var a control.Answer
+	var err error
+	if q.Topic == control.TopicMetrics {
+		var m control.LiveMetrics
+		m, err = p.tenantMetrics(q.Tenant)
+		a.Metrics = &m
+	} else {
+		var h control.LiveHealth
+		h, err = p.tenantHealth(q.Tenant)
+		a.Health = &h
+	}
+	if err != nil {
+		return control.Answer{Problem: err.Error()}
+	}
+	return a
+}
+
 // tenantMetrics are live figures of a tenant at this data plane.
-func (p *process) tenantMetrics(_ context.Context, id gatehouse.TenantID) (control.TenantMetrics, error) {
+func (p *process) tenantMetrics(id gatehouse.TenantID) (control.LiveMetrics, error) {
 	f, err := p.gateway.Figures(id)
 	if err != nil {
-		return control.TenantMetrics{}, err
+		return control.LiveMetrics{}, err
 	}
-	m := control.TenantMetrics{
-		Tenant: id, AsOf: f.At.UTC(), Window: int(f.At.Sub(f.From).Seconds()), Load: loadOf(&f.All), Classes: f.Classes,
+	m := control.LiveMetrics{
+		Window: int(f.At.Sub(f.From).Seconds()), Load: loadOf(&f.All), Classes: f.Classes,
 		InFlight: f.InFlight, Queued: f.Queued, Waiting: f.Waiting, Tunnels: f.Tunnels,
 		Limits: []json.RawMessage{}, Backends: []control.BackendConnections{},
 	}
@@ -78,7 +97,7 @@ func (p *process) tenantMetrics(_ context.Context, id gatehouse.TenantID) (contr
 
 // tenantHealth is the state of what a tenant depends on, as this data plane
 // sees it.
-func (p *process) tenantHealth(_ context.Context, id gatehouse.TenantID) (control.LiveHealth, error) {
+func (p *process) tenantHealth(id gatehouse.TenantID) (control.LiveHealth, error) {
 	h, err := p.gateway.Health(id)
 	if err != nil {
 		return control.LiveHealth{}, err

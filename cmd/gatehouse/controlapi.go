@@ -140,7 +140,7 @@ func (p *process) handler() http.Handler {
 		})
 	case p.store != nil:
 		return p.store.handler(api.REST{
-			Usage: p.usage, Ledger: p.sinks.ledger.open, Explain: p.explain, TenantMetrics: p.tenantMetrics, TenantHealth: p.tenantHealth,
+			Usage: p.usage, Ledger: p.sinks.ledger.open, Explain: p.explain,
 			ShadowReport: p.shadowReport, Decisions: p.decisions, Replay: p.replay,
 			Checks: checks, Metrics: write, Log: p.log, Loopback: loopback,
 		})

@@ -69,9 +69,27 @@ func TestEdges(t *testing.T) {
 	if e := h.Backends[1].Endpoints[0]; e.Status == "healthy" || e.Reason == "" {
 		t.Errorf("%+v", e)
 	}
+	// Figures are the sum of both, and of each.
+	figures := func() (m control.TenantMetrics) {
+		t.Helper()
+		must(t, owner, client.Call{Operation: client.GetTenantMetrics, Path: path}, &m)
+		return m
+	}
+	both := func() bool {
+		m := figures()
+		if m.DataPlanes != 2 || len(m.Gateways) != 2 {
+			return false
+		}
+		first, second := m.Gateways[0].Metrics, m.Gateways[1].Metrics
+		return first.Requests >= 1 && second.Requests >= int64(more) && second.Classes["5xx"] == int64(more) && m.Requests == first.Requests+second.Requests
+	}
+	waitFor(t, both) // a request is counted once its answer is out
 	// One that is stopped is told by name.
 	edges[0].signal(syscall.SIGSTOP)
 	waitFor(t, func() bool { return told() == "down edge-1:unknownit has not answered in time edge-2:down" })
+	if m := figures(); m.DataPlanes != 1 || m.Gateways[0].Problem == "" || m.Gateways[0].Metrics != nil || m.Requests != m.Gateways[1].Metrics.Requests {
+		t.Errorf("one is stopped: %+v", m)
+	}
 	edges[0].signal(syscall.SIGCONT)
 
 	// The control plane is killed and comes back; then each data plane ends.

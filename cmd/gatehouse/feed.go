@@ -49,6 +49,9 @@ type storeFeed struct {
 func newStoreFeed(p *process) *storeFeed {
 	f := &storeFeed{p: p, ready: make(chan struct{}), ended: make(chan error, 1)}
 	f.follow = func(ctx context.Context) error {
+		var answering sync.WaitGroup
+		answering.Go(func() { p.store.gateways.Local(ctx, p.answer) })
+		defer answering.Wait() // follow returns as ctx ends
 		return p.store.follow(ctx, p.log, control.Position{}, p.gateway.Apply, func() { f.once.Do(func() { close(f.ready) }) })
 	}
 	return f
@@ -134,7 +137,10 @@ func newRemoteFeed(p *process) (*remoteFeed, error) {
 	}
 	follower, err := client.NewFollower(client.FollowerConfig{
 		Client: remote, Gateway: gateway, Apply: p.gateway.Apply, Folder: filepath.Join(p.cfg.Data, "snapshots"), Key: key, Hold: hold, Log: p.log,
-		Health: func(id gatehouse.TenantID) (any, error) { return p.tenantHealth(context.Background(), id) },
+		Tell: map[string]func(gatehouse.TenantID) (any, error){
+			string(control.TopicHealth):  func(id gatehouse.TenantID) (any, error) { return p.tenantHealth(id) },
+			string(control.TopicMetrics): func(id gatehouse.TenantID) (any, error) { return p.tenantMetrics(id) },
+		},
 	})
 	return &remoteFeed{follower, remote, gateway, time.Now(), reportLimit, p.log}, err
 }

@@ -89,7 +89,11 @@ func openStore(ctx context.Context, s *streams, cfg *config, at net.Addr, log *s
 	if err != nil {
 		return nil, err
 	}
-	return &store{j, plane, operators, control.NewGateways(time.Now), till, series}, nil
+	name, err := os.Hostname()
+	if err != nil {
+		name = cfg.Control.Listen // it is shown to people only
+	}
+	return &store{j, plane, operators, control.NewGateways(time.Now, name, j.Peers()), till, series}, nil
 }
 
 func (s *store) close() error { return errors.Join(s.insight.Close(), s.journal.Close()) }
@@ -232,6 +236,7 @@ func (s *store) run(ctx context.Context, log *slog.Logger) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return s.operators.Run(ctx) })
 	g.Go(func() error { return s.plane.Run(ctx) })
+	g.Go(func() error { s.gateways.Run(ctx); return nil })
 	g.Go(func() error { return s.prune(ctx, log) })
 	g.Go(func() error { return s.till.accounts.Run(ctx) })
 	g.Go(func() error { return s.till.webhooks.Run(ctx) })

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -13,7 +14,7 @@ import (
 // insight are live figures of tenants.
 func (s *rest) insight() {
 	add(s, "explain", http.MethodPost, "/api/v1/explain", "What would become of a request, and why", s.explain, body[control.Request](), mayBeAbsent)
-	add(s, "getTenantMetrics", http.MethodGet, tenantOne+"/metrics", "Live figures of a tenant", s.getTenantMetrics, mayBeAbsent)
+	add(s, "getTenantMetrics", http.MethodGet, tenantOne+"/metrics", "Live figures of a tenant, at all data planes and at each", s.getTenantMetrics)
 	add(s, "getTenantHealth", http.MethodGet, tenantOne+"/health", "Health of a tenant's backends and domains, at all data planes and at each", s.getTenantHealth)
 	add(s, "getAnalytics", http.MethodGet, tenantOne+"/analytics", "Time series of a tenant", s.getAnalytics, mayBeAbsent)
 }
@@ -39,40 +40,34 @@ func (s *rest) explain(ctx context.Context, in *struct{ RawBody []byte }) (*one[
 	return tagged(x, 0, nil)
 }
 
-// figures answers what f says of a tenant that exists.
-func figures[T any](ctx context.Context, s *rest, id gatehouse.TenantID, what string, f func(context.Context, gatehouse.TenantID) (T, error)) (*one[T], error) {
-	if f == nil {
-		return nil, notBuilt(what)
-	}
-	if _, err := s.Plane.Tenant(ctx, id); err != nil {
+// apart reports whether there are data planes other than that of this process.
+func apart[T any](all []T, name func(*T) string) bool {
+	return slices.ContainsFunc(all, func(g T) bool { return name(&g) != control.LocalGateway })
+}
+
+// getTenantMetrics asks every data plane, and names those that have a token
+// and do not answer.
+func (s *rest) getTenantMetrics(ctx context.Context, in *TenantPath) (*one[control.TenantMetrics], error) {
+	if _, err := s.Plane.Tenant(ctx, in.Tenant); err != nil {
 		return nil, err
 	}
-	v, err := f(ctx, id)
-	return tagged(v, 0, err)
+	all := s.Gateways.Metrics(ctx, in.Tenant, s.Operators.Gateways()...)
+	out := control.TenantMetrics{Tenant: in.Tenant, AsOf: time.Now().UTC()}
+	out.LiveMetrics, out.DataPlanes = control.MergeMetrics(all)
+	if apart(all, func(g *control.GatewayMetrics) string { return g.Gateway }) {
+		out.Gateways = all
+	}
+	return tagged(out, 0, nil)
 }
 
-func (s *rest) getTenantMetrics(ctx context.Context, in *TenantPath) (*one[control.TenantMetrics], error) {
-	return figures(ctx, s, in.Tenant, "live figures are", s.TenantMetrics)
-}
-
-// getTenantHealth asks the data plane of this process, where there is one, and
-// those that follow; it names those that have a token and do not.
+// getTenantHealth asks as getTenantMetrics does.
 func (s *rest) getTenantHealth(ctx context.Context, in *TenantPath) (*one[control.TenantHealth], error) {
 	if _, err := s.Plane.Tenant(ctx, in.Tenant); err != nil {
 		return nil, err
 	}
-	var all []control.GatewayHealth
-	if s.TenantHealth != nil {
-		own, err := s.TenantHealth(ctx, in.Tenant)
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, control.GatewayHealth{Gateway: control.LocalGateway, LiveHealth: own})
-	}
-	others := s.Gateways.Health(ctx, in.Tenant, s.Operators.Gateways()...)
-	all = append(all, others...)
+	all := s.Gateways.Health(ctx, in.Tenant, s.Operators.Gateways()...)
 	out := control.TenantHealth{Tenant: in.Tenant, AsOf: time.Now().UTC(), LiveHealth: control.MergeHealth(all)}
-	if len(others) > 0 {
+	if apart(all, func(g *control.GatewayHealth) string { return g.Gateway }) {
 		out.Gateways = all
 	}
 	return tagged(out, 0, nil)

@@ -23,12 +23,6 @@ func given(r *REST) {
 	r.Explain = func(context.Context, control.Request) (control.Explanation, error) {
 		return control.Explanation{Tenant: "studio", Phases: []control.ExplainedPhase{{Phase: "admit", Outcome: "pass"}}}, nil
 	}
-	r.TenantMetrics = func(_ context.Context, id gatehouse.TenantID) (control.TenantMetrics, error) {
-		return control.TenantMetrics{Tenant: id}, nil
-	}
-	r.TenantHealth = func(context.Context, gatehouse.TenantID) (control.LiveHealth, error) {
-		return control.LiveHealth{Status: "healthy"}, nil
-	}
 	r.Traffic = func(context.Context, *control.TrafficReport) error { return nil }
 	r.Analytics = func(_ context.Context, q control.AnalyticsQuery) (control.Analytics, error) {
 		return control.Analytics{Tenant: q.Tenant, From: q.From, To: q.To, Step: int(q.Step.Seconds())}, nil

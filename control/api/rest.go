@@ -39,12 +39,9 @@ type REST struct {
 	Ledger Ledger
 	// Explain tells what would become of a request.
 	Explain func(context.Context, control.Request) (control.Explanation, error)
-	// TenantMetrics and TenantHealth are live, of the data plane in this
-	// process; Analytics are from the store, and Traffic adds to them.
-	TenantMetrics func(context.Context, gatehouse.TenantID) (control.TenantMetrics, error)
-	TenantHealth  func(context.Context, gatehouse.TenantID) (control.LiveHealth, error)
-	Analytics     func(context.Context, control.AnalyticsQuery) (control.Analytics, error)
-	Traffic       func(context.Context, *control.TrafficReport) error
+	// Analytics are from the store, and Traffic adds to them.
+	Analytics func(context.Context, control.AnalyticsQuery) (control.Analytics, error)
+	Traffic   func(context.Context, *control.TrafficReport) error
 	// ShadowReport tells how a tenant's shadow policy decides, as JSON.
 	ShadowReport func(context.Context, gatehouse.TenantID) (json.RawMessage, error)
 	// Decisions yields the newest decisions that a tenant's log keeps, each as

@@ -112,7 +112,7 @@ func startWith(t testing.TB, address string, change func(*REST)) *service {
 	}
 	s.people, err = control.NewOperators(t.Context(), s.plane, func(ctx context.Context, a control.Access) (bool, string, error) { return roles.Decide(ctx, a) })
 	check(err)
-	s.parts = REST{Plane: s.plane, Operators: s.people, Gateways: control.NewGateways(time.Now), Log: log}
+	s.parts = REST{Plane: s.plane, Operators: s.people, Gateways: control.NewGateways(time.Now, "", nil), Log: log}
 	s.bill(time.Now)
 	change(&s.parts)
 	s.handler = NewHandler(s.parts)

@@ -7,18 +7,13 @@ import (
 	"github.com/gatehouse-gateway/gatehouse"
 )
 
-// Question is what a control plane asks a data plane: how a tenant's backends,
-// hosts and key sets are there; the answer has its ID.
+// Question is what a control plane asks a data plane about a tenant; the
+// answer has its ID.
 type Question struct {
 	ID     string             `json:"id"`
 	Tenant gatehouse.TenantID `json:"tenant"`
-}
-
-// answer is that to a question.
-type answer struct {
-	ID      string `json:"id"`
-	Health  any    `json:"health,omitempty"`
-	Problem string `json:"problem,omitempty"`
+	// Topic is what is asked for: a key of FollowerConfig.Tell.
+	Topic string `json:"topic"`
 }
 
 // maxAnswers bounds the questions that are answered at once. Those beyond are
@@ -29,7 +24,7 @@ const maxAnswers = 8
 type answers struct {
 	client  *Client
 	gateway string
-	health  func(gatehouse.TenantID) (any, error) // nil: questions are passed over
+	tell    map[string]func(gatehouse.TenantID) (any, error) // by topic; others are passed over
 	slots   chan struct{}
 	running sync.WaitGroup
 }
@@ -37,12 +32,17 @@ type answers struct {
 func newAnswers(c *FollowerConfig) *answers {
 	once := *c.Client
 	once.retries = 0
-	return &answers{client: &once, gateway: c.Gateway, health: c.Health, slots: make(chan struct{}, maxAnswers)}
+	return &answers{client: &once, gateway: c.Gateway, tell: c.Tell, slots: make(chan struct{}, maxAnswers)}
 }
 
 // give answers a question, and does not wait for that.
 func (a *answers) give(ctx context.Context, q *Question) {
-	if a.health == nil {
+	topic := q.Topic
+	if topic == "" { // of a release that asked for nothing else
+		topic = "health"
+	}
+	tell := a.tell[topic]
+	if tell == nil {
 		return
 	}
 	select {
@@ -52,10 +52,11 @@ func (a *answers) give(ctx context.Context, q *Question) {
 	}
 	a.running.Go(func() {
 		defer func() { <-a.slots }()
-		out := answer{ID: q.ID}
-		var err error
-		if out.Health, err = a.health(q.Tenant); err != nil {
-			out.Health, out.Problem = nil, err.Error()
+		out := map[string]any{"id": q.ID}
+		if told, err := tell(q.Tenant); err != nil {
+			out["problem"] = err.Error()
+		} else {
+			out[topic] = told
 		}
 		// An answer that does not arrive is missed there, by name.
 		limit, cancel := context.WithTimeout(ctx, tellLimit)

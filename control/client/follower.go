@@ -21,10 +21,10 @@ type FollowerConfig struct {
 	Gateway string
 	// Apply brings an update live. It is called by one goroutine at a time.
 	Apply func(gatehouse.Update) gatehouse.Outcome
-	// Health returns how a tenant's backends, hosts and key sets are here, as
-	// the control plane shows it. It is called by many goroutines; nil: the
-	// control plane is not told.
-	Health func(gatehouse.TenantID) (any, error)
+	// Tell holds what the control plane may ask about a tenant here, by topic,
+	// as health and metrics. They are called by many goroutines; a question of
+	// another topic is not answered.
+	Tell map[string]func(gatehouse.TenantID) (any, error)
 	// Folder keeps the last two good snapshots; empty: nothing is kept.
 	Folder string
 	// Key encrypts them, 32 bytes; nil: they are checksummed only.

@@ -45,7 +45,7 @@ type plane struct {
 
 func newPlane(t *testing.T) *plane {
 	t.Helper()
-	p := &plane{t: t, gateways: control.NewGateways(time.Now)}
+	p := &plane{t: t, gateways: control.NewGateways(time.Now, "", nil)}
 	j, err := journal.Open(t.Context(), journal.Config{Address: filepath.Join(t.TempDir(), "gatehouse.db"), Index: control.Index})
 	if err != nil {
 		t.Fatal(err)

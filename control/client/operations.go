@@ -102,7 +102,7 @@ const (
 	GetTenant Operation = "GET /api/v1/tenants/{tenant}"
 	// GetTenantHealth: Health of a tenant's backends and domains, at all data planes and at each.
 	GetTenantHealth Operation = "GET /api/v1/tenants/{tenant}/health"
-	// GetTenantMetrics: Live figures of a tenant.
+	// GetTenantMetrics: Live figures of a tenant, at all data planes and at each.
 	GetTenantMetrics Operation = "GET /api/v1/tenants/{tenant}/metrics"
 	// GetToken: Read an operator token.
 	GetToken Operation = "GET /api/v1/tokens/{token}"
