@@ -3,7 +3,6 @@ package control
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"slices"
 	"strconv"
@@ -20,8 +19,13 @@ type Wanted struct {
 	// Files are contents by tenant and by the name that its document has for
 	// them.
 	Files map[gatehouse.TenantID]map[string][]byte
-	// Prune deletes the tenants and plans that are not wanted.
+	// Prune deletes the tenants and plans that are stored as the apply begins
+	// and not wanted.
 	Prune bool
+	// PruneLimit is how many of them that may be; 0: any number, but not all
+	// where nothing is wanted, nor every tenant where no tenant is. What goes
+	// beyond refuses the whole.
+	PruneLimit int
 }
 
 // Action is what an apply does to one thing.
@@ -96,6 +100,10 @@ func (p *Plane) apply(ctx context.Context, w Wanted, m Mutation) ([]Effect, erro
 	if m.DryRun {
 		o = newOutlook()
 	}
+	doomed, err := p.unwanted(ctx, &w, m.DryRun)
+	if err != nil {
+		return nil, err
+	}
 	for _, plan := range w.Plans {
 		a, err := p.applyPlan(ctx, plan, m)
 		if err != nil {
@@ -114,10 +122,7 @@ func (p *Plane) apply(ctx context.Context, w Wanted, m Mutation) ([]Effect, erro
 			return out, err
 		}
 	}
-	if !w.Prune {
-		return out, nil
-	}
-	pruned, err := p.prune(ctx, w, o, m)
+	pruned, err := p.prune(ctx, doomed, o, m)
 	return append(out, pruned...), err
 }
 
@@ -273,52 +278,4 @@ func (p *Plane) sameFile(id gatehouse.TenantID, name string, a, b fileRecord) bo
 	}
 	y, err := p.box.open(place, b.Sealed)
 	return err == nil && bytes.Equal(x, y)
-}
-
-// prune deletes what is stored and not wanted: tenants, then plans.
-func (p *Plane) prune(ctx context.Context, w Wanted, o *outlook, m Mutation) ([]Effect, error) {
-	tenants, plans := map[string]bool{}, map[string]bool{}
-	for i := range w.Tenants {
-		tenants[string(w.Tenants[i].ID)] = true
-	}
-	for i := range w.Plans {
-		plans[string(w.Plans[i].ID)] = true
-	}
-	var out []Effect
-	for r, err := range p.journal.All(ctx, kindTenant) {
-		if err != nil {
-			return out, coded(err)
-		}
-		var record tenantRecord
-		if err := json.Unmarshal(r.Body, &record); err != nil {
-			return out, err
-		}
-		if tenants[r.ID] || record.Deletion != nil {
-			continue
-		}
-		a := Effect{Kind: kindTenant, ID: r.ID, Action: ActionDelete}
-		t, err := p.DeleteTenant(ctx, gatehouse.TenantID(r.ID), m)
-		if a.Revision = t.Revision; err != nil {
-			if a, err = refused(a, err); err != nil {
-				return out, err
-			}
-		}
-		out = append(out, a)
-	}
-	for r, err := range p.journal.All(ctx, kindPlan) {
-		if err != nil {
-			return out, coded(err)
-		}
-		if plans[r.ID] {
-			continue
-		}
-		a := Effect{Kind: kindPlan, ID: r.ID, Action: ActionDelete}
-		if _, err := p.deletePlan(ctx, gatehouse.PlanID(r.ID), o.leaving(gatehouse.PlanID(r.ID)), m); err != nil {
-			if a, err = refused(a, err); err != nil {
-				return out, err
-			}
-		}
-		out = append(out, a)
-	}
-	return out, nil
 }

@@ -86,3 +86,47 @@ func TestApplyDryRun(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+// What would delete every tenant is refused, or more than was allowed, before
+// anything is done; what came meanwhile is not deleted.
+func TestPruneLimit(t *testing.T) {
+	p, j := plane(t)
+	for _, id := range []string{"a", "b"} {
+		if _, err := p.CreateTenant(t.Context(), gatehouse.Tenant{ID: gatehouse.TenantID(id)}, nil, by); err != nil {
+			t.Fatal(err)
+		}
+	}
+	plans := []gatehouse.Plan{{ID: "free"}, {ID: "premium"}, {ID: "enterprise"}, {ID: "new"}}
+	f := func(what string, w control.Wanted, dry bool, want gatehouse.Code, deleted int) {
+		t.Helper()
+		w.Prune = true
+		before, err := j.Head(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		m := by
+		m.DryRun = dry
+		all, err := p.Apply(t.Context(), w, m)
+		n := 0
+		for i := range all {
+			if all[i].Action == control.ActionDelete {
+				n++
+			}
+		}
+		after, _ := j.Head(t.Context())
+		if err != nil && gatehouse.CodeOf(err) != want || err == nil && want != "" || n != deleted || (want != "" || dry) && after != before {
+			t.Errorf("%s: %v, %d deleted, from %d to %d", what, err, n, before.Seq, after.Seq)
+		}
+	}
+	f("nothing", control.Wanted{}, false, gatehouse.CodeInvalid, 0)
+	f("plans only", control.Wanted{Plans: plans}, false, gatehouse.CodeInvalid, 0)
+	f("too few", control.Wanted{PruneLimit: 4}, false, gatehouse.CodeConflict, 0)
+	f("a dry run", control.Wanted{}, true, "", 5)
+	f("a dry run with too few", control.Wanted{PruneLimit: 1}, true, gatehouse.CodeConflict, 0)
+	f("one of two", control.Wanted{Plans: plans, Tenants: []gatehouse.Tenant{{ID: "b"}}}, false, "", 1)
+	f("the last", control.Wanted{Plans: plans, PruneLimit: 1}, false, "", 1)
+	f("plans by plans", control.Wanted{Plans: plans[3:]}, false, "", 3)
+	f("all plans", control.Wanted{}, false, gatehouse.CodeInvalid, 0)
+	f("all plans, as is meant", control.Wanted{PruneLimit: 10}, false, "", 1)
+	f("nothing of nothing", control.Wanted{}, false, "", 0)
+}

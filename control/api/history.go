@@ -145,6 +145,8 @@ type applyBody struct {
 	Tenants []tenantBody     `json:"tenants,omitempty"`
 	// Prune deletes what is stored and not wanted.
 	Prune bool `json:"prune,omitempty" doc:"Delete the tenants and plans that are stored and not wanted."`
+	// PruneLimit refuses the whole where more would be deleted.
+	PruneLimit int `json:"prune_limit,omitempty" minimum:"0" doc:"How many things prune may delete; where it would be more nothing is done. Needed to delete every tenant."`
 }
 
 // applied says what was done, or would be.
@@ -162,8 +164,9 @@ func (s *rest) apply() {
 
 func (s *rest) applyAll(ctx context.Context, in *struct {
 	Change
-	Prune   bool `query:"prune" doc:"Delete the tenants and plans that are stored and not wanted."`
-	RawBody []byte
+	Prune      bool `query:"prune" doc:"Delete the tenants and plans that are stored and not wanted."`
+	PruneLimit int  `query:"prune_limit" minimum:"1" doc:"How many things prune may delete; where it would be more nothing is done. Needed to delete every tenant."`
+	RawBody    []byte
 },
 ) (*one[applied], error) {
 	m, err := in.mutation(ctx, in.RawBody)
@@ -184,7 +187,14 @@ func (s *rest) applyAll(ctx context.Context, in *struct {
 	if err != nil {
 		return nil, err
 	}
-	w := control.Wanted{Plans: body.Plans, Prune: body.Prune || in.Prune, Files: map[gatehouse.TenantID]map[string][]byte{}}
+	if body.PruneLimit < 0 {
+		return nil, &gatehouse.Error{Code: gatehouse.CodeInvalid, Message: "prune_limit is at least 1"}
+	}
+	limit := body.PruneLimit
+	if in.PruneLimit > 0 && (limit == 0 || in.PruneLimit < limit) {
+		limit = in.PruneLimit
+	}
+	w := control.Wanted{Plans: body.Plans, Prune: body.Prune || in.Prune, PruneLimit: limit, Files: map[gatehouse.TenantID]map[string][]byte{}}
 	for i := range body.Tenants {
 		w.Tenants = append(w.Tenants, body.Tenants[i].Tenant)
 		w.Files[body.Tenants[i].ID] = contents(body.Tenants[i].Files)
