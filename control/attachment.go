@@ -75,6 +75,9 @@ func (p *Plane) keep(r *tenantRecord, given map[string][]byte, before map[string
 			if a.Secret() {
 				f = fileRecord{Sealed: p.box.seal(string(r.Document.ID)+"/"+a.Name, bytes.TrimSuffix(content, []byte("\n")))}
 			}
+			if was, had := before[a.Name]; had && p.sameFile(r.Document.ID, a.Name, was, f) {
+				f = was
+			}
 		}
 		if !ok {
 			faults = append(faults, gatehouse.Fault{

@@ -1,6 +1,7 @@
 package control
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -30,6 +31,12 @@ func (p *Plane) commit(ctx context.Context, m Mutation, c journal.Change) (done,
 		return done{event: e, replayed: true}, nil
 	}
 	return done{event: e}, coded(err)
+}
+
+// unchanged reports whether all that c does is to put what is stored already,
+// as was read. Such a change becomes no event.
+func unchanged(c *journal.Change, stored *journal.Resource) bool {
+	return stored != nil && len(c.Puts) == 1 && len(c.Deletes) == 0 && c.Puts[0].Ref == stored.Ref && bytes.Equal(c.Puts[0].Body, stored.Body)
 }
 
 // replayed returns the event that the same request made before, if any. It is

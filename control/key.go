@@ -259,9 +259,13 @@ func (p *Plane) changeKey(ctx context.Context, tenant gatehouse.TenantID, id gat
 		if err := p.checkKey(&owner.Document, &r); err != nil {
 			return Key{}, false, err
 		}
-		d, err := p.commit(ctx, m, journal.Change{
+		c := journal.Change{
 			Kind: kind, Tenant: string(tenant), Subject: string(id), Expect: map[journal.Ref]int64{ref: int64(found.Revision)}, Puts: []journal.Put{put(ref, r)},
-		})
+		}
+		if !m.DryRun && unchanged(&c, &found) {
+			return r.show(metaOf(&found)), false, nil
+		}
+		d, err := p.commit(ctx, m, c)
 		if gatehouse.CodeOf(err) == gatehouse.CodeStale && attempt < attempts {
 			continue
 		}

@@ -96,7 +96,7 @@ func (p *Plane) CreatePlan(ctx context.Context, doc gatehouse.Plan, m Mutation) 
 	if e, ok, err := p.replayed(ctx, m); ok || err != nil {
 		return planIn(&e, err)
 	}
-	return p.putPlan(ctx, "plan.create", doc, journal.Absent, m)
+	return p.putPlan(ctx, "plan.create", doc, nil, m)
 }
 
 // ReplacePlan puts a plan in place of the one of that id. The tenants that
@@ -135,7 +135,7 @@ func (p *Plane) changePlan(ctx context.Context, kind string, doc gatehouse.Plan,
 		if err := m.matches(&found); err != nil {
 			return Plan{}, err
 		}
-		out, err := p.putPlan(ctx, kind, doc, int64(found.Revision), m)
+		out, err := p.putPlan(ctx, kind, doc, &found, m)
 		if gatehouse.CodeOf(err) == gatehouse.CodeStale && attempt < attempts {
 			continue
 		}
@@ -143,7 +143,9 @@ func (p *Plane) changePlan(ctx context.Context, kind string, doc gatehouse.Plan,
 	}
 }
 
-func (p *Plane) putPlan(ctx context.Context, kind string, doc gatehouse.Plan, expect int64, m Mutation) (Plan, error) {
+// putPlan checks a plan and commits it in place of what is stored, nil for
+// nothing.
+func (p *Plane) putPlan(ctx context.Context, kind string, doc gatehouse.Plan, stored *journal.Resource, m Mutation) (Plan, error) {
 	whole := gatehouse.Document{Plans: []gatehouse.Plan{doc}}
 	faults := whole.Validate()
 	for i := range faults {
@@ -153,9 +155,14 @@ func (p *Plane) putPlan(ctx context.Context, kind string, doc gatehouse.Plan, ex
 		return Plan{}, err
 	}
 	ref := planRef(doc.ID)
-	d, err := p.commit(ctx, m, journal.Change{
-		Kind: kind, Subject: string(doc.ID), Expect: map[journal.Ref]int64{ref: expect}, Puts: []journal.Put{put(ref, planRecord{Plan: doc})},
-	})
+	c := journal.Change{Kind: kind, Subject: string(doc.ID), Expect: map[journal.Ref]int64{ref: journal.Absent}, Puts: []journal.Put{put(ref, planRecord{Plan: doc})}}
+	if stored != nil {
+		c.Expect[ref] = int64(stored.Revision)
+	}
+	if !m.DryRun && unchanged(&c, stored) {
+		return Plan{doc, metaOf(stored)}, nil
+	}
+	d, err := p.commit(ctx, m, c)
 	if d.preview != nil {
 		d.preview.Tenants, err = p.subscribers(ctx, doc.ID)
 		return Plan{doc, Meta{Preview: d.preview}}, err

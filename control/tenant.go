@@ -139,7 +139,7 @@ func (p *Plane) CreateTenant(ctx context.Context, doc gatehouse.Tenant, files ma
 	for attempt := 1; ; attempt++ {
 		r := tenantRecord{Document: doc}
 		c := journal.Change{Kind: "tenant.create", Tenant: string(doc.ID), Subject: string(doc.ID), Expect: map[journal.Ref]int64{tenantRef(doc.ID): journal.Absent}}
-		t, err := p.putTenant(ctx, c, &r, nil, files, m)
+		t, err := p.putTenant(ctx, c, &r, nil, nil, files, m)
 		if gatehouse.CodeOf(err) == gatehouse.CodeStale && attempt < attempts { // the plan has changed
 			continue
 		}
@@ -147,8 +147,9 @@ func (p *Plane) CreateTenant(ctx context.Context, doc gatehouse.Tenant, files ma
 	}
 }
 
-// putTenant checks r, which follows before, and commits it.
-func (p *Plane) putTenant(ctx context.Context, c journal.Change, r, before *tenantRecord, files map[string][]byte, m Mutation) (Tenant, error) {
+// putTenant checks r, which follows before, and commits it, unless it is what
+// is stored.
+func (p *Plane) putTenant(ctx context.Context, c journal.Change, r, before *tenantRecord, stored *journal.Resource, files map[string][]byte, m Mutation) (Tenant, error) {
 	faults, err := p.prepareRecord(ctx, &c, r, before, files, nil)
 	if err != nil {
 		return Tenant{}, err
@@ -161,6 +162,9 @@ func (p *Plane) putTenant(ctx context.Context, c journal.Change, r, before *tena
 		if err != nil {
 			return Tenant{}, err
 		}
+	}
+	if !m.DryRun && unchanged(&c, stored) {
+		return r.show(metaOf(stored), faults), nil
 	}
 	d, err := p.commit(ctx, m, c)
 	if err != nil || d.replayed {
@@ -306,7 +310,7 @@ func (p *Plane) changeTenant(ctx context.Context, id gatehouse.TenantID, kind st
 		if err != nil {
 			return Tenant{}, err
 		}
-		t, err := p.putTenant(ctx, c, &r, &now, files, m)
+		t, err := p.putTenant(ctx, c, &r, &now, &found, files, m)
 		if gatehouse.CodeOf(err) == gatehouse.CodeStale && attempt < attempts {
 			continue // of the tenant or its plan; matches tells which
 		}
