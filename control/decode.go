@@ -80,7 +80,10 @@ func (d *decoder) value(v reflect.Value, at string) {
 		return
 	case json.Unmarshaler:
 		if raw := d.raw(); string(raw) != "null" {
-			if err := u.UnmarshalJSON(raw); err != nil {
+			err := u.UnmarshalJSON(raw)
+			if inner, ok := errors.AsType[gatehouse.Faults](err); ok { // of Decode
+				d.faults = append(d.faults, inner.Under(at)...)
+			} else if err != nil {
 				d.fault(at, err.Error(), "")
 			}
 		}

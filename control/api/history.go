@@ -141,8 +141,8 @@ func (s *rest) exportAudit(ctx context.Context, in *struct {
 
 // applyBody is what is wanted.
 type applyBody struct {
-	Plans   []gatehouse.Plan `json:"plans,omitempty"`
-	Tenants []tenantBody     `json:"tenants,omitempty"`
+	Plans   []planBody   `json:"plans,omitempty"`
+	Tenants []tenantBody `json:"tenants,omitempty"`
 	// Prune deletes what is stored and not wanted.
 	Prune bool `json:"prune,omitempty" doc:"Delete the tenants and plans that are stored and not wanted."`
 	// PruneLimit refuses the whole where more would be deleted.
@@ -177,7 +177,9 @@ func (s *rest) applyAll(ctx context.Context, in *struct {
 	if in.media == yamlType {
 		var document gatehouse.Document // as in a file, without contents of others
 		err = decode(in.media, in.RawBody, &document)
-		body.Plans = document.Plans
+		for i := range document.Plans {
+			body.Plans = append(body.Plans, planBody{Plan: document.Plans[i]})
+		}
 		for i := range document.Tenants {
 			body.Tenants = append(body.Tenants, tenantBody{Tenant: document.Tenants[i]})
 		}
@@ -194,10 +196,13 @@ func (s *rest) applyAll(ctx context.Context, in *struct {
 	if in.PruneLimit > 0 && (limit == 0 || in.PruneLimit < limit) {
 		limit = in.PruneLimit
 	}
-	w := control.Wanted{Plans: body.Plans, Prune: body.Prune || in.Prune, PruneLimit: limit, Files: map[gatehouse.TenantID]map[string][]byte{}}
+	w := control.Wanted{Prune: body.Prune || in.Prune, PruneLimit: limit, Files: map[gatehouse.TenantID]map[string][]byte{}}
+	for i := range body.Plans {
+		w.Plans = append(w.Plans, body.Plans[i].Plan)
+	}
 	for i := range body.Tenants {
 		w.Tenants = append(w.Tenants, body.Tenants[i].Tenant)
-		w.Files[body.Tenants[i].ID] = contents(body.Tenants[i].Files)
+		w.Files[body.Tenants[i].ID] = body.Tenants[i].Files.contents()
 	}
 	items, err := s.Plane.Apply(ctx, w, m)
 	if err != nil {

@@ -135,9 +135,9 @@ const plansPath = "/api/v1/plans"
 
 func (s *rest) plans() {
 	add(s, "listPlans", http.MethodGet, plansPath, "List plans", s.listPlans)
-	add(s, "createPlan", http.MethodPost, plansPath, "Create a plan", s.createPlan, body[gatehouse.Plan](), created)
+	add(s, "createPlan", http.MethodPost, plansPath, "Create a plan", s.createPlan, body[planBody](), created)
 	add(s, "getPlan", http.MethodGet, plansPath+"/{plan}", "Read a plan", s.getPlan)
-	add(s, "replacePlan", http.MethodPut, plansPath+"/{plan}", "Replace a plan, to which its tenants are held at once; If-Match is required", s.replacePlan, body[gatehouse.Plan]())
+	add(s, "replacePlan", http.MethodPut, plansPath+"/{plan}", "Replace a plan, to which its tenants are held at once; If-Match is required", s.replacePlan, body[planBody]())
 	add(s, "rollBackPlan", http.MethodPost, plansPath+"/{plan}/rollback", "Give a plan back its form of an earlier revision", s.rollBackPlan, body[rollbackBody]())
 	add(s, "deletePlan", http.MethodDelete, plansPath+"/{plan}", "Delete a plan that no tenant has", s.deletePlan, noContent)
 }
@@ -152,12 +152,12 @@ func (s *rest) createPlan(ctx context.Context, in *struct {
 	RawBody []byte
 },
 ) (*made[control.Plan], error) {
-	var body gatehouse.Plan
+	var body planBody
 	m, err := in.read(ctx, in.RawBody, &body)
 	if err != nil {
 		return nil, err
 	}
-	p, err := s.Plane.CreatePlan(ctx, body, m)
+	p, err := s.Plane.CreatePlan(ctx, body.Plan, m)
 	return madeOf(p, &p.Meta, err)
 }
 
@@ -170,12 +170,12 @@ func (s *rest) replacePlan(ctx context.Context, in *planChange) (*planAnswer, er
 	if err := in.required(); err != nil {
 		return nil, err
 	}
-	var body gatehouse.Plan
+	var body planBody
 	m, err := in.read(ctx, in.RawBody, &body)
 	if err != nil {
 		return nil, err
 	}
-	p, err := s.Plane.ReplacePlan(ctx, in.Plan, body, m)
+	p, err := s.Plane.ReplacePlan(ctx, in.Plan, body.Plan, m)
 	return tagged(p, p.Revision, err)
 }
 

@@ -11,23 +11,6 @@ import (
 	"github.com/gatehouse-gateway/gatehouse/control"
 )
 
-// tenantBody is a tenant's document with the contents of the files that it
-// names.
-type tenantBody struct {
-	gatehouse.Tenant
-	// Files are contents by the name that the document has for them. Those of
-	// secrets are stored sealed and never shown.
-	Files map[string]string `json:"files,omitempty"`
-}
-
-func contents(files map[string]string) map[string][]byte {
-	out := map[string][]byte{}
-	for name, text := range files {
-		out[name] = []byte(text)
-	}
-	return out
-}
-
 type (
 	// TenantPath names a tenant.
 	TenantPath struct {
@@ -111,7 +94,7 @@ func (s *rest) createTenant(ctx context.Context, in *struct {
 	if err != nil {
 		return nil, err
 	}
-	t, err := s.Plane.CreateTenant(ctx, body.Tenant, contents(body.Files), m)
+	t, err := s.Plane.CreateTenant(ctx, body.Tenant, body.Files.contents(), m)
 	return madeOf(t, &t.Meta, err)
 }
 
@@ -138,7 +121,7 @@ func (s *rest) replaceTenant(ctx context.Context, in *tenantChange) (*tenantAnsw
 		return nil, err
 	}
 	m.Allow = s.within(ctx, "replaceTenant", in.Tenant)
-	t, err := s.Plane.ReplaceTenant(ctx, in.Tenant, body.Tenant, contents(body.Files), m)
+	t, err := s.Plane.ReplaceTenant(ctx, in.Tenant, body.Tenant, body.Files.contents(), m)
 	return tagged(t, t.Revision, err)
 }
 
@@ -151,19 +134,16 @@ func (s *rest) patchTenant(ctx context.Context, in *tenantChange) (*tenantAnswer
 	if err != nil {
 		return nil, err
 	}
-	var files map[string]string
-	if given, ok := patch["files"]; ok {
-		if err := json.Unmarshal(given, &files); err != nil {
-			return nil, &gatehouse.Error{Code: gatehouse.CodeInvalid, Message: "files is an object of names and texts"}
-		}
-		delete(patch, "files")
+	given, err := setting(patch)
+	if err != nil {
+		return nil, err
 	}
 	rest, err := json.Marshal(patch)
 	if err != nil {
 		return nil, err
 	}
 	m.Allow = s.within(ctx, "patchTenant", in.Tenant)
-	t, err := s.Plane.PatchTenant(ctx, in.Tenant, rest, contents(files), m)
+	t, err := s.Plane.PatchTenant(ctx, in.Tenant, rest, given.contents(), m)
 	return tagged(t, t.Revision, err)
 }
 
