@@ -101,8 +101,8 @@ func (v *validation) settings(at string, t *Tenant) {
 	oneOf(v, at+"/security/audit_level", "audit_level", sec.AuditLevel, "basic", "standard", "detailed")
 	v.span(at+"/security/key_rotation_days", "key_rotation_days", int64(sec.KeyRotationDays), 3650)
 	for i, c := range sec.ComplianceRequirements {
-		if c == "" || len(c) > 64 {
-			v.fault(at+Pointer("security", "compliance_requirements", i), "a requirement has 1 to 64 characters", "")
+		if c == "" || len(c) > 64 || LabelFault(c) != "" {
+			v.fault(at+Pointer("security", "compliance_requirements", i), "a requirement has 1 to 64 characters, none of control", "")
 		} else if slices.Contains(sec.ComplianceRequirements[:i], c) {
 			v.fault(at+Pointer("security", "compliance_requirements", i), fmt.Sprintf("requirement %q is given twice", clip(c)), "")
 		}

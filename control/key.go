@@ -131,7 +131,17 @@ func (p *Plane) checkKey(owner *gatehouse.Tenant, r *keyRecord) error {
 	for i := range faults {
 		faults[i].Pointer = strings.TrimPrefix(faults[i].Pointer, "/identity/api_keys/keys/0")
 	}
+	faults = append(faults, labelFaults(r.Name)...)
 	return invalid(faults)
+}
+
+// labelFaults are those of the name of a key or token.
+func labelFaults(name string) gatehouse.Faults {
+	reason := gatehouse.LabelFault(name)
+	if reason == "" {
+		return nil
+	}
+	return gatehouse.Faults{{Pointer: "/name", Reason: "name " + reason}}
 }
 
 // keyIn is the key as an event left it; err is passed on.

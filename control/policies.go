@@ -95,6 +95,9 @@ func (p *Plane) Review(ctx context.Context, in NewPolicy) (policy.Review, gateho
 	if len(in.Modules) == 0 {
 		return policy.Review{}, nil, fault("/modules", "there are no modules", "to have the baseline alone decide, take policy out of the tenant's document")
 	}
+	if err := invalid(append(moduleNames("/modules", in.Modules), moduleNames("/tests", in.Tests)...)); err != nil {
+		return policy.Review{}, nil, err
+	}
 	review, faults := p.engine.Review(in.Modules, in.Tests)
 	if err := invalid(faults); err != nil {
 		return review, nil, err
@@ -109,6 +112,21 @@ func (p *Plane) Review(ctx context.Context, in NewPolicy) (policy.Review, gateho
 		})
 	}
 	return review, faults, invalid(faults)
+}
+
+// moduleNames are the faults that the names of modules would have in a
+// document.
+func moduleNames(at string, modules []gatehouse.Module) gatehouse.Faults {
+	probe := gatehouse.Tenant{ID: "t", Policy: gatehouse.Policy{Modules: modules}}
+	var faults gatehouse.Faults
+	for _, f := range probe.Validate() {
+		if strings.HasSuffix(f.Pointer, "/name") {
+			f.Pointer = at + strings.TrimPrefix(f.Pointer, "/policy/modules")
+			f.Also = ""
+			faults = append(faults, f)
+		}
+	}
+	return faults
 }
 
 // PushPolicy stores a set of modules as the next revision of a tenant's policy,

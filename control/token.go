@@ -130,7 +130,7 @@ func (p *Plane) CreateToken(ctx context.Context, in NewToken, m Mutation) (Token
 		in.ID = "t-" + tokenHash(secret)[:16]
 	}
 	r := tokenRecord{NewToken: in, Hash: tokenHash(secret)}
-	var faults gatehouse.Faults
+	faults := labelFaults(in.Name)
 	if reason := gatehouse.HostFault(in.ID); reason != "" || strings.Contains(in.ID, ".") {
 		faults = append(faults, gatehouse.Fault{Pointer: "/id", Reason: "the id is not a lower-case DNS label"})
 	}
