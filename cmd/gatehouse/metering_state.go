@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -53,25 +54,27 @@ func seconds(t time.Time) float64 {
 	return float64(t.UnixMilli()) / 1000
 }
 
-// usageMissing tells of sinks that have got nothing for too long. The gateway
-// serves on: what they have not got is safe in the log.
+// usageMissing tells of sinks whose last write failed, and of those that have
+// got nothing for too long. The gateway serves on: what they have not got is
+// safe in the log.
 func (p *process) usageMissing() error {
-	var late []string
+	var failed, late []string
 	for _, k := range p.meter.Sinks() {
-		if k.Missing {
+		switch {
+		case k.Missing:
 			late = append(late, sinkState(&k))
+		case k.LastError != nil:
+			failed = append(failed, fmt.Sprintf("the last write to %s failed, and is tried again: %v", k.Name, k.LastError))
 		}
 	}
-	if len(late) == 0 {
+	if len(late) > 0 {
+		failed = append(failed, "usage is missing from "+strings.Join(late, "; "))
+	}
+	if len(failed) == 0 {
 		return nil
 	}
-	return missingUsage(strings.Join(late, "; "))
+	return errors.New(strings.Join(failed, "; "))
 }
-
-// missingUsage says which sinks miss what.
-type missingUsage string
-
-func (m missingUsage) Error() string { return "usage is missing from " + string(m) }
 
 func sinkState(k *metering.SinkStatus) string {
 	text := fmt.Sprintf("%s since %s", k.Name, k.Since.UTC().Format(time.RFC3339))

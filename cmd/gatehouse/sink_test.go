@@ -107,6 +107,9 @@ func TestSinkAway(t *testing.T) {
 	waitFor(t, func() bool { return c.now.metric("gatehouse_metering_sink_cells_total"+of) != 0 })
 	r.leave()
 	waitFor(t, func() bool { return c.now.metric("gatehouse_metering_sink_failing"+of) == 1 })
+	if ready, text, _ := c.now.stands(); !ready || !strings.Contains(text, "\nwarning: usage in sinks: the last write to away failed") {
+		t.Errorf("readyz says while the sink fails:\n%s", text)
+	}
 	was := c.acked()
 	<-time.After(*sinkAway)
 	if n := c.acked(); n == was {
@@ -119,6 +122,9 @@ func TestSinkAway(t *testing.T) {
 	}
 	r.back()
 	waitFor(t, func() bool { return c.now.metric("gatehouse_metering_sink_failing"+of) == 0 })
+	if ready, text, _ := c.now.stands(); !ready || !strings.Contains(text, "\nok: usage in sinks\n") {
+		t.Errorf("readyz says when the sink works again:\n%s", text)
+	}
 	c.working()
 	a := c.end()
 	a.check(t)
