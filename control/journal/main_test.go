@@ -17,7 +17,7 @@ import (
 var (
 	writes      = flag.Int("writes", 100, "acknowledged writes of TestKill, on each store")
 	tenantCount = flag.Int("tenants", 100, "tenants of TestLarge, with ten keys each")
-	every       = flag.Bool("tamper", false, "flip every bit of every column, 500 in a stored journal of 10,000 events, and every bit of one in memory")
+	every       = flag.Bool("tamper", false, "flip every bit of every column of 50 stored events, 500 bits in a stored journal of 10,000, and every bit of one in memory")
 )
 
 // writerAddress makes the test binary a process that writes until it is
