@@ -15,16 +15,16 @@ import (
 // for another thread that counts for the same series. It lives as long as its
 // Meter.
 type Series struct {
-	meter *Meter
-	key   SeriesKey
-	id    uint32 // within the epoch
-
+	// What every request reads comes first, in one line of the cache.
+	meter     *Meter
+	more      atomic.Pointer[[]stripe]  // used instead of first once threads have met there
+	units     atomic.Pointer[[]*Series] // of Unit; nil: none. Added to under the TenantMeter's mu
+	contended atomic.Uint32             // how often threads have met in first
+	dirty     atomic.Bool               // it is in Meter.dirty
 	first     stripe
-	more      atomic.Pointer[[]stripe] // used instead of first once threads have met there
-	contended atomic.Uint32            // how often they have
-	dirty     atomic.Bool              // it is in Meter.dirty
 
-	units atomic.Pointer[[]*Series] // of Unit; nil: none. Added to under the TenantMeter's mu
+	key SeriesKey
+	id  uint32 // within the epoch
 
 	records []*record // that count for it; guarded by live.mu
 

@@ -305,3 +305,12 @@ func saneNumber(text string) bool {
 	i := strings.IndexAny(text, "eE")
 	return i < 0 || len(strings.TrimLeft(text[i+1:], "+-")) <= maxNumberExponent
 }
+
+// Prefetch reads what Decide will read of p first, before it is needed. Atomic
+// reads are never left out.
+func (p *Principal) Prefetch() {
+	if p != nil {
+		_ = p.left.Load()
+		_ = p.keyed[0].Load()
+	}
+}

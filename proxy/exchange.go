@@ -106,12 +106,14 @@ type Exchange struct {
 
 // passing is what of an exchange is of one request alone.
 type passing struct {
-	start  time.Time
-	phase  phase
-	table  *table
-	route  *routeTable
-	domain *PlatformDomain // set when the host is a platform domain
-	who    *identity.Verified
+	start time.Time
+	phase phase
+	table *table
+	// fetched keeps what prefetch returns.
+	fetched uint64
+	route   *routeTable
+	domain  *PlatformDomain // set when the host is a platform domain
+	who     *identity.Verified
 	// presented is what the request shows beside its token; spent says that
 	// the Authorization was judged here.
 	presented identity.Presented
@@ -238,7 +240,7 @@ func (x *Exchange) principalID() []byte {
 // match finds the route.
 func (x *Exchange) match() error {
 	t := x.table
-	if t.doc.Status == gatehouse.Suspended {
+	if t.suspended {
 		return refuse(gatehouse.CodeTenantSuspended, "this tenant is suspended")
 	}
 	if len(t.routes) == 0 {
@@ -252,7 +254,10 @@ func (x *Exchange) match() error {
 		return refuse(gatehouse.CodeNoRoute, "no route takes this request")
 	}
 	x.route = &t.routes[i]
-	changed, err := x.In.ApplyPathMode(x.route.doc.PathMode)
+	if len(t.routes) > 1 {
+		x.fetched += x.route.prefetch()
+	}
+	changed, err := x.In.ApplyPathMode(x.route.pathMode)
 	if err != nil {
 		x.Close = true
 		return err

@@ -31,7 +31,7 @@ func (x *Exchange) writeHead() {
 	}
 	h = append(h, " HTTP/1.1\r\nHost: "...)
 	h = append(append(h, r.Authority...), crlf...)
-	keyHeader, forward := x.table.verifier.KeyHeader(), &x.table.doc.Identity.Forward
+	keyHeader := x.table.verifier.KeyHeader()
 	counted := string(r.Method) == "OPTIONS"
 	for i := range r.Fields {
 		f := &r.Fields[i]
@@ -49,7 +49,7 @@ func (x *Exchange) writeHead() {
 				continue // of the trace that was not gone on with
 			}
 			if keyHeader != "" && sameField(f.Name, keyHeader) {
-				if forward.Credentials {
+				if x.table.showsCredentials {
 					break
 				}
 				continue // a secret of ours
@@ -64,7 +64,7 @@ func (x *Exchange) writeHead() {
 			if x.obliged != nil && replaces(x.obliged, f.Name) {
 				continue
 			}
-			if !forward.Credentials && (x.spent || gatehouse.WellFormedKey(f.Value[max(0, len(f.Value)-gatehouse.KeyLength):])) {
+			if !x.table.showsCredentials && (x.spent || gatehouse.WellFormedKey(f.Value[max(0, len(f.Value)-gatehouse.KeyLength):])) {
 				continue // used here; not the backend's to see
 			}
 		case ingress.Cookie:
@@ -79,7 +79,7 @@ func (x *Exchange) writeHead() {
 	}
 	if x.obliged != nil {
 		for _, f := range x.obliged.Set {
-			if forward.Mode == gatehouse.ForwardSigned && (f.Name == "signature" || f.Name == "signature-input") {
+			if x.table.signs && (f.Name == "signature" || f.Name == "signature-input") {
 				continue // there is one already, in the gateway's name
 			}
 			h = append(append(h, f.Name...), ": "...)
@@ -93,7 +93,7 @@ func (x *Exchange) writeHead() {
 	h = append(append(h, x.id...), crlf...)
 	h = append(h, "traceparent: "...)
 	h = append(append(h, x.trace...), crlf...)
-	x.assertion = identity.Assertion{Who: x.who, Method: r.Method, Authority: r.Authority, Path: r.Path, Audience: x.route.doc.Backend}
+	x.assertion = identity.Assertion{Who: x.who, Method: r.Method, Authority: r.Authority, Path: r.Path, Audience: x.route.backendID}
 	h = x.table.signer.Append(h, &x.assertion, x.start)
 	if x.upgrade != nil {
 		h = append(h, "Connection: Upgrade\r\nUpgrade: "...)
@@ -116,9 +116,9 @@ func (x *Exchange) writeHead() {
 // a token that was judged here, or a signature in place of its own.
 func (x *Exchange) claims(name []byte) bool {
 	if x.presented.Scheme == identity.SchemeDPoP && sameField(name, proofField) {
-		return !x.table.doc.Identity.Forward.Credentials
+		return !x.table.showsCredentials
 	}
-	return x.table.doc.Identity.Forward.Mode == gatehouse.ForwardSigned &&
+	return x.table.signs &&
 		(sameField(name, identity.FieldSignature) || sameField(name, identity.FieldSignatureInput))
 }
 

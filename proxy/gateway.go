@@ -202,7 +202,7 @@ func (g *Gateway) Finish(x *Exchange, err error) {
 func (x *Exchange) policyInput() *policy.Input {
 	t := x.table
 	x.input = policy.Input{
-		Tenant: t.id, Plan: string(t.doc.Plan), Route: string(x.route.doc.ID), Auth: string(x.route.auth), Features: t.features,
+		Tenant: t.id, Plan: string(t.planID), Route: string(x.route.id), Auth: string(x.route.auth), Features: t.features,
 		Method: x.In.Method, Host: x.In.Host, Path: x.In.Path, Query: x.In.Query, Protocol: x.protocol(),
 		BodySize: x.In.BodyLength, Headers: &x.In, Principal: x.principal(), Client: x.client, TLS: x.TLS, Time: x.start,
 		Cert: x.clientCertificate(),

@@ -89,7 +89,7 @@ func (x *Exchange) count() {
 		}
 		return
 	}
-	x.series = x.table.meter.Series(x.table.doc.Plan, x.route.doc.ID, x.principalID())
+	x.series = x.table.meter.Series(x.table.planID, x.route.id, x.principalID())
 	if string(x.In.Method) != "HEAD" {
 		x.bodyOut = int64(len(x.Body))
 	}

@@ -122,7 +122,7 @@ func appendRecord(b []byte, x *Exchange, now time.Time) []byte {
 	b = appendText(b, `,"host":`, x.In.Host)
 	b = appendText(b, `,"path":`, x.In.Path)
 	if x.route != nil {
-		b = appendJSON(append(b, `,"route":`...), string(x.route.doc.ID))
+		b = appendJSON(append(b, `,"route":`...), string(x.route.id))
 	}
 	b = appendText(b, `,"protocol":`, x.protocol())
 	if x.secured != nil {

@@ -33,11 +33,12 @@ func (g *Gateway) resolve(x *Exchange) error {
 	if x.table = s.table.Load(); x.table == nil { // removed since it was found
 		return refuse(gatehouse.CodeUnknownTenant, "this host is not served here")
 	}
+	x.fetched = x.table.prefetch()
 	if x.secured != nil && x.secured.Version < minTLS(x.table.doc) {
 		// Its handshake named another host, or none, or was before the change.
 		return refuse(gatehouse.CodeMisdirected, "this host is served over a later version of TLS")
 	}
-	if c := x.table.doc.Identity.ClientCertificates; c != nil && c.Required {
+	if x.table.needsCertificate {
 		// The handshake asked for one if it named this host; else, and on the
 		// listener without TLS, nobody has.
 		if who, err := x.transport.certificate(x.table.verifier, x.start); err != nil || who == nil {

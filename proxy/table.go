@@ -34,43 +34,56 @@ type slot struct {
 
 // table is one tenant compiled: immutable, replaced as a whole. A request
 // loads it once and uses no other.
+//
+// What every request reads comes first, and none of it is left in the document:
+// of a tenant that was not asked for a while every line of memory is far away.
 type table struct {
-	id       string
-	doc      *gatehouse.Tenant
-	plan     *gatehouse.Plan // nil: none
-	revision uint64
-	features []string
+	slot     *slot
 	router   *route.Router
 	routes   []routeTable // as in doc.Routes
 	verifier *identity.Verifier
 	signer   *identity.Signer
 	policy   *policy.Policy
-	shadow   *policy.Shadow      // nil: none
-	recorder *policy.Recorder    // of decisions; nil: none are kept
+
+	meter            *metering.TenantMeter
+	shadow           *policy.Shadow   // nil: none
+	recorder         *policy.Recorder // of decisions; nil: none are kept
+	id               string
+	planID           gatehouse.PlanID // empty: none
+	suspended        bool
+	needsCertificate bool // callers without a client certificate are turned away
+	showsCredentials bool // backends are shown the caller's credentials
+	signs            bool // what backends are told is signed
+
+	features []string
+	doc      *gatehouse.Tenant
+	plan     *gatehouse.Plan // nil: none
+	revision uint64
 	backends []*upstream.Backend // as in doc.Backends
-	meter    *metering.TenantMeter
-	slot     *slot
 }
 
 // routeTable is one route with what it needs of its tenant at hand.
 type routeTable struct {
-	doc     *gatehouse.Route
-	auth    gatehouse.Auth
-	any     []gatehouse.Credential // in the order in which they are looked for
-	all     []gatehouse.Credential // nil: one of any will do
-	cost    int64
-	backend *upstream.Backend
-	hashBy  gatehouse.Selector
-	hashes  bool // the backend balances by hash
-	stack   *ratelimit.Stack
-	fields  limitFields
-
-	meters   []unitMeter // the units that the backend reports
-	tally    *tally
-	maxBody  int64
-	upgrades []string // protocols, in lower case
-	via      []byte   // of answers: what the backend is spoken to in
-	duplex   bool     // the backend may answer while the request body is read
+	id        gatehouse.RouteID
+	auth      gatehouse.Auth
+	stack     *ratelimit.Stack
+	backend   *upstream.Backend
+	tally     *tally
+	cost      int64
+	maxBody   int64
+	hashes    bool // the backend balances by hash
+	duplex    bool // the backend may answer while the request body is read
+	trails    bool // trailers may pass
+	pathMode  gatehouse.PathMode
+	any       []gatehouse.Credential // in the order in which they are looked for
+	all       []gatehouse.Credential // nil: one of any will do
+	upgrades  []string               // protocols, in lower case
+	meters    []unitMeter            // the units that the backend reports
+	via       []byte                 // of answers: what the backend is spoken to in
+	backendID gatehouse.BackendID
+	fields    limitFields
+	hashBy    gatehouse.Selector
+	doc       *gatehouse.Route
 }
 
 // compile builds a tenant's next table. prev, the running one, may be nil;
@@ -81,6 +94,13 @@ func (g *Gateway) compile(s *slot, doc *gatehouse.Tenant, plan *gatehouse.Plan, 
 	t := &table{
 		id: string(doc.ID), doc: doc, plan: plan, revision: revision, features: doc.Features.On(),
 		backends: make([]*upstream.Backend, len(doc.Backends)), meter: s.meter, slot: s,
+		suspended:        doc.Status == gatehouse.Suspended,
+		needsCertificate: doc.Identity.ClientCertificates != nil && doc.Identity.ClientCertificates.Required,
+		showsCredentials: doc.Identity.Forward.Credentials,
+		signs:            doc.Identity.Forward.Mode == gatehouse.ForwardSigned,
+	}
+	if plan != nil {
+		t.planID = plan.ID // its memory is shared with others of the plan
 	}
 	faults := g.validator.Tenant(doc)
 	if doc.Plan != "" && plan == nil {
@@ -162,7 +182,8 @@ func (g *Gateway) bind(t *table, now time.Time) {
 
 func (g *Gateway) compileRoute(t *table, doc *gatehouse.Route) routeTable {
 	r := routeTable{
-		doc: doc, auth: cmp.Or(doc.Auth, gatehouse.AuthRequired), cost: max(1, doc.Cost),
+		id: doc.ID, doc: doc, auth: cmp.Or(doc.Auth, gatehouse.AuthRequired), cost: max(1, doc.Cost),
+		trails: len(doc.Trailers) > 0, pathMode: doc.PathMode, backendID: doc.Backend,
 		maxBody: int64(cmp.Or(doc.MaxBody, g.cfg.Limits.Body)), upgrades: upgradesOf(doc),
 		via: viaHTTP1, meters: unitMeters(&doc.Meter), tally: t.slot.tallies.of(doc.ID),
 	}

@@ -47,9 +47,9 @@ func upgradesOf(r *gatehouse.Route) []string {
 // names some, and the client says that it reads them (RFC 9110, 10.1.4).
 func (x *Exchange) takesTrailers() bool {
 	if x.In.Major == 2 {
-		return len(x.route.doc.Trailers) > 0 || x.isGRPC()
+		return x.route.trails || x.isGRPC()
 	}
-	if len(x.route.doc.Trailers) == 0 {
+	if !x.route.trails {
 		return false
 	}
 	te, n := x.In.Sole("TE")
@@ -82,7 +82,7 @@ func (x *Exchange) passesTrailer(name []byte) bool {
 // announceTrailers passes the request's Trailer on, as far as its names may
 // pass.
 func (x *Exchange) announceTrailers(h []byte) []byte {
-	if len(x.route.doc.Trailers) == 0 {
+	if !x.route.trails {
 		return h
 	}
 	start := len(h)

@@ -9,23 +9,22 @@ import (
 
 // cell is one count of one rate or quota; Local.mu guards it.
 type cell struct {
-	limit *limit
-	spec  *spec  // that bucket or window were last set by
-	key   digest // in limit.cells
-	sum   string // the same as a by-value-digest; of a quota `by` value, or in the store
-	full  string // the whole key, once it was asked for
-	seen  uint64 // the last turn of the table that used it
-	place int    // in table.ring, where it is there
-
+	// What every request reads comes first, in one line of the cache.
+	limit  *limit
+	spec   *spec         // that bucket or window were last set by
+	seen   uint64        // the last turn of the table that used it
 	bucket *rate.Limiter // of a rate
-
+	shared *share        // of a limit in the shared store; bucket and window are then idle
 	// Of a quota: the units taken in the window [start, end), in nanoseconds
 	// since 1970. Both are 0 for a window that begins with its first use.
 	// Used is below 0 after a top-up of more than was taken.
 	used, start, end int64
 	topUps           []string // ids of those in the window
 
-	shared *share // of a limit in the shared store; the fields above are then idle
+	key   digest // in limit.cells
+	sum   string // the same as a by-value-digest; of a quota `by` value, or in the store
+	full  string // the whole key, once it was asked for
+	place int    // in table.ring, where it is there
 }
 
 // newCell returns a count that nothing was taken from.

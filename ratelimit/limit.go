@@ -67,33 +67,36 @@ type Scope struct {
 // Limit is what is fixed about a limit: enough for the RateLimit-Policy field.
 // It is read-only.
 type Limit struct {
-	Scope ScopeKind
-	Route gatehouse.RouteID // of a RouteScope
-	// Name is unique within the scope and the kind. It is the name in the
-	// document; concurrency and max_concurrent_users name those bounds.
-	Name string
+	// What a request is held to by comes first, in two lines of the cache.
+
 	Kind Kind
+	// OnDemand limits hold the requests that name them, and no others.
+	OnDemand bool
 	// Quota is what the limit allows: units per Window, requests in flight,
 	// or users.
 	Quota int64
-	// Window is the period of Quota in whole seconds: a month counts as 30
-	// days, a rate per less than a second is scaled to one, and Users is 60.
-	// 0 for Concurrency.
-	Window int64
 	// Burst is the size of the bucket of a Rate; else it equals Quota.
 	Burst int64
 	// By is empty when the scope has one count.
 	By []gatehouse.Selector
 	// Mode of a Quota: hard, soft or overage; "" for the other kinds.
 	Mode gatehouse.QuotaMode
+	// Absent is what becomes of requests that lack a value of By.
+	Absent gatehouse.LimitAbsent
+	// Window is the period of Quota in whole seconds: a month counts as 30
+	// days, a rate per less than a second is scaled to one, and Users is 60.
+	// 0 for Concurrency.
+	Window int64
+
+	Scope ScopeKind
+	Route gatehouse.RouteID // of a RouteScope
+	// Name is unique within the scope and the kind. It is the name in the
+	// document; concurrency and max_concurrent_users name those bounds.
+	Name string
 	// Store is where the count is: StoreLocal without a shared store.
 	Store gatehouse.LimitStore
 	// Away is what the limit does while its store cannot be asked.
 	Away gatehouse.LimitAway
-	// Absent is what becomes of requests that lack a value of By.
-	Absent gatehouse.LimitAbsent
-	// OnDemand limits hold the requests that name them, and no others.
-	OnDemand bool
 }
 
 const userWindow = time.Minute

@@ -8,8 +8,8 @@ import (
 
 // spec is a limit as the document has it. It is immutable.
 type spec struct {
-	facts     Limit
 	perSecond float64 // of a rate
+	facts     Limit
 	rate      gatehouse.Rate
 	window    gatehouse.Window // of a quota
 	anchor    int              // day of the month on which a window of months begins
@@ -50,21 +50,22 @@ func (sp *spec) soft() bool {
 
 // limit is the live state of one limit; Local.mu guards it.
 type limit struct {
-	local   *Local
-	name    string // gh:{tenant}:limit-name
-	spec    *spec  // in force
-	dropped bool   // no longer in force at all
-	remote  bool   // counted in the shared store
-
+	// A request reads these alone: they lie in one line of the cache.
+	spec     *spec            // in force
 	one      *cell            // the count of a rate or quota without By, or of shared capacity
 	cells    map[digest]*cell // the counts of a rate or quota with By
-	overflow *cell            // shared by the values that cells had no room for
-	kept     int              // how many of the table's places it has
-	over     int64            // units spent beyond it while the store was away, to be billed
+	users    *users           // of Users
 	inFlight int64            // of Concurrency
 	waiting  int              // requests that wait for a place of Concurrency
-	queue    []*waiter        // those of them that wait for this one first, in their order
-	users    *users           // of Users
+	local    *Local
+	dropped  bool // no longer in force at all
+	remote   bool // counted in the shared store
+
+	over     int64     // units spent beyond it while the store was away, to be billed
+	name     string    // gh:{tenant}:limit-name
+	overflow *cell     // shared by the values that cells had no room for
+	kept     int       // how many of the table's places it has
+	queue    []*waiter // of the waiting those that wait for this one first, in their order
 
 	away  *limit // what this gateway has while the store is away; nil before
 	whole *limit // of such a part: the limit in the store

@@ -17,13 +17,14 @@ const DefaultMaxKeys = 65536
 // Local is the live state of one tenant's limits in this process. It outlives
 // every recompilation of the tenant. It is safe for concurrent use.
 type Local struct {
+	// due is when the sweep has something to do next, in ns since 1970.
+	due    atomic.Int64
+	seeds  [2]maphash.Seed
+	shared *Shared // nil without a store
+
 	tenant  gatehouse.TenantID
 	maxKeys int
-	seeds   [2]maphash.Seed
-	shared  *Shared // nil without a store
-	shard   int     // of the tenant, in the store
-	// due is when the sweep has something to do next, in ns since 1970.
-	due atomic.Int64
+	shard   int // of the tenant, in the store
 
 	// mu guards everything below, and every limit, cell and user reached
 	// from it.
@@ -31,8 +32,9 @@ type Local struct {
 	// now is the latest instant seen. Time given to limits never runs
 	// backwards: rate.Limiter would refill the same span twice.
 	now      time.Time
-	limits   map[limitKey]*limit
+	fetched  uint64 // what prefetch returns, so that it is not left out
 	table    table
+	limits   map[limitKey]*limit
 	restored restored
 	waiting  int      // requests that wait for a place
 	came     uint64   // the number of the last one that came to wait

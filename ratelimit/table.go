@@ -15,10 +15,10 @@ const overflowSum = "overflow"
 
 // table holds the counts of all limits `by` value of a tenant, to bound them.
 type table struct {
+	turn uint64 // counts the calls of Take
 	ring []*cell
 	hand int
-	turn uint64 // counts the calls of Take
-	by   int    // how many limits `by` value there are
+	by   int // how many limits `by` value there are
 }
 
 // put adds c, in place of a count that is idle once there are bound many. Half

@@ -95,8 +95,13 @@ func (c *cache) find(hash uint64, token []byte) *seen {
 	}
 	first := hash % cacheSets * cacheWays
 	for i := first; i < first+cacheWays; i++ {
-		if s := segment[i].Load(); s != nil && s.hash == hash && s.token == string(token) {
-			return s
+		if s := segment[i].Load(); s != nil && s.hash == hash {
+			if s.verified != nil {
+				s.verified.Principal.Prefetch() // while the token is compared
+			}
+			if s.token == string(token) {
+				return s
+			}
 		}
 	}
 	return nil

@@ -176,3 +176,18 @@ func (v *Verifier) TakesTokens() bool { return len(v.tokens.issuers) > 0 }
 func invalid(message string, cause error) error {
 	return &gatehouse.Error{Code: gatehouse.CodeInvalidCredential, Message: message, Err: cause}
 }
+
+// Prefetch reads what Token will read first; see proxy.
+func (v *Verifier) Prefetch() uint64 {
+	sum := uint64(len(v.header)) + uint64(len(v.tokens.doc))
+	if v.closed.Load() {
+		sum++
+	}
+	if v.tokens.cache.table.Load() != nil {
+		sum++
+	}
+	return sum
+}
+
+// Prefetch reads what Append will read first; see proxy.
+func (s *Signer) Prefetch() uint64 { return uint64(len(s.tenant)) + uint64(len(s.secret)) }

@@ -15,26 +15,30 @@ import (
 // Backend is the live form of a gatehouse.Backend. Its settings never change;
 // its endpoints' pools and health may be shared with the version before and
 // after it. All methods are safe for concurrent use.
+//
+// What every request reads comes first: it lies together.
 type Backend struct {
-	client    *Client
-	members   []member
+	client  *Client
+	members []member
+	load    *load // shared between versions
+	limit   int   // connections to each endpoint
+	waiting int   // requests for one, at each endpoint
+
+	connect, firstByte, idle time.Duration
+
+	streams bool // HTTP/2 is spoken
+	retries retries
+
+	turns     sync.Mutex // guards member.turn
 	balance   gatehouse.Balance
 	health    gatehouse.Health   // with its defaults; no Path: unchecked
-	limit     int                // connections to each endpoint
-	waiting   int                // requests for one, at each endpoint
 	outliers  gatehouse.Outliers // with its defaults
 	circuit   gatehouse.Circuit  // with its defaults; no FailureRatio: there is none
 	slowStart time.Duration      // 0: none
 	resolve   time.Duration
 	log       *slog.Logger
-	retries   retries
-	load      *load // shared between versions
 	id        identity
-	turns     sync.Mutex // guards member.turn
-
-	connect, firstByte, idle time.Duration
-
-	retired bool // guarded by Client.mu
+	retired   bool // guarded by Client.mu
 }
 
 // member is an endpoint as one version of a backend uses it.
@@ -91,6 +95,7 @@ func newBackend(c *Client, doc gatehouse.Backend) *Backend {
 	b.circuit.Window = gatehouse.Duration(b.circuit.Window.Or(gatehouse.DefaultCircuitWindow))
 	b.circuit.OpenFor = gatehouse.Duration(b.circuit.OpenFor.Or(gatehouse.DefaultCircuitOpenFor))
 	b.retries = newRetries(doc.Retries)
+	b.streams = b.id.protocol == gatehouse.HTTP2
 	return b
 }
 
@@ -216,4 +221,32 @@ func (b *Backend) Stats() Stats {
 		s.Endpoints = append(s.Endpoints, e)
 	}
 	return s
+}
+
+// Prefetch reads what Do will read first, before it is needed: who calls it
+// together with others of its kind has memory fetched side by side.
+func (b *Backend) Prefetch() uint64 {
+	sum := uint64(b.idle) + uint64(b.retries.attempts) + uint64(b.load.live.Load())
+	for i := range min(len(b.members), 2) {
+		m := &b.members[i]
+		sum += uint64(m.inFlight.Load())
+		if m.outlier != nil {
+			sum += uint64(m.outlier.rounds.Load())
+		}
+		if c := m.pool.latest.Load(); c != nil {
+			sum += c.prefetch()
+		}
+	}
+	return sum
+}
+
+// prefetch reads what nobody writes of each line.
+func (c *conn) prefetch() (sum uint64) {
+	if c.nc.LocalAddr() != nil && c.raw != nil {
+		sum++
+	}
+	if c.probe != nil && c.turn.step != nil {
+		sum++
+	}
+	return sum
 }

@@ -22,9 +22,12 @@ type conn struct {
 	gate     *gate    // below TLS; nil without
 	endpoint *endpoint
 	clock    clock
-	reused   bool     // it has answered a request before
-	apart    bool     // it is in no pool
-	req      *Request // being made on it; nil otherwise, and for a health check
+	reused   bool // it has answered a request before
+	apart    bool // it is in no pool
+	quiet    bool // result of probe
+
+	raw syscall.RawConn // nil where the socket cannot be asked
+	req *Request        // being made on it; nil otherwise, and for a health check
 
 	// in.b[r:w] is read and not yet consumed. in.b[:base] holds the header
 	// section until the release, unless the body has moved to a buffer of its
@@ -32,16 +35,14 @@ type conn struct {
 	in, kept   *buffer
 	base, r, w int
 
+	probe           func(fd uintptr)
 	readBy, writeBy time.Duration // the deadlines armed; 0 for none
 	taken           time.Duration // when the request got it
 	firstByte       time.Duration // when the answer began
 	idleSince       time.Duration
 	idleFor         time.Duration
 
-	raw   syscall.RawConn // nil where the socket cannot be asked
-	probe func(fd uintptr)
-	quiet bool // result of probe
-	turn  turn
+	turn turn
 
 	watcher watcher
 }

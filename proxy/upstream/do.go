@@ -90,7 +90,7 @@ func (b *Backend) Do(req *Request, resp *Response) error {
 	var wire []byte
 	var joint *buffer
 	var err *Error
-	if b.id.protocol == gatehouse.HTTP1 {
+	if !b.streams {
 		wire, joint, err = b.joinBody(req)
 	}
 	if err == nil {
@@ -193,7 +193,7 @@ func (b *Backend) attempt(e *endpoint, req *Request, wire []byte, joint, fresh b
 	resp.Attempts++
 	resp.Endpoint = e.url
 	e.inFlight.Add(1)
-	if e.id.protocol == gatehouse.HTTP2 {
+	if e.streams != nil {
 		return b.attemptStream(e, req, fresh, resp)
 	}
 	var c *conn

@@ -47,22 +47,24 @@ func parseTarget(raw string) (target, error) {
 
 // endpoint is the live part of one URL of a backend: what outlives a change
 // of the document.
+//
+// What every request reads comes first: it lies together.
 type endpoint struct {
-	url     string
-	target  target
-	tls     *tls.Config // nil for http
-	id      identity
-	client  *Client
-	pool    pool
-	streams *streams // in place of pool where the protocol is HTTP/2; nil otherwise
-	seed    uint64   // for consistent_hash
-	refs    int      // backends that use it; guarded by Client.mu
-
+	url      string
+	client   *Client
+	streams  *streams      // in place of pool where the protocol is HTTP/2; nil otherwise
 	inFlight atomic.Int64  // requests from their first attempt here to their release
+	risen    atomic.Int64  // the instant when its slow start began; 0: it is over, or there was none
 	dials    atomic.Uint64 // connections opened for requests, or tried to
 	sick     atomic.Bool   // set by the endpoint's health check alone
-	risen    atomic.Int64  // the instant when its slow start began; 0: it is over, or there was none
-	name     *name         // nil where the URL has an address
+	pool     pool
+
+	tls    *tls.Config // nil for http
+	target target
+	id     identity
+	seed   uint64 // for consistent_hash
+	refs   int    // backends that use it; guarded by Client.mu
+	name   *name  // nil where the URL has an address
 }
 
 func newEndpoint(c *Client, rawURL string, t target, id identity, secure *tls.Config) *endpoint {

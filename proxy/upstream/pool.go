@@ -5,24 +5,27 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
 // pool is the connections to one endpoint. Its bounds come with each call:
 // they may differ between the versions of a backend that share the pool.
 type pool struct {
-	clock clock
-
-	mu      sync.Mutex     // guards all below
-	idle    []*conn        // oldest first; taken from the end
-	open    map[*conn]bool // idle and in use; true: closed when free
-	slots   int            // open, or being dialled
-	waiting []*waiter      // first come first served
-	leaving int            // of open, those that are true
-	places  []netip.Addr   // of connections that are kept; nil: all
+	mu      sync.Mutex     // guards all but clock and latest
 	retired bool           // nothing is kept
-	expiry  *time.Timer    // runs expire; nil before the first idle connection
 	expires bool           // expiry is set
+	idle    []*conn        // oldest first; taken from the end
+	slots   int            // open, or being dialled
+	leaving int            // of open, those that are true
+	waiting []*waiter      // first come first served
+	open    map[*conn]bool // idle and in use; true: closed when free
+	expiry  *time.Timer    // runs expire; nil before the first idle connection
+	places  []netip.Addr   // of connections that are kept; nil: all
+	clock   clock
+
+	// latest is the connection that was kept last: a guess at what is taken next.
+	latest atomic.Pointer[conn]
 }
 
 // waiter is a request in the queue. It gets a connection, or nil for the
@@ -116,7 +119,7 @@ func (p *pool) drop(c *conn, limit int) {
 
 // keep takes back a connection that may be used again.
 func (p *pool) keep(c *conn, limit int, idleFor time.Duration) {
-	c.idleSince, c.idleFor = p.clock.now(), idleFor
+	c.idleSince, c.idleFor = c.clock.now(), idleFor
 	p.mu.Lock()
 	switch {
 	case p.retired || p.slots > limit || p.leaving > 0 && p.open[c]:
@@ -128,6 +131,7 @@ func (p *pool) keep(c *conn, limit int, idleFor time.Duration) {
 		p.next() <- c
 	default:
 		p.idle = append(p.idle, c)
+		p.latest.Store(c)
 		p.schedule(idleFor)
 	}
 	p.mu.Unlock()
@@ -145,6 +149,7 @@ func (p *pool) remove(c *conn) {
 		p.leaving--
 	}
 	delete(p.open, c)
+	p.latest.CompareAndSwap(c, nil)
 }
 
 // confine closes the connections to other places than these, now or when they
