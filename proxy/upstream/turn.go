@@ -3,6 +3,7 @@ package upstream
 import (
 	"io"
 	"os"
+	"runtime"
 )
 
 // turn is one exchange in which the request is written and its answer waited
@@ -48,6 +49,10 @@ func (c *conn) receive(p []byte) (int, error) {
 		return c.nc.Read(p)
 	}
 	t.into, t.n, t.readErr = p, 0, nil
+	// Let others come as far: requests that are written one right after the
+	// other find the backends' end awake, and waking it costs as much as the
+	// rest of the write.
+	runtime.Gosched()
 	err := c.raw.Read(t.step)
 	t.into = nil
 	switch {
