@@ -9,12 +9,6 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// Operations of costs.
-const (
-	opCosts    client.Operation = "GET /api/v1/costs"
-	opSetCosts client.Operation = "PUT /api/v1/costs/sheet"
-	opRevenue  client.Operation = "GET /api/v1/revenue"
-)
 
 func costCommand(r *remote) *cobra.Command {
 	var span rangeFlags
@@ -29,7 +23,7 @@ sheet, against the invoices whose period ended in the range.`,
 			if err != nil {
 				return err
 			}
-			answer, err := r.do(cmd.Context(), client.Call{Operation: opCosts, Query: q})
+			answer, err := r.do(cmd.Context(), client.Call{Operation: client.GetCosts, Query: q})
 			if gatehouse.CodeOf(err) == gatehouse.CodeNotFound {
 				return &gatehouse.Error{Code: gatehouse.CodeNotFound, Message: "there is no cost sheet yet\n  hint: gatehouse cost set -f FILE"}
 			}
@@ -72,7 +66,7 @@ func costSet(r *remote) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			err = r.show(cmd.Context(), client.Call{Operation: opSetCosts, Query: f.query(), Body: sheet.raw}, columns("CURRENCY:/currency COMPUTE_HOUR:/compute_hour EGRESS_GB:/egress_gb INGRESS_GB:/ingress_gb CALL:/call"))
+			err = r.show(cmd.Context(), client.Call{Operation: client.SetCostSheet, Query: f.query(), Body: sheet.raw}, columns("CURRENCY:/currency COMPUTE_HOUR:/compute_hour EGRESS_GB:/egress_gb INGRESS_GB:/ingress_gb CALL:/call"))
 			return sheet.located(err)
 		},
 	}
@@ -111,7 +105,7 @@ A figure whose divisor is zero is absent. As JSON each tenant is told too.`,
 			if month != "" {
 				q["month"] = []string{month}
 			}
-			return r.show(cmd.Context(), client.Call{Operation: opRevenue, Query: q}, columns(
+			return r.show(cmd.Context(), client.Call{Operation: client.GetRevenue, Query: q}, columns(
 				"CURRENCY:/currency START:/bridge/start NEW:/bridge/new REACTIVATED:/bridge/reactivated EXPANSION:/bridge/expansion CONTRACTION:/bridge/contraction "+
 					"CHURNED:/bridge/churned END:/bridge/end MRR:/metrics/mrr ARR:/metrics/arr ARPU:/metrics/arpu NRR:/metrics/nrr GRR:/metrics/grr CHURN:/metrics/churn LTV:/metrics/ltv INVOICED:/invoiced"))
 		},

@@ -226,7 +226,7 @@ func (d *doctor) sellers(ctx context.Context) {
 		call client.Call
 		into any
 	}{
-		{client.Call{Operation: opInvoices, Query: url.Values{"limit": {"1"}}}, &newest},
+		{client.Call{Operation: client.ListInvoices, Query: url.Values{"limit": {"1"}}}, &newest},
 		{client.Call{Operation: client.ListSellers}, &sellers},
 	} {
 		answer, err := d.r.do(ctx, read.call)

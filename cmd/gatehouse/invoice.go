@@ -17,16 +17,6 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// Operations of billing.
-const (
-	opPreview  client.Operation = "GET /api/v1/tenants/{tenant}/billing/preview"
-	opDrafts   client.Operation = "GET /api/v1/tenants/{tenant}/billing/drafts"
-	opInvoices client.Operation = "GET /api/v1/invoices"
-	opOfTenant client.Operation = "GET /api/v1/tenants/{tenant}/billing/invoices"
-	opInvoice  client.Operation = "GET /api/v1/tenants/{tenant}/billing/invoices/{invoice}"
-	opFinalize client.Operation = "POST /api/v1/tenants/{tenant}/billing/invoices"
-	opMark     client.Operation = "POST /api/v1/tenants/{tenant}/billing/invoices/{invoice}/marks"
-)
 
 func invoiceView() view {
 	return columns("NUMBER:/number TENANT:/tenant KIND:/kind STATUS:/status CURRENCY:/currency FROM:/period/start TO:/period/end SUBTOTAL:/subtotal TAX:/tax TOTAL:/total DUE:/due PAID:/paid LEFT:/left PAY_BY:/pay_by")
@@ -71,7 +61,7 @@ func invoicePreview(r *remote) *cobra.Command {
 		Example: "  gatehouse invoice preview acme --lines",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			q := url.Values{"subscription": {ask.subscription}, "kind": {string(ask.kind())}, "period": {strconv.Itoa(ask.period)}}
-			err := r.showInvoice(cmd.Context(), client.Call{Operation: opPreview, Path: args, Query: q}, lines)
+			err := r.showInvoice(cmd.Context(), client.Call{Operation: client.PreviewInvoice, Path: args, Query: q}, lines)
 			return r.subscribed(cmd.Context(), err, args[0])
 		},
 	}
@@ -122,11 +112,11 @@ func invoiceList(r *remote) *cobra.Command {
 				if len(args) == 0 {
 					return &exit{exitUsage, errors.New("name the tenant whose drafts you want")}
 				}
-				return r.tenant(cmd.Context(), r.whole(cmd.Context(), client.Call{Operation: opDrafts, Path: args}, invoiceView()), args[0])
+				return r.tenant(cmd.Context(), r.whole(cmd.Context(), client.Call{Operation: client.ListDrafts, Path: args}, invoiceView()), args[0])
 			}
-			call := client.Call{Operation: opInvoices, Query: url.Values{}}
+			call := client.Call{Operation: client.ListInvoices, Query: url.Values{}}
 			if len(args) == 1 {
-				call.Operation, call.Path = opOfTenant, args
+				call.Operation, call.Path = client.ListTenantInvoices, args
 			}
 			if status != "" {
 				call.Query.Set("status", status)
@@ -167,7 +157,7 @@ type issued struct {
 
 // find finds an invoice.
 func (r *remote) find(ctx context.Context, number string) (issued, error) {
-	answer, err := r.do(ctx, client.Call{Operation: opInvoices, Query: url.Values{"number": {number}}})
+	answer, err := r.do(ctx, client.Call{Operation: client.ListInvoices, Query: url.Values{"number": {number}}})
 	if err != nil {
 		return issued{}, err
 	}
@@ -192,7 +182,7 @@ func invoiceRead(r *remote) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return r.showInvoice(cmd.Context(), client.Call{Operation: opInvoice, Path: []string{inv.Tenant, args[0]}}, lines)
+			return r.showInvoice(cmd.Context(), client.Call{Operation: client.GetInvoice, Path: []string{inv.Tenant, args[0]}}, lines)
 		},
 	}
 	c.Flags().BoolVar(&lines, "lines", false, "show its lines")
@@ -213,7 +203,7 @@ func invoiceExport(r *remote) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			text, err := c.Open(cmd.Context(), client.Call{Operation: opInvoice, Path: []string{inv.Tenant, args[0]}, Query: url.Values{"format": {format}}})
+			text, err := c.Open(cmd.Context(), client.Call{Operation: client.GetInvoice, Path: []string{inv.Tenant, args[0]}, Query: url.Values{"format": {format}}})
 			if err != nil {
 				return err
 			}
@@ -258,7 +248,7 @@ reported all of it, or after a time of grace.`,
 			if ask.period >= 0 {
 				body["period"] = ask.period
 			}
-			err := r.show(cmd.Context(), client.Call{Operation: opFinalize, Path: args, Query: f.query(), Body: body}, invoiceView())
+			err := r.show(cmd.Context(), client.Call{Operation: client.FinalizeInvoice, Path: args, Query: f.query(), Body: body}, invoiceView())
 			return r.subscribed(cmd.Context(), err, args[0])
 		},
 	}
@@ -307,7 +297,7 @@ func invoiceMark(r *remote, status billing.Status) *cobra.Command {
 			if amount != "" {
 				body["amount"] = amount
 			}
-			return r.show(cmd.Context(), client.Call{Operation: opMark, Path: []string{inv.Tenant, args[0]}, Query: f.query(), Body: body}, invoiceView())
+			return r.show(cmd.Context(), client.Call{Operation: client.MarkInvoice, Path: []string{inv.Tenant, args[0]}, Query: f.query(), Body: body}, invoiceView())
 		},
 	}
 	c.Flags().StringVar(&ref, "ref", "", "the payment, or why it is void")

@@ -10,13 +10,6 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// Operations of prices.
-const (
-	opVersions   client.Operation = "GET /api/v1/plans/{plan}/versions"
-	opAddVersion client.Operation = "POST /api/v1/plans/{plan}/versions"
-	opSubscribe  client.Operation = "POST /api/v1/tenants/{tenant}/billing"
-	opReplay     client.Operation = "POST /api/v1/plans/{plan}/replay"
-)
 
 func versionView() view {
 	return columns("VERSION:/version NAME:/name CURRENCY:/currency EVERY:/cadence/unit MINIMUM:/minimum USED:/used")
@@ -40,7 +33,7 @@ func planPrice(r *remote) *cobra.Command {
 				return err
 			}
 			doc.plan.Version = 0
-			answer, err := r.do(cmd.Context(), client.Call{Operation: opAddVersion, Path: args, Query: f.query(), Body: doc.plan})
+			answer, err := r.do(cmd.Context(), client.Call{Operation: client.CreatePriceVersion, Path: args, Query: f.query(), Body: doc.plan})
 			if err != nil {
 				return r.missing(cmd.Context(), doc.located(err), "plan", args[0], allPlans(nil))
 			}
@@ -66,7 +59,7 @@ func planVersions(r *remote) *cobra.Command {
 	return &cobra.Command{
 		Use: "versions ID", Short: "List the versions of a plan", Args: arguments(cobra.ExactArgs(1)), ValidArgsFunction: r.complete(0, allPlans),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			err := r.whole(cmd.Context(), client.Call{Operation: opVersions, Path: args}, versionView())
+			err := r.whole(cmd.Context(), client.Call{Operation: client.ListPriceVersions, Path: args}, versionView())
 			return r.missing(cmd.Context(), err, "plan", args[0], allPlans(nil))
 		},
 	}
@@ -86,7 +79,7 @@ func planSubscribe(r *remote) *cobra.Command {
 					body[name] = v
 				}
 			}
-			call := client.Call{Operation: opSubscribe, Path: args[1:], Query: f.query(), Body: body}
+			call := client.Call{Operation: client.SetBilling, Path: args[1:], Query: f.query(), Body: body}
 			err := r.show(cmd.Context(), call, columns("ID:/id PLAN:/plan/id VERSION:/plan/version STATE:/state START:/start CLOSED_UNTIL:/closed_until"))
 			return r.tenant(cmd.Context(), err, args[1])
 		},
@@ -122,7 +115,7 @@ func planReplay(r *remote) *cobra.Command {
 			if at != "" {
 				body["at"] = at
 			}
-			answer, err := r.do(cmd.Context(), client.Call{Operation: opReplay, Path: args, Body: body})
+			answer, err := r.do(cmd.Context(), client.Call{Operation: client.ReplayPrices, Path: args, Body: body})
 			if err != nil {
 				return r.missing(cmd.Context(), err, "plan", args[0], allPlans(nil))
 			}

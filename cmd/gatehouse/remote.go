@@ -149,7 +149,7 @@ func (r *remote) show(ctx context.Context, call client.Call, v view) error {
 	if call.Query.Get("dry_run") != "" {
 		fmt.Fprintln(r.s.errors, "dry run: nothing was changed")
 	}
-	if call.Operation == opFinalize {
+	if call.Operation == client.FinalizeInvoice {
 		if err := r.warn(answer); err != nil {
 			return err
 		}

@@ -10,15 +10,6 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// Operations of webhooks.
-const (
-	opWebhooks      client.Operation = "GET /api/v1/webhooks"
-	opAddWebhook    client.Operation = "POST /api/v1/webhooks"
-	opRotateWebhook client.Operation = "POST /api/v1/webhooks/{webhook}/rotate"
-	opEnableWebhook client.Operation = "POST /api/v1/webhooks/{webhook}/enable"
-	opDeleteWebhook client.Operation = "DELETE /api/v1/webhooks/{webhook}"
-	opDeliveries    client.Operation = "GET /api/v1/webhooks/{webhook}/deliveries"
-)
 
 func webhookView() view {
 	return columns("ID:/id TENANT:/tenant URL:/url KINDS:/kinds DISABLED:/disabled REVISION:/revision")
@@ -29,8 +20,8 @@ func webhookCommand(r *remote) *cobra.Command {
 without a tenant is the platform's, and is told of all tenants.`)
 	c.AddCommand(
 		webhookCreate(r), webhookList(r), webhookDeliveries(r),
-		webhookSet(r, "rotate", "Give an endpoint a new secret; messages are signed with both for a day", opRotateWebhook, columns("ID:/id SECRET:/secret URL:/url")),
-		webhookSet(r, "enable", "Send to an endpoint again", opEnableWebhook, webhookView()),
+		webhookSet(r, "rotate", "Give an endpoint a new secret; messages are signed with both for a day", client.RotateWebhook, columns("ID:/id SECRET:/secret URL:/url")),
+		webhookSet(r, "enable", "Send to an endpoint again", client.EnableWebhook, webhookView()),
 		webhookDelete(r),
 	)
 	return c
@@ -51,7 +42,7 @@ func ownedBy(q url.Values, tenant string) url.Values {
 // webhooksOf is the list that names of endpoints are looked up in. It is
 // answered in one piece, and takes no limit.
 func webhooksOf(tenant string) client.Call {
-	return client.Call{Operation: opWebhooks, Query: ownedBy(url.Values{"limit": nil}, tenant)}
+	return client.Call{Operation: client.ListWebhooks, Query: ownedBy(url.Values{"limit": nil}, tenant)}
 }
 
 func (r *remote) webhook(c *cobra.Command, err error, tenant, id string) error {
@@ -72,7 +63,7 @@ func webhookCreate(r *remote) *cobra.Command {
 		Example: "  gatehouse webhook create erp https://erp.example.com/gatehouse --kind 'invoice.*'",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			e.ID, e.URL, e.Tenant = args[0], args[1], gatehouse.TenantID(tenant)
-			return r.show(cmd.Context(), client.Call{Operation: opAddWebhook, Query: f.query(), Body: e}, columns("ID:/id SECRET:/secret URL:/url"))
+			return r.show(cmd.Context(), client.Call{Operation: client.CreateWebhook, Query: f.query(), Body: e}, columns("ID:/id SECRET:/secret URL:/url"))
 		},
 	}
 	ownerFlag(c, &tenant)
@@ -86,7 +77,7 @@ func webhookList(r *remote) *cobra.Command {
 	c := &cobra.Command{
 		Use: "list", Short: "List endpoints; never their secrets", Args: arguments(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return r.whole(cmd.Context(), client.Call{Operation: opWebhooks, Query: ownedBy(url.Values{}, tenant)}, webhookView())
+			return r.whole(cmd.Context(), client.Call{Operation: client.ListWebhooks, Query: ownedBy(url.Values{}, tenant)}, webhookView())
 		},
 	}
 	ownerFlag(c, &tenant)
@@ -98,7 +89,7 @@ func webhookDeliveries(r *remote) *cobra.Command {
 	c := &cobra.Command{
 		Use: "deliveries ID", Short: "List what an endpoint has not taken yet, or never will", Args: arguments(cobra.ExactArgs(1)), ValidArgsFunction: r.completeWebhook,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			err := r.whole(cmd.Context(), client.Call{Operation: opDeliveries, Path: args, Query: ownedBy(url.Values{}, tenant)},
+			err := r.whole(cmd.Context(), client.Call{Operation: client.ListDeliveries, Path: args, Query: ownedBy(url.Values{}, tenant)},
 				columns("ID:/id KIND:/kind EVENT:/event ATTEMPTS:/attempts NEXT:/next FAILED:/failed STATUS:/status REASON:/reason"))
 			return r.webhook(cmd, err, tenant, args[0])
 		},
@@ -132,7 +123,7 @@ func webhookDelete(r *remote) *cobra.Command {
 			if err := confirm(cmd.Context(), r.s, &f, "delete webhook", args[0]); err != nil {
 				return err
 			}
-			err := r.remove(cmd.Context(), client.Call{Operation: opDeleteWebhook, Path: args, Query: ownedBy(f.query(), tenant)}, &f, fmt.Sprintf("webhook %s is deleted", args[0]))
+			err := r.remove(cmd.Context(), client.Call{Operation: client.DeleteWebhook, Path: args, Query: ownedBy(f.query(), tenant)}, &f, fmt.Sprintf("webhook %s is deleted", args[0]))
 			return r.webhook(cmd, err, tenant, args[0])
 		},
 	}
