@@ -9,7 +9,6 @@ import (
 	"github.com/spf13/cobra"
 )
 
-
 func costCommand(r *remote) *cobra.Command {
 	var span rangeFlags
 	var by string

@@ -17,7 +17,6 @@ import (
 	"github.com/spf13/cobra"
 )
 
-
 func invoiceView() view {
 	return columns("NUMBER:/number TENANT:/tenant KIND:/kind STATUS:/status CURRENCY:/currency FROM:/period/start TO:/period/end SUBTOTAL:/subtotal TAX:/tax TOTAL:/total DUE:/due PAID:/paid LEFT:/left PAY_BY:/pay_by")
 }

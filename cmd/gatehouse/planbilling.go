@@ -10,7 +10,6 @@ import (
 	"github.com/spf13/cobra"
 )
 
-
 func versionView() view {
 	return columns("VERSION:/version NAME:/name CURRENCY:/currency EVERY:/cadence/unit MINIMUM:/minimum USED:/used")
 }

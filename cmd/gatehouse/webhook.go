@@ -10,7 +10,6 @@ import (
 	"github.com/spf13/cobra"
 )
 
-
 func webhookView() view {
 	return columns("ID:/id TENANT:/tenant URL:/url KINDS:/kinds DISABLED:/disabled REVISION:/revision")
 }
