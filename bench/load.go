@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -65,8 +66,8 @@ func (s *scenario) target() string {
 var wrkLine = map[string]*regexp.Regexp{
 	"requests": regexp.MustCompile(`(\d+) requests in`),
 	"rps":      regexp.MustCompile(`Requests/sec:\s+([\d.]+)`),
-	"p50":      regexp.MustCompile(`50%\s+(\S+)`),
-	"p99":      regexp.MustCompile(`99%\s+(\S+)`),
+	"p50":      regexp.MustCompile(`(?m)^\s+50%\s+(\S+)`),
+	"p99":      regexp.MustCompile(`(?m)^\s+99%\s+(\S+)`),
 }
 
 // closed loads a proxy by a closed loop for length.
@@ -93,22 +94,31 @@ func (b *bench) closed(ctx context.Context, c *contender, length time.Duration) 
 	if bytes.Contains(text, []byte("Non-2xx")) || bytes.Contains(text, []byte("Socket errors")) && !s.handshakes {
 		return figures{}, fmt.Errorf("errors under load: %s", text)
 	}
+	f, err := readWrk(text)
+	if err != nil {
+		return figures{}, fmt.Errorf("%w: %s", err, text)
+	}
+	if f.requests == 0 {
+		return figures{}, fmt.Errorf("wrk answered nothing: %s", text)
+	}
+	f.took(before, after)
+	return f, nil
+}
+
+// readWrk reads what wrk prints.
+func readWrk(text []byte) (f figures, err error) {
 	value := func(name string) string {
 		if m := wrkLine[name].FindSubmatch(text); m != nil {
 			return string(m[1])
 		}
 		return ""
 	}
-	var f figures
-	f.requests, _ = strconv.ParseInt(value("requests"), 10, 64)
-	f.rps, _ = strconv.ParseFloat(value("rps"), 64)
-	f.p50, _ = time.ParseDuration(strings.TrimSpace(value("p50")))
-	f.p99, _ = time.ParseDuration(strings.TrimSpace(value("p99")))
-	if f.requests == 0 {
-		return figures{}, fmt.Errorf("wrk answered nothing: %s", text)
-	}
-	f.took(before, after)
-	return f, nil
+	var failed [4]error
+	f.requests, failed[0] = strconv.ParseInt(value("requests"), 10, 64)
+	f.rps, failed[1] = strconv.ParseFloat(value("rps"), 64)
+	f.p50, failed[2] = time.ParseDuration(value("p50"))
+	f.p99, failed[3] = time.ParseDuration(value("p99"))
+	return f, errors.Join(failed[:]...)
 }
 
 // took notes what the requests cost.
