@@ -140,7 +140,9 @@ func (g *Gateway) panicked(x *Exchange, p any) {
 // yield gives back the places that a request held among others, before its
 // whole answer is written: who reads it may ask again at once.
 func (x *Exchange) yield() {
-	x.ticket.Done(time.Now())
+	if x.ticket.Held() {
+		x.ticket.Done(time.Now())
+	}
 	x.depart()
 }
 

@@ -311,6 +311,9 @@ func (s *Stack) overdue(v *Verdict) {
 	v.Over += most
 }
 
+// Held reports whether there is something to give back.
+func (t *Ticket) Held() bool { return t.held.Load() != nil }
+
 // Done gives the places back. It does nothing on an empty ticket, and may be
 // called more than once and from any goroutine. The ticket can be used again.
 func (t *Ticket) Done(now time.Time) {

@@ -28,6 +28,7 @@ func (c *Conn) Begin(status, body int) Out {
 	if c.out == nil {
 		c.out = c.cfg.take(size)
 	}
+	c.now = time.Now()
 	return Out{c, appendStatus(c.out.b[:0], status)}
 }
 
@@ -46,7 +47,7 @@ func (o *Out) Field(name, value []byte) {
 
 // Date adds the time (RFC 9110, 6.6.1).
 func (o *Out) Date() {
-	o.b = append(append(o.b, "Date: "...), o.c.cfg.date()...)
+	o.b = append(append(o.b, "Date: "...), o.c.cfg.date(o.c.now)...)
 	o.b = append(o.b, "\r\n"...)
 }
 
@@ -71,8 +72,7 @@ type today struct {
 	text   string
 }
 
-func (c *Config) date() string {
-	now := time.Now()
+func (c *Config) date(now time.Time) string {
 	d := c.dated.Load()
 	if d == nil || d.second != now.Unix() {
 		d = &today{now.Unix(), now.UTC().Format(http.TimeFormat)}
@@ -87,19 +87,24 @@ func (o *Out) Whole(body []byte) error {
 	o.c.begun = true
 	if len(o.b)+len(body) <= writeBuffer {
 		o.b = append(o.b, body...)
-		return o.c.write(o.b)
+		return o.c.put(o.b)
 	}
-	if err := o.c.write(o.b); err != nil {
+	if err := o.c.put(o.b); err != nil {
 		return err
 	}
 	return o.c.write(body)
 }
 
 func (c *Conn) write(b []byte) error {
-	now := time.Now()
+	c.now = time.Now()
+	return c.put(b)
+}
+
+// put writes at c.now.
+func (c *Conn) put(b []byte) error {
 	slack := min(time.Second, c.cfg.Idle/4)
-	if left := c.writeBy.Sub(now); left < c.cfg.Idle-slack || left > c.cfg.Idle {
-		c.writeBy = now.Add(c.cfg.Idle)
+	if left := c.writeBy.Sub(c.now); left < c.cfg.Idle-slack || left > c.cfg.Idle {
+		c.writeBy = c.now.Add(c.cfg.Idle)
 		if err := c.nc.SetWriteDeadline(c.writeBy); err != nil {
 			return err
 		}

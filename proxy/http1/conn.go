@@ -104,6 +104,7 @@ type Conn struct {
 
 	interim     sync.Mutex  // held while an interim answer is written
 	answered    bool        // it has carried a request
+	now         time.Time   // when the last write began, or its answer
 	ended       atomic.Bool // the body has been read to its end; set by its reader
 	interrupted atomic.Bool // set by Interrupt, for good: the connection takes no other request
 }
@@ -146,8 +147,12 @@ func (c *Conn) Await() error {
 		// While others have work the client may ask again, and then it is read
 		// without a wait in between.
 		runtime.Gosched()
+	} else {
+		c.now = time.Now()
 	}
-	err := c.readWithin(min(settled, c.cfg.Idle/2))
+	// The answer has been written since now, which took longer only where the
+	// client is slow: then the wait for it is short, and goes on below.
+	err := c.readWithin(c.now, min(settled, c.cfg.Idle/2))
 	if err == nil || !isTimeout(err) {
 		return ended(err)
 	}
@@ -186,8 +191,7 @@ func isTimeout(err error) bool {
 // readWithin reads once into the buffer, for at most d, or up to twice as long
 // where an earlier deadline stands: setting one costs more than reading the
 // clock.
-func (c *Conn) readWithin(d time.Duration) error {
-	now := time.Now()
+func (c *Conn) readWithin(now time.Time, d time.Duration) error {
 	if left := c.readBy.Sub(now); left < d || left > 2*d {
 		if err := c.setRead(now.Add(2 * d)); err != nil {
 			return err
