@@ -53,14 +53,16 @@ type entry struct {
 
 const minSlots = 16 // a power of two, as every number of slots
 
+// noSlots are those of a tenant that has counted nothing. No entry is put
+// there: the first finds them too few.
+var noSlots = make([]slot, 1)
+
 func newTenant(m *Meter, id gatehouse.TenantID, since time.Time) *TenantMeter {
 	t := &TenantMeter{
 		meter: m, id: id, since: since,
-		seeds:  [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()},
-		others: map[SeriesKey]*Series{},
+		seeds: [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()},
 	}
-	slots := make([]slot, minSlots)
-	t.slots.Store(&slots)
+	t.slots.Store(&noSlots)
 	return t
 }
 
@@ -144,7 +146,7 @@ func (t *TenantMeter) insert(e *entry) {
 	slots := *t.slots.Load()
 	t.entries++
 	if 2*t.entries > len(slots) {
-		larger := make([]slot, 2*len(slots))
+		larger := make([]slot, max(minSlots, 2*len(slots)))
 		for i := range slots {
 			if old := slots[i].Load(); old != nil {
 				put(larger, old)
@@ -169,6 +171,9 @@ func (t *TenantMeter) other(k SeriesKey) *Series {
 	s := t.others[k]
 	if s == nil {
 		s = t.add(k)
+		if t.others == nil {
+			t.others = map[SeriesKey]*Series{}
+		}
 		t.others[k] = s
 	}
 	return s

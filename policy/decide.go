@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/maphash"
+	"sync/atomic"
 	"time"
 
 	"github.com/open-policy-agent/opa/v1/topdown"
@@ -22,7 +23,7 @@ type Policy struct {
 	// request costs the evaluation of the tenant's modules alone. Unused
 	// without modules.
 	platform cache
-	words    words
+	words    atomic.Pointer[words] // nil before the first evaluation
 	aside    aside
 	// quiet: the engine's Cut is not told, as for shadows.
 	quiet bool
@@ -134,6 +135,14 @@ func (p *Policy) decideOwn(in *Input) Decision {
 	return d
 }
 
+// texts are the terms of texts that this policy's requests have in common.
+func (p *Policy) texts() *words {
+	if p.words.Load() == nil {
+		p.words.CompareAndSwap(nil, &words{})
+	}
+	return p.words.Load()
+}
+
 // run evaluates one program. A panic is a denial.
 func (p *Policy) run(prog *program, reads *readSet, in *Input) (d Decision) {
 	e := p.engine
@@ -150,7 +159,7 @@ func (p *Policy) run(prog *program, reads *readSet, in *Input) (d Decision) {
 		e.evaluations.put(ev)
 	}()
 	ev.begin(e)
-	d, err := ev.decide(e, prog, in.document(reads, &p.words), reads.now(in))
+	d, err := ev.decide(e, prog, in.document(reads, p.texts()), reads.now(in))
 	if err == nil {
 		return d
 	}

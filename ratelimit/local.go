@@ -68,7 +68,6 @@ func NewLocal(tenant gatehouse.TenantID, maxKeys int) *Local {
 		tenant:  tenant,
 		maxKeys: maxKeys,
 		seeds:   [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()},
-		limits:  map[limitKey]*limit{},
 	}
 }
 
@@ -166,6 +165,9 @@ func (l *Local) define(sp *spec) *limit {
 	}
 	if lim.remote && f.Kind.Capacity() {
 		lim.one = newCell(lim, digest{})
+	}
+	if l.limits == nil {
+		l.limits = map[limitKey]*limit{}
 	}
 	l.limits[k] = lim
 	if k.by != "" {

@@ -64,7 +64,7 @@ type retries struct {
 	attempts       int
 	budget         gatehouse.Percent
 	connect, reset bool
-	status         [100]bool // 500 to 599
+	status         [2]uint64 // a bit for each of 500 to 599
 }
 
 func newBackend(c *Client, doc gatehouse.Backend) *Backend {
@@ -99,6 +99,12 @@ func newBackend(c *Client, doc gatehouse.Backend) *Backend {
 	return b
 }
 
+// on reports whether an answer of this status is a reason to try again.
+func (r *retries) on(status int) bool {
+	s := status - 500
+	return s >= 0 && s < 100 && r.status[s/64]>>(s%64)&1 != 0
+}
+
 func newRetries(doc gatehouse.Retries) retries {
 	r := retries{attempts: doc.Attempts, budget: doc.Budget, connect: len(doc.On) == 0}
 	if r.budget == 0 {
@@ -112,7 +118,7 @@ func newRetries(doc gatehouse.Retries) retries {
 			r.reset = true
 		default:
 			if status, err := strconv.Atoi(on); err == nil && status >= 500 && status < 600 {
-				r.status[status-500] = true
+				r.status[(status-500)/64] |= 1 << ((status - 500) % 64)
 			}
 		}
 	}

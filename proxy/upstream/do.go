@@ -299,7 +299,7 @@ func (b *Backend) answered(c *conn, req *Request, whole bool, err error, during 
 	}
 	resp.begin(req, whole)
 	resp.FirstByte = max(c.firstByte-began, 0)
-	if s := resp.Status - 500; s >= 0 && s < len(b.retries.status) && b.retries.status[s] && req.replayable() {
+	if b.retries.on(resp.Status) && req.replayable() {
 		return failure{cause: byStatus}
 	}
 	return failure{}

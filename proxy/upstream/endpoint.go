@@ -73,7 +73,6 @@ func newEndpoint(c *Client, rawURL string, t target, id identity, secure *tls.Co
 		e.tls = forHost(secure, t.host)
 	}
 	e.pool.clock = c.clock
-	e.pool.open = map[*conn]bool{}
 	if id.protocol == gatehouse.HTTP2 {
 		e.streams = newStreams(c.clock)
 	}

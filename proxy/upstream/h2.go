@@ -86,7 +86,7 @@ func (b *Backend) attemptStream(e *endpoint, req *Request, fresh bool, resp *Res
 		return f
 	}
 	l.used.Store(true)
-	if st := resp.Status - 500; st >= 0 && st < len(b.retries.status) && b.retries.status[st] && req.replayable() {
+	if b.retries.on(resp.Status) && req.replayable() {
 		return failure{cause: byStatus}
 	}
 	return failure{}

@@ -97,6 +97,9 @@ func (p *pool) wait(w *waiter, by time.Duration) (*conn, error) {
 // join puts a connection just dialled under the pool's eyes.
 func (p *pool) join(c *conn) {
 	p.mu.Lock()
+	if p.open == nil {
+		p.open = map[*conn]bool{}
+	}
 	p.open[c] = false
 	p.sentence(c)
 	p.mu.Unlock()

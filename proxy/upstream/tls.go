@@ -5,10 +5,12 @@ import (
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -18,19 +20,22 @@ import (
 // identity is how a backend's connections are made, beside the address.
 // Versions of a backend share connections of equal identity only.
 type identity struct {
-	protocol               gatehouse.Protocol
-	serverName, minVersion string
-	ca, cert, key          [sha256.Size]byte // of the texts: a file's name does not matter
+	protocol gatehouse.Protocol
+	// secrets is the SHA-256 of all that the document says of TLS, and of the
+	// texts in its files, whose names do not matter; zero where it says nothing.
+	secrets [sha256.Size]byte
 }
 
 func newIdentity(doc gatehouse.Backend) identity {
-	id := identity{
-		protocol:   doc.Protocol,
-		serverName: doc.TLS.ServerName,
-		minVersion: doc.TLS.MinVersion,
-		ca:         sha256.Sum256([]byte(doc.TLS.CA)),
-		cert:       sha256.Sum256([]byte(doc.TLS.Cert)),
-		key:        sha256.Sum256(doc.TLS.Key),
+	id := identity{protocol: doc.Protocol}
+	parts := [...][]byte{[]byte(doc.TLS.ServerName), []byte(doc.TLS.MinVersion), []byte(doc.TLS.CA), []byte(doc.TLS.Cert), doc.TLS.Key}
+	if slices.ContainsFunc(parts[:], func(p []byte) bool { return len(p) > 0 }) {
+		h := sha256.New()
+		for _, p := range parts {
+			h.Write(binary.BigEndian.AppendUint64(nil, uint64(len(p))))
+			h.Write(p)
+		}
+		h.Sum(id.secrets[:0])
 	}
 	if id.protocol == "" {
 		id.protocol = gatehouse.HTTP1
