@@ -73,6 +73,11 @@ func scenarios() []scenario {
 			s.as = map[string]string{"nginx": "tenants-1000", "haproxy": "jwt-limits-1000"}
 			s.bounds = map[string]promise{"nginx": {"S1", 1.00}, "haproxy": {"S2", 0.90}}
 		}),
+		with(everything, func(s *scenario) {
+			s.name, s.what, s.tenants = "everything-1", "the same for one tenant, of which everything is in the caches", 1
+			s.peers = []string{"fasthttp"}
+			s.as = map[string]string{"fasthttp": "plain"}
+		}),
 		{name: "policy", what: "a token and a policy, against nginx with an OPA sidecar", tenants: 1, auth: "jwt", policy: true, peers: []string{"nginx-opa"}, bounds: map[string]promise{"nginx-opa": {"S4", 0.125}}},
 		with(everything, func(s *scenario) {
 			s.name, s.what, s.tenants, s.redis = "redis", "everything, the limits leased from Redis", 1000, true
@@ -101,6 +106,7 @@ func scenarios() []scenario {
 // others are what peers do in place of a scenario that is Gatehouse's alone.
 func others() map[string]scenario {
 	return map[string]scenario{
+		"plain":           {name: "plain", tenants: 1},
 		"tenants-1000":    {name: "tenants-1000", tenants: 1000},
 		"jwt-limits-1000": {name: "jwt-limits-1000", tenants: 1000, auth: "jwt", limits: 1},
 	}
