@@ -64,6 +64,7 @@ process uses the folder it starts as without.`,
 			if len(warnings) > 0 {
 				fmt.Fprintln(s.errors, warnings.Error())
 			}
+			atLeastTwo(s.getenv)
 			ctx, stop := signals(cmd.Context())
 			defer stop()
 			if f.demo && f.takeover {
@@ -342,7 +343,6 @@ func (p *process) run(ctx context.Context, started func(context.Context, *proces
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	reload, _ := ctx.Value(reloadKey).(chan struct{})
-	atLeastTwo()
 	g, failed := errgroup.WithContext(background)
 	g.Go(func() error { return p.meter.Run(background) })
 	g.Go(func() error { return p.gateway.Run(background) })
