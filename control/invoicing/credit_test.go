@@ -10,7 +10,7 @@ import (
 // TestCreditBeforeIssue holds that credit pays the invoices that are issued
 // while it can be used, whenever what they charge began; that what could be
 // used within a period pays for it though it has expired since; and that other
-// credit does not.
+// credit does not, such as what is stated to begin when the period has ended.
 func TestCreditBeforeIssue(t *testing.T) {
 	mostly(t, func(t *testing.T, h *house) {
 		ctx := t.Context()
@@ -40,6 +40,7 @@ func TestCreditBeforeIssue(t *testing.T) {
 		h.set("2026-02-01 06:00") // the period has ended, and a gateway is not there yet
 		grant("over", "3", "2026-02-01 01:00", "2026-02-01 02:00")
 		grant("in-the-time-of-grace", "4", "", "")
+		grant("from-february", "7", "2026-02-01", "")
 		h.round()
 		h.seal("2026-02-01")
 		h.round()
@@ -47,6 +48,16 @@ func TestCreditBeforeIssue(t *testing.T) {
   recurring base x 1 = 30
 GH-2026-000002 closing finalized 0101..0201 total 35 due 30
   usage calls x 500 = 5
+  recurring base x 1 = 30
+`
+		if got := h.invoices("acme"); got != want {
+			t.Errorf("got\n%s\nwant\n%s", got, want)
+		}
+		h.set("2026-03-01 06:00")
+		h.seal("2026-03-01")
+		h.round()
+		want += `GH-2026-000003 closing finalized 0201..0301 total 30 due 20
+  usage calls x 0 = 0
   recurring base x 1 = 30
 `
 		if got := h.invoices("acme"); got != want {

@@ -15,7 +15,7 @@ type Payment struct {
 	// Ref is the payment; it counts once.
 	Ref string `json:"ref"`
 	// Amount is in the invoice's currency, in whole units of it; At is when it
-	// was paid.
+	// was noted.
 	Amount billing.Decimal `json:"amount"`
 	At     time.Time       `json:"at"`
 }

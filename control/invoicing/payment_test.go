@@ -1,7 +1,11 @@
 package invoicing_test
 
 import (
+	"bytes"
+	"compress/zlib"
 	"fmt"
+	"io"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -101,6 +105,23 @@ func TestPayments(t *testing.T) {
 	})
 }
 
+// printed is what the pages of a PDF are drawn by: its texts are in brackets.
+func printed(t *testing.T, doc []byte) string {
+	t.Helper()
+	var out strings.Builder
+	for part := range bytes.SplitSeq(doc, []byte("\nstream\n")) {
+		body, _, _ := bytes.Cut(part, []byte("\nendstream"))
+		z, err := zlib.NewReader(bytes.NewReader(body))
+		if err != nil { // not what is compressed
+			continue
+		}
+		if _, err := io.Copy(&out, z); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return out.String()
+}
+
 // TestPaymentsInPrint holds that a page shows what was due when the invoice was
 // issued, what was paid since and when, and what that leaves.
 func TestPaymentsInPrint(t *testing.T) {
@@ -126,8 +147,17 @@ func TestPaymentsInPrint(t *testing.T) {
 				t.Errorf("no %s in %s", part, text)
 			}
 		}
-		if _, err := page.Items[0].Document(invoicing.PDF); err != nil {
-			t.Error(err)
+		doc, err := page.Items[0].Document(invoicing.PDF)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sums := printed(t, doc)
+		for _, part := range want {
+			for _, text := range regexp.MustCompile(`<d[td]>([^<]+)`).FindAllStringSubmatch(part, -1) {
+				if !strings.Contains(sums, "("+strings.ReplaceAll(text[1], "−", "-")+")") {
+					t.Errorf("no %s in %s", text[1], sums)
+				}
+			}
 		}
 	}
 	mark := func(tenant, number string, m invoicing.Mark) {
@@ -136,7 +166,7 @@ func TestPaymentsInPrint(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	const due, paid, left = "<dt>Due as issued</dt><dd>30.00</dd>", "<dt>Paid 2026-01-05, wire 1</dt><dd>−12.50</dd>", "<dt>To pay, EUR</dt><dd>"
+	const due, paid, left = "<dt>Due as issued</dt><dd>30.00</dd>", "<dt>Paid, noted 2026-01-05, wire 1</dt><dd>−12.50</dd>", "<dt>To pay, EUR</dt><dd>"
 	see("acme", "<dt>Due, EUR</dt><dd>30.00</dd>")
 	h.set("2026-01-05")
 	part := dec("12.50")
@@ -144,7 +174,7 @@ func TestPaymentsInPrint(t *testing.T) {
 	see("acme", due, paid, left+"17.50</dd>")
 	h.set("2026-01-07")
 	mark("acme", "GH-2026-000001", invoicing.Mark{Status: billing.Paid, Ref: "wire 2"})
-	see("acme", due, paid, "<dt>Paid 2026-01-07, wire 2</dt><dd>−17.50</dd>", left+"0.00</dd>")
+	see("acme", due, paid, "<dt>Paid, noted 2026-01-07, wire 2</dt><dd>−17.50</dd>", left+"0.00</dd>")
 	mark("void", "GH-2026-000002", invoicing.Mark{Status: billing.Void})
 	see("void", due, left+"0.00</dd>")
 }

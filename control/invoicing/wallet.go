@@ -94,7 +94,7 @@ func (a *Accounts) Grant(ctx context.Context, tenant gatehouse.TenantID, in Cred
 			return err
 		}
 		g := in.Grant
-		g.Granted = a.or(g.Granted)
+		g.Granted, g.Stated = a.or(g.Granted), !g.Granted.IsZero()
 		if err := w.Add(g); err != nil {
 			if refusal, ok := errors.AsType[*gatehouse.Error](err); ok {
 				return fault("/amount", refusal.Message, "")

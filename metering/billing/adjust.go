@@ -9,6 +9,9 @@ func (r *run) adjust(by time.Time) {
 	if r.CompleteFrom.IsZero() {
 		return
 	}
+	if until := r.CompleteUntil; !until.IsZero() && until.Before(by) {
+		by = until
+	}
 	done := map[string]bool{}
 	for _, inv := range r.live() {
 		if inv.Kind == Progressive {

@@ -114,6 +114,7 @@ func meter(cells []metering.Cell, tenant gatehouse.TenantID, p *Price, part, who
 		m.Quantity = m.Peaks[p.Meter]
 	case p.Bucket != "":
 		m.Buckets = buckets(counted, p, part, loc)
+		m.Quantity = Sum(m.Buckets...) // for the trace: they are priced each on its own
 	case p.Aggregation == Weighted:
 		m.Quantity = level(d, counted, cells, tenant, p, part, whole)
 	case p.Aggregation == "" || p.Aggregation == Total:

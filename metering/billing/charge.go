@@ -57,16 +57,39 @@ func (r *run) explain(l *Line, plan *Plan, p *Price) {
 	if u := l.UnitPrice; u != nil && Minor(u.Mul(l.Quantity), plan.Currency, plan.Rounding).Cmp(l.Amount) != 0 {
 		l.UnitPrice = nil // what all of it costs is not what is charged here
 	}
-	how, of := "billed before", " of them "
-	if amount.Sign() < 0 || amount.IsZero() && before.Sign() < 0 {
-		how, of, amount, before = "given back before", " ", amount.Neg(), before.Neg()
-	}
-	text, money := p.title()+": "+all.Round(6, HalfUp).String()+" in all, ", plan.Currency.Text(amount)
+	l.Text = p.title() + ": " + all.Round(6, HalfUp).String() + " in all, "
 	if whole {
-		l.Text = text + before.Round(6, HalfUp).String() + of + how + " for " + money
+		l.Text += units(before, all) + paid(before, amount, plan.Currency)
 	} else {
-		l.Text = text + money + " " + how
+		l.Text += plan.Currency.Text(amount.Abs()) + how(amount)
 	}
+}
+
+// how says of what others have charged what became of it, by its sign.
+func how(before Decimal) string {
+	if before.Sign() < 0 {
+		return " given back before"
+	}
+	return " billed before"
+}
+
+// units says what of all units others have billed or given back.
+func units(before, all Decimal) string {
+	of := ""
+	if before.Sign() >= 0 && before.Cmp(all) <= 0 {
+		of = " of them"
+	}
+	return before.Abs().Round(6, HalfUp).String() + of + how(before)
+}
+
+// paid says for how much that was. Usage may have been billed and money given
+// back for it, where more costs less, and the other way round.
+func paid(before, amount Decimal, c Currency) string {
+	money := c.Text(amount.Abs())
+	if amount.Sign()*before.Sign() < 0 || before.IsZero() && amount.Sign() < 0 {
+		return ", and " + money + how(amount)
+	}
+	return " for " + money
 }
 
 // rate meters and rates one price over one segment.

@@ -96,6 +96,9 @@ func (d Decimal) Div(e Decimal) Decimal { return Decimal{new(big.Rat).Quo(d.rat(
 // Neg returns -d.
 func (d Decimal) Neg() Decimal { return Decimal{new(big.Rat).Neg(d.rat())} }
 
+// Abs returns d without its sign.
+func (d Decimal) Abs() Decimal { return Decimal{new(big.Rat).Abs(d.rat())} }
+
 // Cmp returns -1, 0 or 1 as d is less than, equal to or greater than e.
 func (d Decimal) Cmp(e Decimal) int { return d.rat().Cmp(e.rat()) }
 

@@ -22,9 +22,10 @@ type Run struct {
 	// Cells are the tenant's usage, in any order and repeated at will; other
 	// tenants' are passed over. CompleteFrom is since when no cell is lacking:
 	// usage of earlier invoices from there on is rated again, and what has come
-	// late becomes an adjustment. Zero: only the period itself.
-	Cells        []metering.Cell
-	CompleteFrom time.Time
+	// late becomes an adjustment. Zero: only the period itself. CompleteUntil
+	// ends what is rated again; zero for all that has ended.
+	Cells                       []metering.Cell
+	CompleteFrom, CompleteUntil time.Time
 	// Earlier are all invoices of the subscription so far, in order of issue;
 	// void ones do not count.
 	Earlier []Invoice

@@ -36,8 +36,8 @@ func TestMeter(t *testing.T) {
 	f(billing.Price{Aggregation: billing.Max}, "5 [] 5") // two gateways in one minute
 	f(billing.Price{Aggregation: billing.Latest}, "0.5 [] 5")
 	f(billing.Price{Aggregation: billing.Unique}, "2 [] 5")
-	f(billing.Price{Bucket: billing.Day}, "0 [5 4.5 1.5] 5")
-	f(billing.Price{Bucket: billing.Day, Aggregation: billing.Max}, "0 [5 4.5 1.5] 5")
+	f(billing.Price{Bucket: billing.Day}, "11 [5 4.5 1.5] 5")
+	f(billing.Price{Bucket: billing.Day, Aggregation: billing.Max}, "11 [5 4.5 1.5] 5")
 	f(billing.Price{Route: "elsewhere"}, "0 [] 0")
 	trued := billing.Price{Bucket: billing.Day, Commitment: &billing.Commitment{Units: billing.Int(1), Windowed: true, TrueUp: true}}
 	trued.Meter = metering.MeterUnits
@@ -193,6 +193,74 @@ func TestTextOfTheRest(t *testing.T) {
 	f(`"model":"per_unit","amount":"0"`, "calls: 25 in all, 10 of them billed before for 0.00: 15 x 0 = 0")
 	f(`"model":"volume","tiers":[{"up_to":"10","unit_price":"1"},{"unit_price":"0.1"}]`, "calls: 25 in all, 10 of them billed before for 10.00: 15 x none = -7.5")
 	f(`"model":"per_unit","amount":"0.01","included":"5"`, "calls: 20 in all, 0.09 billed before: 20 x none = 0.11")
+	f(`"model":"per_unit","amount":"0.01","bucket":"day"`, "calls: 25 in all, 10 of them billed before for 0.10: 15 x none = 0.15")
+}
+
+// TestTextOfSigns holds that what others have charged of units and of money is
+// called what it is, each by its sign, and that no part is more than the whole.
+func TestTextOfSigns(t *testing.T) {
+	p := thirty(t, "p", `{"id":"calls","meter":"requests","model":"per_unit","amount":"0.01"}`)
+	f := func(quantity, amount, want string) {
+		t.Helper()
+		run := billing.Run{Book: book(p), Subscription: subscribed(p), Cells: []metering.Cell{cell("2026-01-03T00:00:00Z", "requests", 25)}}
+		l := draft(t, run).Lines[0]
+		l.Kind, l.Quantity, l.Amount = billing.LineAdjustment, dec(quantity), dec(amount)
+		run.Earlier = []billing.Invoice{{Kind: billing.Closing, Status: billing.Finalized, Sheet: billing.Sheet{Lines: []billing.Line{l}}}}
+		now := draft(t, run).Lines[0]
+		if got := fmt.Sprintf("%s: %s = %s", now.Text, now.Quantity, now.Amount); got != want {
+			t.Errorf("%s for %s\n got %s\nwant %s", quantity, amount, got, want)
+		}
+	}
+	f("10", "0.1", "calls: 25 in all, 10 of them billed before for 0.10: 15 = 0.15")
+	f("30", "0.3", "calls: 25 in all, 30 billed before for 0.30: -5 = -0.05")
+	f("-10", "-0.1", "calls: 25 in all, 10 given back before for 0.10: 35 = 0.35")
+	f("10", "-0.1", "calls: 25 in all, 10 of them billed before, and 0.10 given back before: 15 = 0.35")
+	f("-10", "0.1", "calls: 25 in all, 10 given back before, and 0.10 billed before: 35 = 0.15")
+	f("0", "-0.1", "calls: 25 in all, 0 of them billed before, and 0.10 given back before: 25 = 0.35")
+}
+
+// TestLateBuckets holds that usage which comes late is stated where days are
+// priced each on its own, and so is usage that is taken back.
+func TestLateBuckets(t *testing.T) {
+	p := thirty(t, "p", `{"id":"calls","meter":"requests","model":"per_unit","amount":"0.01","bucket":"day"}`)
+	run := billing.Run{Book: book(p), Subscription: subscribed(p), Cells: []metering.Cell{cell("2026-01-03T00:00:00Z", "requests", 10), cell("2026-01-20T00:00:00Z", "requests", 15)}}
+	january := draft(t, run)
+	if l := january.Lines[0]; l.Quantity.String() != "25" || l.Trace.Metered.String() != "25" {
+		t.Errorf("%s, metered %s", l.Quantity, l.Trace.Metered)
+	}
+	for late, want := range map[int64]string{22: "7 = 0.07", 11: "-4 = -0.04"} {
+		cells := []metering.Cell{run.Cells[0], cell("2026-01-20T00:00:00Z", "requests", late)}
+		again := billing.Run{Book: run.Book, Subscription: run.Subscription, Index: 1, Cells: cells, CompleteFrom: run.Subscription.Start, Earlier: []billing.Invoice{january}}
+		if l := draft(t, again).Lines[0]; fmt.Sprintf("%s = %s", l.Quantity, l.Amount) != want {
+			t.Errorf("%s = %s, want %s", l.Quantity, l.Amount, want)
+		}
+	}
+}
+
+// TestCompleteUntil holds that nothing is rated again that ends later.
+func TestCompleteUntil(t *testing.T) {
+	p := thirty(t, "p", `{"id":"calls","meter":"requests","model":"per_unit","amount":"0.01"}`)
+	s := subscribed(p)
+	run := billing.Run{Book: book(p), Subscription: s}
+	for n := range 3 {
+		run.Index = n
+		run.Earlier = append(run.Earlier, draft(t, run))
+	}
+	late := cell("2026-01-03T00:00:00Z", "requests", 10)
+	for n := range 3 {
+		of := s.Whole(p.Cadence, n)
+		c := late
+		c.Window = of.Start
+		run.Cells = append(run.Cells, c)
+	}
+	for n := range 3 {
+		of := s.Whole(p.Cadence, n)
+		run.Kind, run.CompleteFrom, run.CompleteUntil = billing.Correction, of.Start, of.End
+		lines := draft(t, run).Lines
+		if len(lines) != 1 || !lines[0].Period.Start.Equal(of.Start) || lines[0].Quantity.String() != "10" {
+			t.Errorf("period %d: %+v", n, lines)
+		}
+	}
 }
 
 func TestTwoChangesInAPeriod(t *testing.T) {

@@ -22,6 +22,9 @@ type Grant struct {
 	// absent for never.
 	Granted time.Time `json:"granted"`
 	Expires time.Time `json:"expires,omitzero"`
+	// Stated says that Granted was asked for, and is not just when it was
+	// granted: what is used before it is not paid by this credit.
+	Stated bool `json:"stated,omitempty"`
 	// Cost is what was paid for it in all; zero for a gift. Of revenue, each
 	// part burnt recognizes its share.
 	Cost Decimal `json:"cost,omitzero"`
@@ -141,7 +144,8 @@ func (w *Wallet) Usable(at time.Time) []Applied {
 
 // Within returns the balances that can pay for a period: of the grants whose
 // life overlaps it, and that begin no later than at, if that is set; and of
-// those that can be used at that instant. What has expired unused since the
+// those that can be used at that instant, but for those whose begin is stated
+// and is not before the end of the period. What has expired unused since the
 // period began counts: it was there to be used. They are in the order in which
 // they burn.
 func (w *Wallet) Within(p Period, at time.Time) []Applied {
@@ -149,11 +153,14 @@ func (w *Wallet) Within(p Period, at time.Time) []Applied {
 	slices.SortStableFunc(grants, burnOrder)
 	var out []Applied
 	for _, g := range grants {
-		begins := w.begins(g)
+		from := w.origin(g)
+		begins := from.Granted
 		over := func(t time.Time) bool { return !g.Expires.IsZero() && !g.Expires.After(t) }
 		begun := at.IsZero() || !begins.After(at)
-		overlaps := begins.Before(p.End) && !over(p.Start)
-		if !begun || !overlaps && (at.IsZero() || over(at)) {
+		early := begins.Before(p.End)
+		overlaps := early && !over(p.Start)
+		usable := (early || !from.Stated) && !at.IsZero() && !over(at)
+		if !begun || !overlaps && !usable {
 			continue
 		}
 		if left := w.Left(g.ID).Add(w.lost(g.ID)); left.Sign() > 0 {
@@ -165,14 +172,14 @@ func (w *Wallet) Within(p Period, at time.Time) []Applied {
 
 const rolled = "/rollover"
 
-// begins is when a grant can first be used; what rolled over is as old as the
-// grant that it comes from.
-func (w *Wallet) begins(g Grant) time.Time {
+// origin is the grant that says when another can first be used: what rolled over
+// is as old as the one that it comes from.
+func (w *Wallet) origin(g Grant) Grant {
 	from, ok := strings.CutSuffix(g.ID, rolled)
 	if i := slices.IndexFunc(w.Grants, func(h Grant) bool { return h.ID == from }); ok && i >= 0 {
-		return w.Grants[i].Granted
+		return w.Grants[i]
 	}
-	return g.Granted
+	return g
 }
 
 // lost is how much of a grant has expired and was not restored.

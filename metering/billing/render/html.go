@@ -5,6 +5,7 @@ import (
 	_ "embed"
 	"fmt"
 	"html/template"
+	"time"
 
 	"github.com/gatehouse-gateway/gatehouse/metering/billing"
 )
@@ -18,7 +19,7 @@ var page string
 func HTML(inv billing.Invoice, parties Parties, payments ...Payment) ([]byte, error) {
 	loc := zone(inv)
 	t, err := template.New("invoice").Funcs(template.FuncMap{
-		"money": inv.Currency.Text, "quantity": quantity, "day": day, "span": func(p billing.Period) string { return span(p, loc) },
+		"money": inv.Currency.Text, "quantity": quantity, "day": day, "dayThere": func(at time.Time) string { return at.In(loc).Format(time.DateOnly) }, "span": func(p billing.Period) string { return span(p, loc) },
 	}).Parse(page)
 	if err != nil {
 		return nil, fmt.Errorf("parse the page: %w", err)

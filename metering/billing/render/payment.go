@@ -8,7 +8,7 @@ import (
 
 // Payment is what was paid of an invoice since it was issued.
 type Payment struct {
-	// At is when; Ref names the payment, if it has a name.
+	// At is when it was noted; Ref names the payment, if it has a name.
 	At  time.Time
 	Ref string
 	// Amount is in the invoice's currency.

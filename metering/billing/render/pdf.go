@@ -179,7 +179,7 @@ func (p *sheet) sums(inv billing.Invoice, parties Parties, payments []Payment) {
 	if since(inv, payments) {
 		p.sum("Due as issued", money(inv.Due))
 		for _, paid := range payments {
-			name := "Paid " + day(paid.At)
+			name := "Paid, noted " + paid.At.In(zone(inv)).Format(time.DateOnly)
 			if paid.Ref != "" {
 				name += ", " + paid.Ref
 			}

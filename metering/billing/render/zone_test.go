@@ -2,6 +2,8 @@ package render_test
 
 import (
 	"bytes"
+	"compress/zlib"
+	"io"
 	"regexp"
 	"strings"
 	"testing"
@@ -54,6 +56,41 @@ func TestDaysOfTheZone(t *testing.T) {
 			t.Errorf("%s is %s, want %s", d[1], d[2], want)
 		}
 	}
+}
+
+// TestDaysOfPayments holds that pages show the day of the zone on which a payment
+// was noted.
+func TestDaysOfPayments(t *testing.T) {
+	noted := render.Payment{At: time.Date(2026, 2, 9, 23, 30, 0, 0, time.UTC), Ref: "wire", Amount: dec("5")}
+	inv := roman(t, nil)
+	const want = "Paid, noted 2026-02-10, wire"
+	if page, err := render.HTML(inv, parties, noted); err != nil || !bytes.Contains(page, []byte(want)) {
+		t.Errorf("the page has not %q: %v", want, err)
+	}
+	doc, err := render.PDF(inv, parties, noted)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text := printed(t, doc); !strings.Contains(text, want) {
+		t.Errorf("the PDF has not %q: %s", want, text)
+	}
+}
+
+// printed is what the pages of a PDF are drawn by: its texts are in brackets.
+func printed(t *testing.T, doc []byte) string {
+	t.Helper()
+	var out strings.Builder
+	for part := range bytes.SplitSeq(doc, []byte("\nstream\n")) {
+		body, _, _ := bytes.Cut(part, []byte("\nendstream"))
+		z, err := zlib.NewReader(bytes.NewReader(body))
+		if err != nil { // not what is compressed
+			continue
+		}
+		if _, err := io.Copy(&out, z); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return out.String()
 }
 
 // TestBreakdown holds that every line is in one entry of the VAT breakdown,
