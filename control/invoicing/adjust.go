@@ -48,7 +48,7 @@ func (a *Accounts) Correct(ctx context.Context, in ledger.Adjustment, m control.
 			return err
 		}
 		for i := range periods {
-			if err := periods[i].covers(c, value.Neg(), cells); err != nil {
+			if err := periods[i].covers(ctx, c, value.Neg(), cells); err != nil {
 				return err
 			}
 		}
@@ -115,13 +115,19 @@ func (a *Accounts) billed(ctx context.Context, in *ledger.Adjustment) ([]billed,
 }
 
 // covers refuses to take back more than was used, as net takes it off.
-func (b *billed) covers(c metering.Cell, back billing.Decimal, read ledger.Cells) error {
+func (b *billed) covers(ctx context.Context, c metering.Cell, back billing.Decimal, read ledger.Cells) error {
 	cells, err := read(b.span.Start, b.span.End)
 	if err != nil {
 		return err
 	}
-	_, before := net(cells, b.s, b.book)
-	_, after := net(append(cells, c), b.s, b.book)
+	_, before, err := net(ctx, cells, b.s, b.book)
+	if err != nil {
+		return err
+	}
+	_, after, err := net(ctx, append(cells, c), b.s, b.book)
+	if err != nil {
+		return err
+	}
 	if lost := after - before; lost > 0 {
 		// The value is to what it is in the meter's smallest unit as what could
 		// be taken is to that.

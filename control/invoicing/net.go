@@ -2,7 +2,10 @@ package invoicing
 
 import (
 	"cmp"
+	"context"
+	"fmt"
 	"slices"
+	"sort"
 	"time"
 
 	"github.com/gatehouse-gateway/gatehouse/metering"
@@ -11,14 +14,15 @@ import (
 
 func takesBack(c metering.Cell) bool { return c.Value < 0 }
 
-// net takes negative cells off the others of their meter within the same
-// segment of the same period, the nearest in time first, and of their route
+// net takes negative cells of a tenant off the others of their meter within the
+// same segment of the same period, the nearest in time first, and of their route
 // and consumer where they name one. Those that name most are first, wherever
 // they lie: what may be taken off any usage leaves them theirs. Where one of a
 // route and one of a consumer want the same usage, and one of them has other, it
 // takes the other. What is more than there was is lost, and no more than must
-// be: usage is not below zero. The order of the cells does not matter.
-func net(cells []metering.Cell, s *billing.Subscription, book billing.Book) (out []metering.Cell, lost int64) {
+// be: usage is not below zero. The order of the cells does not matter. It takes
+// about as long as to sort the cells, and ends with the context's error.
+func net(ctx context.Context, cells []metering.Cell, s *billing.Subscription, book billing.Book) (out []metering.Cell, lost int64, err error) {
 	var back []metering.Cell
 	for _, c := range cells {
 		if takesBack(c) {
@@ -28,128 +32,226 @@ func net(cells []metering.Cell, s *billing.Subscription, book billing.Book) (out
 		}
 	}
 	out = billing.Fold(out)
-	slices.SortFunc(back, func(x, y metering.Cell) int {
-		return cmp.Or(cmp.Compare(wide(&x), wide(&y)), x.Window.Compare(y.Window), cmp.Compare(x.Meter, y.Meter), cmp.Compare(x.Series.Route, y.Series.Route),
+	fields := map[place]*field{}
+	var order []*field
+	for i := range back {
+		b := &back[i]
+		within := segmentAt(s, book, b.Window)
+		at := place{b.Meter, within.Start}
+		f := fields[at]
+		if f == nil {
+			f = &field{cells: during(out, b.Meter, within)}
+			fields[at] = f
+			order = append(order, f)
+		}
+		f.back = append(f.back, b)
+	}
+	for _, f := range order {
+		n, err := f.net(ctx)
+		if err != nil {
+			return nil, 0, fmt.Errorf("take usage back: %w", err)
+		}
+		lost += n
+	}
+	return out, lost, nil
+}
+
+// place is one meter in the segment that begins at start.
+type place struct {
+	meter string
+	start time.Time
+}
+
+// during are the cells of a meter in a segment, of the folded cells of a tenant.
+func during(cells []metering.Cell, meter string, within billing.Period) []metering.Cell {
+	edge := func(t time.Time) int {
+		return sort.Search(len(cells), func(i int) bool {
+			return cmp.Or(cmp.Compare(cells[i].Meter, meter), cells[i].Window.Compare(t)) >= 0
+		})
+	}
+	from := edge(within.Start)
+	return cells[from:max(from, edge(within.End))]
+}
+
+// field is the usage of one meter in one segment, and what takes of it. Nothing
+// that is taken in one changes another.
+type field struct {
+	cells []metering.Cell // in order of time
+	back  []*metering.Cell
+	// claims are those that take, by whose usage they take; order has them as
+	// they come first.
+	claims map[claimed]*claim
+	order  []*claim
+	// pool is, by cell, the pool that it is in, if it is in one.
+	pool []*pool
+}
+
+// net takes what it may and returns what is lost.
+func (f *field) net(ctx context.Context) (lost int64, err error) {
+	slices.SortFunc(f.back, func(x, y *metering.Cell) int {
+		return cmp.Or(cmp.Compare(wide(x), wide(y)), x.Window.Compare(y.Window), cmp.Compare(x.Series.Route, y.Series.Route),
 			cmp.Compare(x.Series.Consumer, y.Series.Consumer), cmp.Compare(x.Series.Plan, y.Series.Plan), cmp.Compare(x.Value, y.Value))
 	})
-	n := netting{cells: out, takers: make([]taker, len(back)), by: map[int][]int{}}
-	for i, b := range back {
-		n.takers[i] = taker{left: -b.Value, near: near(out, b, segmentAt(s, book, b.Window)), took: map[int]int64{}}
-		for _, at := range n.takers[i].near {
-			n.take(i, at, n.takers[i].left)
+	f.claim()
+	mended := false
+	for _, b := range f.back {
+		if err := ctx.Err(); err != nil {
+			return 0, err
+		}
+		// What may be taken off any usage is last: it does not keep what others
+		// could have.
+		if wide(b) == anyUsage && !mended {
+			if err := f.mend(ctx); err != nil {
+				return 0, err
+			}
+			mended = true
+		}
+		c := f.claims[claimOf(b)]
+		if left := -b.Value - f.take(c, b.Window, -b.Value); left > 0 {
+			c.lacks, c.at = c.lacks+left, b.Window
 		}
 	}
-	for i := range back {
-		for n.takers[i].left > 0 && n.exchange(i) {
+	if !mended {
+		err = f.mend(ctx)
+	}
+	for _, c := range f.order {
+		lost += c.lacks
+	}
+	return lost, err
+}
+
+// claim finds the claims, the cells of each, and the pools.
+func (f *field) claim() {
+	f.claims = map[claimed]*claim{}
+	sides := [2]bool{}
+	for _, b := range f.back {
+		key := claimOf(b)
+		if f.claims[key] == nil {
+			c := &claim{side: side(key)}
+			f.claims[key] = c
+			f.order = append(f.order, c)
+			if c.side != noSide {
+				sides[c.side] = true
+			}
 		}
-		lost += n.takers[i].left
 	}
-	return out, lost
+	pools := map[claimed]*pool{}
+	if sides[ofRoute] && sides[ofConsumer] {
+		f.pool = make([]*pool, len(f.cells))
+	}
+	for i := range f.cells {
+		whose := claimOf(&f.cells[i])
+		if whose.route != "" && whose.consumer != "" {
+			f.claims[whose].add(i)
+		}
+		var two [2]*claim
+		if whose.route != "" {
+			two[ofRoute] = f.claims[claimed{route: whose.route}]
+			two[ofRoute].add(i)
+		}
+		if whose.consumer != "" {
+			two[ofConsumer] = f.claims[claimed{consumer: whose.consumer}]
+			two[ofConsumer].add(i)
+		}
+		f.claims[claimed{}].add(i)
+		if two[ofRoute] == nil || two[ofConsumer] == nil {
+			continue
+		}
+		p := pools[whose]
+		if p == nil {
+			p = &pool{claims: two}
+			pools[whose] = p
+			for _, c := range two {
+				c.pools = append(c.pools, p)
+			}
+		}
+		f.pool[i] = p
+	}
+	for _, c := range f.order {
+		c.skips()
+	}
 }
 
-// near are the cells that usage may be taken off by b, the nearest first.
-func near(cells []metering.Cell, b metering.Cell, within billing.Period) []int {
-	var out []int
-	for i := range cells {
-		c := &cells[i]
-		if c.Meter == b.Meter && within.Has(c.Window) && (b.Series.Route == "" || b.Series.Route == c.Series.Route) &&
-			(b.Series.Consumer == "" || b.Series.Consumer == c.Series.Consumer) {
-			out = append(out, i)
+// take takes up to so much of the cells of a claim that are nearest to an
+// instant, of those of one minute the first, and returns how much it was.
+func (f *field) take(c *claim, at time.Time, most int64) (taken int64) {
+	begin := c.from(f, at)
+	for taken < most {
+		right, left := c.free(f, c.next, begin, 1), c.free(f, c.last, begin-1, -1)
+		ahead, before := right < c.end(), left > 0
+		if !ahead && !before {
+			break
+		}
+		if i := left; before && (!ahead || at.Sub(c.window(f, i)) <= c.window(f, right).Sub(at)) {
+			right = c.free(f, c.next, c.from(f, c.window(f, i)), 1)
+		}
+		i := c.cells[right-1]
+		n := min(most-taken, f.cells[i].Value)
+		f.cells[i].Value -= n
+		taken += n
+		if f.pool != nil && f.pool[i] != nil && c.side != noSide {
+			f.pool[i].took[c.side] += n
 		}
 	}
-	away := func(i int) time.Duration { return cells[i].Window.Sub(b.Window).Abs() }
-	slices.SortStableFunc(out, func(x, y int) int { return cmp.Compare(away(x), away(y)) })
-	return out
+	return taken
 }
 
-// netting is net under way.
-type netting struct {
-	cells  []metering.Cell
-	takers []taker
-	// by are those that took of each cell.
-	by map[int][]int
-}
-
-// taker is a cell that takes usage back: how much it has still to take, off
-// which cells it may, and what it took of each.
-type taker struct {
-	left int64
-	near []int
-	took map[int]int64
-}
-
-// take has a taker take up to so much of a cell.
-func (n *netting) take(taker, cell int, most int64) {
-	t := &n.takers[taker]
-	part := min(most, n.cells[cell].Value)
-	if part <= 0 {
-		return
+// mend has claims that lack something take over what others took, where these
+// can take other usage instead.
+func (f *field) mend(ctx context.Context) error {
+	for _, c := range f.order {
+		for c.lacks > 0 && len(c.pools) > 0 {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			if !f.exchange(c) {
+				break
+			}
+		}
 	}
-	if t.took[cell] == 0 && !slices.Contains(n.by[cell], taker) {
-		n.by[cell] = append(n.by[cell], taker)
-	}
-	t.took[cell] += part
-	n.cells[cell].Value -= part
-	t.left -= part
+	return nil
 }
 
-// step is how a search came to a taker: it would give up what it took of a cell
-// to the one before it.
-type step struct{ from, cell int }
-
-// exchange lets a taker that lacks something have what others took, down the
-// shortest row of those that give up a cell and take another instead, and
-// reports whether there was one. It is a flow that grows along an augmenting
-// path (Edmonds and Karp), so that nothing is lost where all could be taken.
-func (n *netting) exchange(lacks int) bool {
-	came := map[int]step{lacks: {-1, -1}}
-	for queue := []int{lacks}; len(queue) > 0; queue = queue[1:] {
+// exchange lets a claim that lacks something have what others took, down the
+// shortest row of those that give up usage and take other instead, and reports
+// whether there was one. It is a flow that grows along an augmenting path
+// (Edmonds and Karp), so that nothing is lost where all could be taken: a node
+// is a claim, and an edge is the usage that two claims share, not a cell.
+func (f *field) exchange(lacks *claim) bool {
+	came := map[*claim]*pool{lacks: nil}
+	for queue := []*claim{lacks}; len(queue) > 0; queue = queue[1:] {
 		at := queue[0]
-		for _, cell := range n.takers[at].near {
-			if n.cells[cell].Value > 0 {
-				n.pass(came, lacks, at, cell)
-				return true
-			}
-			for _, other := range n.by[cell] {
-				if _, seen := came[other]; !seen && n.takers[other].took[cell] > 0 {
-					came[other] = step{at, cell}
-					queue = append(queue, other)
-				}
+		if at.free(f, at.next, 1, 1) < at.end() {
+			f.pass(came, lacks, at)
+			return true
+		}
+		for _, p := range at.pools {
+			other := p.claims[1-at.side]
+			if _, seen := came[other]; !seen && !other.stuck && p.took[other.side] > 0 {
+				came[other] = p
+				queue = append(queue, other)
 			}
 		}
+	}
+	for c := range came { // no row leads from them to usage that is left, nor ever will
+		c.stuck = true
 	}
 	return false
 }
 
-// pass has the last taker of a row take of a cell, and each give up as much to
-// the one before it.
-func (n *netting) pass(came map[int]step, lacks, last, cell int) {
-	part := min(n.takers[lacks].left, n.cells[cell].Value)
-	for at := last; at != lacks; at = came[at].from {
-		part = min(part, n.takers[at].took[came[at].cell])
+// pass has the last claim of a row take of what is left, and each give up as
+// much to the one before it.
+func (f *field) pass(came map[*claim]*pool, lacks, last *claim) {
+	most := lacks.lacks
+	for at := last; at != lacks; at = came[at].claims[1-at.side] {
+		most = min(most, came[at].took[at.side])
 	}
-	for at := last; ; {
-		n.take(at, cell, part)
-		if at == lacks {
-			return
-		}
-		// What it gives up is there for the one before.
-		cell = came[at].cell
-		n.takers[at].took[cell] -= part
-		n.takers[at].left += part
-		n.cells[cell].Value += part
-		at = came[at].from
+	n := f.take(last, lacks.at, most)
+	for at := last; at != lacks; {
+		p := came[at]
+		p.took[at.side] -= n
+		at = p.claims[1-at.side]
+		p.took[at.side] += n
 	}
-}
-
-// wide is how little a cell that takes usage back names of what it is taken
-// off: 0 for a route and a consumer, 3 for neither.
-func wide(c *metering.Cell) (n int) {
-	if c.Series.Route == "" {
-		n += 2
-	}
-	if c.Series.Consumer == "" {
-		n++
-	}
-	return n
+	lacks.lacks -= n
 }

@@ -1,6 +1,10 @@
 package invoicing
 
 import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
 	"slices"
 	"testing"
 	"time"
@@ -24,7 +28,11 @@ func netCell(gateway, route, consumer string, minute int, n int64) metering.Cell
 func netted(cells []metering.Cell) ([]metering.Cell, int64) {
 	plan := &billing.Plan{ID: "p", Version: 1, Cadence: billing.Cadence{Unit: billing.Month}}
 	s := &billing.Subscription{Tenant: "acme", Plan: plan.Ref(), Start: netStart}
-	return net(slices.Clone(cells), s, billing.Book{plan.Ref(): plan})
+	out, lost, err := net(context.Background(), slices.Clone(cells), s, billing.Book{plan.Ref(): plan})
+	if err != nil {
+		panic(err) // the context does not end
+	}
+	return out, lost
 }
 
 // TestNetCrossing holds that a route's adjustment leaves a consumer what only
@@ -38,6 +46,98 @@ func TestNetCrossing(t *testing.T) {
 	if lost != 0 || out[0].Value != 0 || out[1].Value != 0 {
 		t.Errorf("%d is lost: %v", lost, out)
 	}
+}
+
+// TestNetNearest holds that usage goes of the nearest minutes, of the earlier one
+// of two that are as near, whatever route it is of.
+func TestNetNearest(t *testing.T) {
+	t.Parallel()
+	out, lost := netted([]metering.Cell{
+		netCell("gw", "r1", "c1", 10, 5), netCell("gw", "r2", "c2", 12, 5), netCell("gw", "r1", "c1", 14, 5), netCell("gw", "r1", "c1", 40, 5),
+		netCell("a", "", "", 12, -8), netCell("b", "r1", "c1", 39, -7),
+	})
+	got := ""
+	for _, c := range out {
+		got += fmt.Sprint(c.Window.Minute(), ":", c.Value, " ")
+	}
+	if want := "10:2 12:0 14:3 40:0 "; got != want || lost != 0 {
+		t.Errorf("got %s, want %s, and %d is lost", got, want, lost)
+	}
+}
+
+// crowd is so much usage of routes and consumers, and what takes a part of it
+// back: off any usage, off routes, off consumers, and off both.
+func crowd(cells, back int) []metering.Cell {
+	const routes, consumers = 20, 50
+	name := func(kind string, i, of int) string { return fmt.Sprint(kind, i%of) }
+	var out []metering.Cell
+	for i := range cells {
+		out = append(out, netCell(fmt.Sprint("gw", i), name("r", i, routes), name("c", i/routes, consumers), i%40000, 5))
+	}
+	for i := range back {
+		c := netCell("(adjustments)", name("r", i, routes), name("c", i/routes, consumers), i*37%40000, -4)
+		if i%4 >= 2 {
+			c.Series.Route = ""
+		}
+		if i%4%2 == 1 {
+			c.Series.Consumer = ""
+		}
+		out = append(out, c)
+	}
+	return out
+}
+
+// TestNetRoom holds that what net needs of memory grows with the cells and with
+// what takes of them, not with the one times the other. It is not parallel:
+// what others allocate would count.
+func TestNetRoom(t *testing.T) {
+	cells := crowd(10_000, 1000)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	_, lost := netted(cells)
+	runtime.ReadMemStats(&after)
+	if mib := (after.TotalAlloc - before.TotalAlloc) >> 20; lost != 0 || mib > 16 {
+		t.Errorf("11,000 cells took %d MiB, and %d is lost", mib, lost)
+	}
+}
+
+// TestNetEnds holds that net ends with its context.
+func TestNetEnds(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	plan := &billing.Plan{ID: "p", Version: 1, Cadence: billing.Cadence{Unit: billing.Month}}
+	s := &billing.Subscription{Tenant: "acme", Plan: plan.Ref(), Start: netStart}
+	if _, _, err := net(ctx, crowd(10, 4), s, billing.Book{plan.Ref(): plan}); !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+}
+
+func BenchmarkNet(b *testing.B) {
+	for _, back := range []int{1, 100, 10_000} {
+		b.Run(fmt.Sprint("100000 cells/", back, " back"), func(b *testing.B) {
+			cells := crowd(100_000, back)
+			b.ReportAllocs()
+			for b.Loop() {
+				netted(cells)
+			}
+		})
+	}
+	// All that is taken is of routes and consumers that want the same usage, and
+	// there is no more of it than they want.
+	b.Run("crossing", func(b *testing.B) {
+		cells := crowd(100_000, 0)
+		for i := range 20 {
+			cells = append(cells, netCell("(adjustments)", fmt.Sprint("r", i), "", i, -12_500))
+		}
+		for i := range 50 {
+			cells = append(cells, netCell("(adjustments)", "", fmt.Sprint("c", i), i, -5000))
+		}
+		b.ReportAllocs()
+		for b.Loop() {
+			netted(cells)
+		}
+	})
 }
 
 // TestNetProperties holds that no more is lost of what takes usage back than

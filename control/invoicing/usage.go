@@ -18,7 +18,7 @@ import (
 func (a *Accounts) cells(ctx context.Context, s *billing.Subscription, book billing.Book, p billing.Period) ([]metering.Cell, error) {
 	cells, err := a.stored(ctx, s.Tenant, p)
 	if slices.ContainsFunc(cells, takesBack) {
-		cells, _ = net(cells, s, book)
+		cells, _, err = net(ctx, cells, s, book)
 	}
 	return cells, err
 }
