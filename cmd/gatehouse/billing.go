@@ -130,6 +130,14 @@ func (u *lateUsage) Meters(ctx context.Context) ([]string, error) {
 	return l.Meters(ctx)
 }
 
+func (u *lateUsage) TenantMeters(ctx context.Context, tenant gatehouse.TenantID) ([]string, error) {
+	l, err := u.ledger(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return l.TenantMeters(ctx, tenant)
+}
+
 func (u *lateUsage) AdjustIf(ctx context.Context, a ledger.Adjustment, check ledger.Agree) (ledger.Verdict, error) {
 	l, err := u.ledger(ctx)
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 
 	"github.com/gatehouse-gateway/gatehouse"
 	"github.com/gatehouse-gateway/gatehouse/control/client"
+	"github.com/gatehouse-gateway/gatehouse/control/invoicing"
 	"github.com/gatehouse-gateway/gatehouse/metering/billing"
 	"github.com/spf13/cobra"
 )
@@ -138,10 +139,14 @@ func (r *remote) replayed(answer *client.Answer) error {
 		return r.print(answer.Body, view{})
 	}
 	var parts struct {
-		Tenants []json.RawMessage `json:"tenants"`
+		Tenants []json.RawMessage    `json:"tenants"`
+		Failed  []invoicing.Unpriced `json:"failed"`
 	}
 	if err := answer.Into(&parts); err != nil {
 		return err
+	}
+	for _, f := range parts.Failed {
+		fmt.Fprintf(r.s.errors, "warning: %s/%s cannot be priced: %s\n", f.Tenant, f.Subscription, f.Faults[0].Reason)
 	}
 	return r.printItems(parts.Tenants, columns("TENANT:/tenant PAID:/paid WOULD:/would BEST:/best SAVES:/saves"))
 }

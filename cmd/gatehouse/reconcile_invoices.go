@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/gatehouse-gateway/gatehouse/control/client"
@@ -68,14 +69,32 @@ func (f *reconcileFlags) traceInvoices(ctx context.Context, r *remote) error {
 	if err != nil {
 		return err
 	}
-	if err := r.write(whole, all.Items, columns("TENANT:/tenant SUBSCRIPTION:/subscription INVOICE:/invoice PRICE:/price FROM:/period/start TO:/period/end QUANTITY:/quantity AMOUNT:/amount CURRENCY:/currency CELLS:/cells")); err != nil {
+	if err := r.write(whole, all.Items, columns("TENANT:/tenant SUBSCRIPTION:/subscription INVOICE:/invoice KIND:/kind PRICE:/price FROM:/period/start TO:/period/end QUANTITY:/quantity AMOUNT:/amount CURRENCY:/currency CELLS:/cells FAULT:/faults/reason")); err != nil {
 		return err
 	}
 	fmt.Fprintf(r.s.errors, "%s of %s traced\n", count(all.Lines, "metered line"), count(all.Subscriptions, "subscription"))
-	if n := len(all.Items); n > 0 {
-		return &exit{exitFindings, errors.New("the invoices and the ledger differ in " + count(n, "place"))}
+	if text := all.findings(); text != "" {
+		return &exit{exitFindings, errors.New(text)}
 	}
 	return nil
+}
+
+// findings says what was found, nothing where all agree.
+func (t *traced) findings() string {
+	failed := 0
+	for _, item := range t.Items {
+		if at(item, "/faults") != nil {
+			failed++
+		}
+	}
+	var found []string
+	if n := len(t.Items) - failed; n > 0 {
+		found = append(found, "the invoices and the ledger differ in "+count(n, "place"))
+	}
+	if failed > 0 {
+		found = append(found, count(failed, "subscription")+" could not be traced whole")
+	}
+	return strings.Join(found, ", and ")
 }
 
 // ask adds all pages of an answer.

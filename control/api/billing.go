@@ -72,12 +72,25 @@ func itemised[T any](all []T, err error) (*one[items[T]], error) {
 }
 
 // listed is a list of a tenant. An empty one may be of a tenant that does not
-// exist; one that is gone may have kept its books.
+// exist.
 func listed[T any](ctx context.Context, s *rest, tenant gatehouse.TenantID, all []T, err error) (*one[items[T]], error) {
 	if err == nil && len(all) == 0 {
-		_, err = s.Plane.Tenant(ctx, tenant)
+		err = s.billed(ctx, tenant)
 	}
 	return itemised(all, err)
+}
+
+// billed is an error where there is no such tenant, and none that is gone has
+// left books.
+func (s *rest) billed(ctx context.Context, tenant gatehouse.TenantID) error {
+	_, gone := s.Plane.Tenant(ctx, tenant)
+	if gatehouse.CodeOf(gone) != gatehouse.CodeNotFound {
+		return gone
+	}
+	if kept, err := s.Accounts.Keeps(ctx, tenant); kept || err != nil {
+		return err
+	}
+	return gone
 }
 
 func (s *rest) subscriptions() {
@@ -103,7 +116,7 @@ type billingOverview struct {
 }
 
 func (s *rest) getBilling(ctx context.Context, in *TenantPath) (*one[billingOverview], error) {
-	if _, err := s.Plane.Tenant(ctx, in.Tenant); err != nil {
+	if err := s.billed(ctx, in.Tenant); err != nil {
 		return nil, err
 	}
 	v := billingOverview{Tenant: in.Tenant}
@@ -321,7 +334,7 @@ func (s *rest) listTenantInvoices(ctx context.Context, in *struct {
 ) (*listing[invoicing.Standing], error) {
 	page, err := s.Accounts.Invoices(ctx, in.filter(in.Tenant))
 	if err == nil && len(page.Items) == 0 {
-		_, err = s.Plane.Tenant(ctx, in.Tenant)
+		err = s.billed(ctx, in.Tenant)
 	}
 	return paged(&in.Paging, standings(page), err)
 }

@@ -3,7 +3,8 @@ package api
 import "testing"
 
 // What is asked of a thing that does not exist is 404, and not an empty list;
-// a tenant that exists and has nothing yet has empty lists.
+// a tenant that exists and has nothing yet has empty lists, and so has one that is
+// purged and whose books are kept.
 func TestBillingOfNothing(t *testing.T) {
 	s := start(t, "")
 	s.billAt("2026-01-01")
@@ -32,8 +33,16 @@ func TestBillingOfNothing(t *testing.T) {
 			t.Errorf("%s answers %d, want %d: %s", request, w.Code, want, w.Body)
 		}
 	}
-	for _, list := range []string{"", "/drafts", "/invoices", "/credit-notes", "/late", "/entries", "/alerts"} {
-		for tenant, want := range map[string]int{"none": 404, "own": 200} {
+	for _, tenant := range []string{"kept", "gone"} {
+		s.made("POST /api/v1/tenants\n\n" + `{"id": "` + tenant + `"}`)
+		if tenant == "kept" {
+			s.made("POST /api/v1/tenants/kept/billing/credits\n\n" + `{"id": "gift", "amount": "5", "currency": "EUR"}`)
+		}
+		s.made("DELETE /api/v1/tenants/" + tenant)
+		s.made("POST /api/v1/tenants/" + tenant + "/purge")
+	}
+	for _, list := range []string{"", "/drafts", "/invoices", "/invoices?status=paid", "/credit-notes", "/late", "/entries", "/alerts"} {
+		for tenant, want := range map[string]int{"none": 404, "own": 200, "kept": 200, "gone": 404} {
 			if w := s.ask("GET /api/v1/tenants/" + tenant + "/billing" + list); w.Code != want {
 				t.Errorf("%s of %s answers %d, want %d: %s", list, tenant, w.Code, want, w.Body)
 			}

@@ -171,7 +171,7 @@ func TestBilling(t *testing.T) {
 	do("GET /api/v1/revenue?month=2026-01", 200, `"mrr":"27"`, `"new":"27"`)
 	do("POST /api/v1/plans/premium/replay\n\n"+`{"at": "2026-01-20T00:00:00Z", "drafts": [`+strings.Replace(prices, `"0.5"`, `"0.1"`, 1)+`]}`, 200, `"best":0`, `"saves":"4.8"`)
 	use("2026-01-31T23:58:00Z", 2) // it comes late: the invoice is of other cells
-	do("GET /api/v1/billing/differences", 200, `"tenant":"acme","subscription":"main","invoice":"AC-2026-000002"`, `"price":"calls"`, `"quantity":"2","amount":"1","currency":"EUR","cells":2`)
+	do("GET /api/v1/billing/differences", 200, `"tenant":"acme","subscription":"main","kind":"adjustment","invoice":"AC-2026-000002"`, `"price":"calls"`, `"quantity":"2","amount":"0.9","currency":"EUR","cells":2`)
 	do("POST /api/v1/webhooks/erp/rotate", 200, `"secret":"whsec_`)
 	do("POST /api/v1/webhooks/erp/rotate?dry_run=true", 200, `"preview"`)
 	do("POST /api/v1/webhooks/erp/disable\n\n"+`{"reason": ""}`, 422, `"/reason"`)

@@ -3,6 +3,7 @@ package invoicing
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -191,11 +192,34 @@ type Replay struct {
 	// Skipped are tenants without a subscription to plan then, or whose plan is
 	// in another currency.
 	Skipped int `json:"skipped"`
+	// Failed are those whose period cannot be priced, as it was or under a draft,
+	// such as one of another cadence. They are in no sum.
+	Failed []Unpriced `json:"failed,omitempty"`
+}
+
+// Unpriced is a subscription whose period cannot be priced.
+type Unpriced struct {
+	// Tenant and Subscription are whose it is.
+	Tenant       gatehouse.TenantID `json:"tenant"`
+	Subscription string             `json:"subscription"`
+	// Faults say why.
+	Faults gatehouse.Faults `json:"faults"`
+}
+
+// unpriced is why a period cannot be priced, nil for other errors.
+func unpriced(err error) gatehouse.Faults {
+	if faults, ok := errors.AsType[gatehouse.Faults](err); ok {
+		return faults
+	}
+	if e, ok := errors.AsType[*gatehouse.Error](err); ok && e.Code == gatehouse.CodeInvalid {
+		return gatehouse.Faults{{Reason: e.Message}}
+	}
+	return nil
 }
 
 // Replay prices the periods that an instant lies in once more, under each draft,
 // for every tenant; of one plan if plan is set. Nothing is changed: the answer
-// is a proposal.
+// is a proposal. A tenant whose period cannot be priced does not hide the others.
 func (a *Accounts) Replay(ctx context.Context, plan gatehouse.PlanID, drafts []*billing.Plan, at time.Time) (Replay, error) {
 	out := Replay{At: at.UTC(), Drafts: []billing.PlanRef{}, Tenants: []billing.Replayed{}, Would: make([]billing.Decimal, len(drafts))}
 	if len(drafts) == 0 || len(drafts) > 10 {
@@ -221,6 +245,10 @@ func (a *Accounts) Replay(ctx context.Context, plan gatehouse.PlanID, drafts []*
 			return out, err
 		}
 		row, ok, err := a.replay(ctx, &s.Subscription, plan, drafts, at)
+		if faults := unpriced(err); faults != nil {
+			out.Failed = append(out.Failed, Unpriced{s.Tenant, s.ID, faults})
+			continue
+		}
 		if err != nil {
 			return out, err
 		}
@@ -244,6 +272,9 @@ func (a *Accounts) replay(ctx context.Context, s *billing.Subscription, plan gat
 		return none, false, err
 	}
 	first := book[s.Plan]
+	if first == nil {
+		return none, false, gatehouse.Faults{{Pointer: "/plan", Reason: fmt.Sprintf("there is no %s %s", kindVersion, s.Plan)}}
+	}
 	index := s.Index(first.Cadence, at)
 	span := s.Span(first.Cadence, index)
 	if span.Empty() || plan != "" && s.At(at).Plan.ID != plan {
@@ -260,7 +291,7 @@ func (a *Accounts) replay(ctx context.Context, s *billing.Subscription, plan gat
 	}
 	rows, err := billing.Replay(book, drafts, []billing.Past{{Subscription: s, Cells: cells}}, index)
 	if err != nil {
-		return none, false, refused(err)
+		return none, false, err
 	}
 	return rows[0], true, nil
 }

@@ -25,33 +25,41 @@ func (f *TraceFilter) has(p billing.Period) bool {
 }
 
 // Difference is a metered price of a period that was billed by other cells
-// than the ledger has by now.
+// than the ledger has by now, or a subscription that could not be traced whole.
 type Difference struct {
 	// Tenant and Subscription are whose usage it is.
 	Tenant       gatehouse.TenantID `json:"tenant"`
 	Subscription string             `json:"subscription"`
+	// Kind is adjustment; minimum for what the minimum of the plan charges, or
+	// gives back, because of the others of its period; absent where there are
+	// Faults.
+	Kind billing.LineKind `json:"kind,omitempty"`
 	// Invoice is that of the period, Price the one that charged the usage, of
-	// that version of the Plan.
+	// that version of the Plan. A minimum has no price.
 	Invoice string          `json:"invoice,omitempty"`
-	Plan    billing.PlanRef `json:"plan"`
-	Price   string          `json:"price"`
+	Plan    billing.PlanRef `json:"plan,omitzero"`
+	Price   string          `json:"price,omitempty"`
 	// Period is the part of the billing period that the line is of.
-	Period billing.Period `json:"period"`
+	Period billing.Period `json:"period,omitzero"`
 	// Quantity and Amount are what the ledger has more than the invoices say,
-	// below zero where it has less; Amount is before tax, in Currency. Both are
-	// 0 where the cells are others but come to the same.
+	// below zero where it has less; Amount is after discounts and before tax, in
+	// Currency. Both are 0 where the cells are others but come to the same. A
+	// minimum has no quantity.
 	Quantity billing.Decimal  `json:"quantity"`
 	Amount   billing.Decimal  `json:"amount"`
-	Currency billing.Currency `json:"currency"`
+	Currency billing.Currency `json:"currency,omitempty"`
 	// Cells is how many cells the ledger has, and Hash the SHA-256 of them, as in
 	// the trace of a line.
 	Cells int    `json:"cells"`
 	Hash  string `json:"hash,omitempty"`
+	// Faults say why periods of the subscription could not be traced; nothing
+	// else is set then but whose it is.
+	Faults gatehouse.Faults `json:"faults,omitempty"`
 }
 
 // Traced is what came of tracing the invoices of some subscriptions.
 type Traced struct {
-	// Items are the differences.
+	// Items are the differences, and the subscriptions that could not be traced.
 	Items []Difference `json:"items"`
 	// Subscriptions is how many were traced, and Lines how many metered lines
 	// their invoices have in the span; those of void invoices do not count.
@@ -66,8 +74,9 @@ const tracing = 20 * time.Second
 
 // Trace holds the invoices of subscriptions against the ledger, as Differences
 // does for one, in order of tenant and id. A page ends early, with a Next,
-// when it has taken 20 seconds. CodeNotFound: a tenant that is named has no
-// subscription.
+// when it has taken 20 seconds. A subscription that cannot be traced is an item
+// with faults, and does not hide the others. CodeNotFound: a tenant that is named
+// has no subscription.
 func (a *Accounts) Trace(ctx context.Context, f TraceFilter) (Traced, error) {
 	out := Traced{Items: []Difference{}}
 	if f.Limit <= 0 {
@@ -79,7 +88,7 @@ func (a *Accounts) Trace(ctx context.Context, f TraceFilter) (Traced, error) {
 		of := string(f.Tenant)
 		q.Tenant = &of
 	}
-	for begun := time.Now(); out.Subscriptions < f.Limit && (out.Subscriptions == 0 || time.Since(begun) < tracing); {
+	for begun := a.Now(); out.Subscriptions < f.Limit && (out.Subscriptions == 0 || a.Now().Sub(begun) < tracing); {
 		page, err := a.Store.List(ctx, q)
 		if errors.Is(err, journal.ErrInvalid) {
 			return out, &gatehouse.Error{Code: gatehouse.CodeBadRequest, Message: "the cursor is not one of this list"}
@@ -88,11 +97,7 @@ func (a *Accounts) Trace(ctx context.Context, f TraceFilter) (Traced, error) {
 			return out, coded(err)
 		}
 		for i := range page.Items {
-			var s Subscription
-			if err := decode(&page.Items[i], &s); err != nil {
-				return out, err
-			}
-			if err := a.traceOne(ctx, &s, &f, &out); err != nil {
+			if err := a.traceOne(ctx, page.Items[i].Ref, &f, &out); err != nil {
 				return out, err
 			}
 		}
@@ -107,16 +112,17 @@ func (a *Accounts) Trace(ctx context.Context, f TraceFilter) (Traced, error) {
 	return out, nil
 }
 
-func (a *Accounts) traceOne(ctx context.Context, s *Subscription, f *TraceFilter, out *Traced) error {
+func (a *Accounts) traceOne(ctx context.Context, ref journal.Ref, f *TraceFilter, out *Traced) error {
+	tenant := gatehouse.TenantID(ref.Tenant)
+	lines, issued, err := a.trace(ctx, ref, billing.Period{Start: f.From, End: f.To})
+	if gatehouse.CodeOf(err) == gatehouse.CodeNotFound { // it is gone since it was listed
+		return nil
+	}
+	faults, ok := errors.AsType[gatehouse.Faults](err)
+	if err != nil && !ok {
+		return err
+	}
 	out.Subscriptions++
-	lines, err := a.Differences(ctx, s.Tenant, s.ID)
-	if err != nil {
-		return err
-	}
-	issued, err := a.earlier(ctx, s.Tenant, s.ID)
-	if err != nil {
-		return err
-	}
 	var currency billing.Currency
 	for i := range issued {
 		inv := &issued[i]
@@ -134,13 +140,19 @@ func (a *Accounts) traceOne(ctx context.Context, s *Subscription, f *TraceFilter
 			continue
 		}
 		d := Difference{
-			Tenant: s.Tenant, Subscription: s.ID, Invoice: l.Corrects, Plan: l.Plan, Price: l.Price, Period: l.Period,
-			Quantity: l.Quantity, Amount: l.Amount, Currency: currency,
+			Tenant: tenant, Subscription: ref.ID, Kind: l.Kind, Invoice: l.Corrects, Plan: l.Plan, Price: l.Price, Period: l.Period,
+			Quantity: l.Quantity, Amount: l.Amount.Sub(l.Discount), Currency: currency,
+		}
+		if l.Kind == billing.LineMinimum {
+			d.Quantity = billing.Decimal{}
 		}
 		if l.Trace != nil {
 			d.Cells, d.Hash = l.Trace.Cells, l.Trace.Hash
 		}
 		out.Items = append(out.Items, d)
+	}
+	if len(faults) > 0 {
+		out.Items = append(out.Items, Difference{Tenant: tenant, Subscription: ref.ID, Faults: faults})
 	}
 	return nil
 }

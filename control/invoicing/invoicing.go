@@ -29,6 +29,7 @@ type Usage interface {
 	Gateways(context.Context) ([]ledger.Gateway, error)
 	AdjustIf(ctx context.Context, a ledger.Adjustment, check ledger.Agree) (ledger.Verdict, error)
 	Meters(context.Context) ([]string, error)
+	TenantMeters(context.Context, gatehouse.TenantID) ([]string, error)
 	Watch(ctx context.Context, until map[gatehouse.TenantID]time.Time) error
 	Late(ctx context.Context, tenant gatehouse.TenantID, after int64) (ledger.LateUsage, error)
 	Noted(context.Context) (map[gatehouse.TenantID]int64, error)

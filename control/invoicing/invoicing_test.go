@@ -427,6 +427,17 @@ func TestOperator(t *testing.T) {
 	if got != "80 [80]; a 50 [60] best -1 saves 0; b 30 [20] best 0 saves 10" {
 		t.Error(got)
 	}
+	h.price(strings.Replace(strings.Replace(premium, "id: premium", "id: yearly", 1), "month", "year", 1))
+	if _, err := h.Subscribe(ctx, "b", invoicing.NewSubscription{ID: "other", Plan: "yearly", Start: at("2026-01-01")}, as); err != nil {
+		t.Fatal(err)
+	}
+	replay, err = h.Replay(ctx, "", []*billing.Plan{&cheap}, at("2026-01-20"))
+	if err != nil || replay.Paid.IsZero() || len(replay.Failed) != 1 {
+		t.Fatalf("%+v, %v", replay, err)
+	}
+	if f := replay.Failed[0]; f.Tenant != "b" || f.Subscription != "other" || !strings.Contains(f.Faults[0].Reason, "bills every 1 month, not every 1 year") {
+		t.Errorf("%+v", f)
+	}
 }
 
 // TestTrialAndPause holds that neither is charged for, in the zone of the

@@ -345,7 +345,7 @@ GH-2026-000002 correction paid 0101..0120 total -0.05 due 0
 		if got := h.invoices("acme"); got != want {
 			t.Errorf("got\n%s\nwant\n%s", got, want)
 		}
-		if lines, err := h.Differences(ctx, "acme", "main"); err != nil || len(lines) != 0 {
+		if lines, err := h.Differences(ctx, "acme", "main", billing.Period{}); err != nil || len(lines) != 0 {
 			t.Errorf("%v, %v", lines, err)
 		}
 		sound(t, h)

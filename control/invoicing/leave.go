@@ -25,19 +25,29 @@ var _ control.Books = (*Accounts)(nil)
 // kept are the kinds of a tenant's resources that stay when it is purged.
 var kept = []string{kindSubscription, kindInvoice, kindNote, kindWallet, kindBalance, kindCustomer, kindAlert}
 
-// Fresh refuses an id that has books.
-func (a *Accounts) Fresh(ctx context.Context, _ *journal.Change, id gatehouse.TenantID) error {
+// Keeps reports whether there is anything in the books of a tenant, which may be
+// gone.
+func (a *Accounts) Keeps(ctx context.Context, id gatehouse.TenantID) (bool, error) {
 	of := string(id)
 	for _, kind := range kept {
 		page, err := a.Store.List(ctx, journal.Query{Kind: kind, Tenant: &of, Limit: 1})
 		if err != nil {
-			return coded(err)
+			return false, coded(err)
 		}
 		if len(page.Items) > 0 {
-			return conflict("the id %q was another tenant's, whose invoices and credit are kept: choose another id", id)
+			return true, nil
 		}
 	}
-	return nil
+	return false, nil
+}
+
+// Fresh refuses an id that has books.
+func (a *Accounts) Fresh(ctx context.Context, _ *journal.Change, id gatehouse.TenantID) error {
+	has, err := a.Keeps(ctx, id)
+	if err == nil && has {
+		err = conflict("the id %q was another tenant's, whose invoices and credit are kept: choose another id", id)
+	}
+	return err
 }
 
 // Leave ends the subscriptions of a tenant that is deleted.

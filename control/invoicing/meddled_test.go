@@ -10,6 +10,7 @@ import (
 	"github.com/gatehouse-gateway/gatehouse"
 	"github.com/gatehouse-gateway/gatehouse/control/invoicing"
 	"github.com/gatehouse-gateway/gatehouse/metering"
+	"github.com/gatehouse-gateway/gatehouse/metering/billing"
 	"github.com/gatehouse-gateway/gatehouse/metering/ledger"
 )
 
@@ -67,7 +68,7 @@ func TestUsageWhileBilling(t *testing.T) {
 		}
 		h.close("2026-04-01")
 		for _, tenant := range tenants {
-			lines, err := h.Differences(t.Context(), gatehouse.TenantID(tenant), "main")
+			lines, err := h.Differences(t.Context(), gatehouse.TenantID(tenant), "main", billing.Period{})
 			if err != nil || len(lines) > 0 {
 				t.Errorf("%s: this is not billed: %+v, %v", tenant, lines, err)
 			}

@@ -197,7 +197,7 @@ func (m *month) reconcile() (lines int) {
 		start time.Time
 	}
 	for _, tenant := range m.tenants {
-		if lines, err := m.Differences(m.t.Context(), tenant, "main"); len(lines) > 0 || err != nil {
+		if lines, err := m.Differences(m.t.Context(), tenant, "main", billing.Period{}); len(lines) > 0 || err != nil {
 			m.t.Errorf("%s: %v %v", tenant, lines, err)
 		}
 		page, err := m.Invoices(m.t.Context(), invoicing.InvoiceFilter{Tenant: tenant})

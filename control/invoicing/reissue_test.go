@@ -162,7 +162,7 @@ GH-2026-000005 correction paid 0101..0320 total -0.03 due 0
 		if err != nil || again.Lines[0].Text != "calls: 60 in all, 40 given back before for 0.40" {
 			t.Errorf("%s, %v", again.Lines[0].Text, err)
 		}
-		if lines, err := h.Differences(ctx, "acme", "main"); err != nil || len(lines) != 0 {
+		if lines, err := h.Differences(ctx, "acme", "main", billing.Period{}); err != nil || len(lines) != 0 {
 			t.Errorf("%v, %v", lines, err)
 		}
 		sound(t, h)

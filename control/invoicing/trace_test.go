@@ -10,6 +10,7 @@ import (
 	"github.com/gatehouse-gateway/gatehouse"
 	"github.com/gatehouse-gateway/gatehouse/control/invoicing"
 	"github.com/gatehouse-gateway/gatehouse/metering"
+	"github.com/gatehouse-gateway/gatehouse/metering/billing"
 	"github.com/gatehouse-gateway/gatehouse/metering/ledger"
 )
 
@@ -49,7 +50,7 @@ func TestDifferences(t *testing.T) {
 		differences := func(tenant gatehouse.TenantID, change func(*metering.Cell)) string {
 			t.Helper()
 			a := invoicing.New(invoicing.Parts{Store: h.journal, Usage: altered{h.ledger, change}, Now: h.clock})
-			lines, err := a.Differences(t.Context(), tenant, "main")
+			lines, err := a.Differences(t.Context(), tenant, "main", billing.Period{})
 			if err != nil {
 				t.Fatal(err)
 			}

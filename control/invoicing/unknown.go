@@ -18,10 +18,10 @@ var counted = []string{
 	metering.MeterBillable, metering.MeterInterrupted, metering.MeterUnits,
 }
 
-// names are the meters that are known: those of every gateway, and those by
-// which something was counted. Where the ledger cannot be read, known is false.
-func (a *Accounts) names(ctx context.Context) (names []string, known bool) {
-	seen, err := a.Usage.Meters(ctx)
+// knownMeters are the meters that are known: those of every gateway, and those that
+// were read, by which something was counted. Where the ledger could not be read,
+// known is false.
+func knownMeters(seen []string, err error) (names []string, known bool) {
 	if err != nil {
 		return counted, false
 	}
@@ -41,26 +41,40 @@ func noMeter(at, meter string, names []string) gatehouse.Fault {
 	return gatehouse.Fault{Pointer: at, Reason: fmt.Sprintf("nothing was ever counted by %.60q", meter), Hint: hint + strings.Join(names, ", ") + "?", Warning: true}
 }
 
-// unmetered warns of the meters of a plan by which nothing was ever counted.
-func (a *Accounts) unmetered(ctx context.Context, p *billing.Plan) gatehouse.Faults {
-	names, known := a.names(ctx)
-	var out gatehouse.Faults
-	look := func(at, meter string) {
-		if known && meter != "" && !slices.Contains(names, meter) {
-			out = append(out, noMeter(at, meter, names))
+// named is a meter that a plan names, and where.
+type named struct{ at, meter string }
+
+// meters are those that a plan charges or limits by.
+func meters(p *billing.Plan) []named {
+	var out []named
+	add := func(at, meter string) {
+		if meter != "" {
+			out = append(out, named{at, meter})
 		}
 	}
 	for i := range p.Prices {
-		look(gatehouse.Pointer("prices", i, "meter"), p.Prices[i].Meter)
+		add(gatehouse.Pointer("prices", i, "meter"), p.Prices[i].Meter)
 		for n := range p.Prices[i].Tiers {
-			limits := p.Prices[i].Tiers[n].Limits
-			for _, meter := range slices.Sorted(maps.Keys(limits)) {
-				look(gatehouse.Pointer("prices", i, "tiers", n, "limits", meter), meter)
+			for _, meter := range slices.Sorted(maps.Keys(p.Prices[i].Tiers[n].Limits)) {
+				add(gatehouse.Pointer("prices", i, "tiers", n, "limits", meter), meter)
 			}
 		}
 	}
 	for i := range p.Entitlements {
-		look(gatehouse.Pointer("entitlements", i, "meter"), p.Entitlements[i].Meter)
+		add(gatehouse.Pointer("entitlements", i, "meter"), p.Entitlements[i].Meter)
+	}
+	return out
+}
+
+// unmetered warns of the meters of a plan by which nothing was ever counted, of
+// whatever tenant: plans are the operator's.
+func (a *Accounts) unmetered(ctx context.Context, p *billing.Plan) gatehouse.Faults {
+	names, known := knownMeters(a.Usage.Meters(ctx))
+	var out gatehouse.Faults
+	for _, m := range meters(p) {
+		if known && !slices.Contains(names, m.meter) {
+			out = append(out, noMeter(m.at, m.meter, names))
+		}
 	}
 	return out
 }
@@ -72,8 +86,10 @@ func (a *Accounts) unheard(ctx context.Context, tenant gatehouse.TenantID, d *Ne
 	warn := func(at, format string, args ...any) gatehouse.Faults {
 		return gatehouse.Faults{{Pointer: at, Reason: fmt.Sprintf(format, args...), Hint: "nothing is told until there is", Warning: true}}
 	}
-	if names, known := a.names(ctx); known && d.Meter != "" && !slices.Contains(names, d.Meter) {
-		return gatehouse.Faults{noMeter("/meter", d.Meter, names)}, nil
+	if d.Meter != "" {
+		if names, known := knownMeters(a.Usage.TenantMeters(ctx, tenant)); known && !slices.Contains(names, d.Meter) {
+			return gatehouse.Faults{noMeter("/meter", d.Meter, names)}, nil
+		}
 	}
 	id := d.Subscription
 	if id == "" {
@@ -97,12 +113,19 @@ func (a *Accounts) unheard(ctx context.Context, tenant gatehouse.TenantID, d *Ne
 	return nil, nil
 }
 
-// nameless refuses an adjustment of a meter that nobody knows: it would change
-// nothing that is billed, and adjustments stay for ever.
+// nameless refuses an adjustment of a meter that the tenant does not know: it
+// would change nothing that is billed, and adjustments stay for ever.
+// CodeNotFound: there is no such tenant.
 func (a *Accounts) nameless(ctx context.Context, tenant gatehouse.TenantID, meter string) error {
-	names, known := a.names(ctx)
-	if !known || meter == "" || slices.Contains(names, meter) {
+	if meter == "" {
+		return nil // the ledger refuses it
+	}
+	names, known := knownMeters(a.Usage.TenantMeters(ctx, tenant))
+	if !known || slices.Contains(names, meter) {
 		return nil
+	}
+	if err := a.Tenant(ctx, tenant); err != nil {
+		return err
 	}
 	subs, err := a.Subscriptions(ctx, tenant)
 	if err != nil {
@@ -114,13 +137,11 @@ func (a *Accounts) nameless(ctx context.Context, tenant gatehouse.TenantID, mete
 			return err
 		}
 		for _, plan := range book {
-			priced := slices.ContainsFunc(plan.Prices, func(p billing.Price) bool { return p.Meter == meter })
-			limited := slices.ContainsFunc(plan.Entitlements, func(e billing.Entitlement) bool { return e.Meter == meter })
-			if priced || limited {
+			if slices.ContainsFunc(meters(plan), func(m named) bool { return m.meter == meter }) {
 				return nil
 			}
 		}
 	}
 	w := noMeter("/meter", meter, names)
-	return fault(w.Pointer, w.Reason+", and no plan of the tenant names it", "")
+	return fault(w.Pointer, w.Reason+" of the tenant, and no plan of it names it", "")
 }

@@ -71,6 +71,34 @@ func TestUnknownNames(t *testing.T) {
 		alert(invoicing.NewAlert{Meter: "tokens"}, "")
 		h.use("acme", "2026-01-01", "request", 1) // whatever that is, it is counted
 		add("")
+		// What others count by is none of a tenant's business.
+		h.use("other", "2026-01-01", "patients", 1)
+		h.use("other", "2026-01-01", "beds", 1)
+		own, err := h.SetAlert(ctx, "acme", invoicing.NewAlert{ID: "p", Watch: invoicing.WatchUsage, Meter: "patients", Thresholds: []billing.Decimal{dec("5")}}, as)
+		if err != nil || len(own.Warnings) != 1 || strings.Contains(own.Warnings[0].Hint, "beds") || strings.Contains(own.Warnings[0].Hint, "patients") {
+			t.Errorf("an alert of another's meter: %v, %v", own.Warnings, err)
+		}
+		if err := adjust("3", "patients"); gatehouse.CodeOf(err) != gatehouse.CodeInvalid || strings.Contains(err.Error(), "beds") {
+			t.Errorf("an adjustment of another's meter: %v", err)
+		}
+		// A tier's limit names a meter too.
+		sized := plan(t, "id: sized\ncurrency: EUR\ncadence: {unit: month}\nprices:\n  - {id: size, meter: requests, model: capacity, tiers: [{flat_fee: \"1\"}, {flat_fee: \"2\"}]}\n")
+		sized.Prices[0].Tiers[0].Limits = map[string]billing.Decimal{"nodes": dec("5")}
+		if _, err := h.AddVersion(ctx, "sized", sized, as); err != nil {
+			t.Fatal(err)
+		}
+		h.subscribe("beta", "sized")
+		in := ledger.Adjustment{ID: "4", Tenant: "beta", Meter: "nodes", Time: at("2026-01-01"), Value: "5", Reason: "a test"}
+		if _, err := h.Adjust(ctx, in, as); err != nil {
+			t.Error("an adjustment of what a tier limits:", err)
+		}
+		away := invoicing.New(invoicing.Parts{Store: h.journal, Usage: h.ledger, Now: h.clock, Tenant: func(context.Context, gatehouse.TenantID) error {
+			return &gatehouse.Error{Code: gatehouse.CodeNotFound, Message: "there is no such tenant"}
+		}})
+		in.ID, in.Meter = "5", "never"
+		if _, err := away.Adjust(ctx, in, as); gatehouse.CodeOf(err) != gatehouse.CodeNotFound {
+			t.Error("a tenant that is not there, and a meter that is not either:", err)
+		}
 		blind := invoicing.New(invoicing.Parts{Store: h.journal, Usage: meterless{h.ledger}, Now: h.clock})
 		v, err := blind.AddVersion(ctx, "metered", plan(t, strings.Replace(metered, "requests", "nothing", 1)), as)
 		if err != nil || len(v.Warnings) > 0 {
@@ -83,3 +111,7 @@ func TestUnknownNames(t *testing.T) {
 type meterless struct{ *ledger.Ledger }
 
 func (meterless) Meters(context.Context) ([]string, error) { return nil, errors.New("it is away") }
+
+func (meterless) TenantMeters(context.Context, gatehouse.TenantID) ([]string, error) {
+	return nil, errors.New("it is away")
+}
