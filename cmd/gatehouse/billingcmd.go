@@ -8,8 +8,9 @@ import (
 )
 
 func billingCommand(r *remote) *cobra.Command {
-	c := group("billing", "Say who sells and who pays, and give credit", "Prices are at gatehouse plan, invoices at gatehouse invoice, costs and revenue at\ngatehouse cost.")
-	c.AddCommand(billingGet(r), billingSellers(r), billingSeller(r), billingCustomer(r), billingCredit(r))
+	c := group("billing", "Say who sells and who pays, give credit, and change subscriptions", "Prices are at gatehouse plan, invoices at gatehouse invoice, costs and revenue at\ngatehouse cost.")
+	c.AddCommand(billingGet(r), billingSellers(r), billingSeller(r), billingCustomer(r), billingCredit(r),
+		billingChange(r), billingCancel(r), billingPause(r), billingResume(r), billingCorrect(r))
 	return c
 }
 
@@ -101,11 +102,11 @@ func billingCredit(r *remote) *cobra.Command {
 	flags := c.Flags()
 	flags.StringVar(&id, "id", "", "id of the credit, within the wallet")
 	flags.StringVar(&amount, "amount", "", "how much")
-	flags.StringVar(&currency, "currency", "EUR", "of the wallet")
+	flags.StringVar(&currency, "currency", "", "of the wallet: a code of ISO 4217")
 	flags.StringVar(&cost, "cost", "", "what was paid for it (default: nothing)")
 	flags.StringVar(&expires, "expires", "", "when it can no longer be used, RFC 3339 (default: never)")
 	flags.IntVar(&priority, "priority", 0, "lower is used first")
-	for _, name := range []string{"id", "amount"} {
+	for _, name := range []string{"id", "amount", "currency"} {
 		_ = c.MarkFlagRequired(name) // the flag is there
 	}
 	f.add(c, false)

@@ -36,6 +36,15 @@ func columns(text string) view {
 	return v
 }
 
+// secret is what an item shows in a column of that name.
+func (v view) secret(item json.RawMessage) string {
+	const pointer = "/secret"
+	if !slices.ContainsFunc(v.columns, func(c column) bool { return c.at == pointer }) {
+		return ""
+	}
+	return text(at(item, pointer))
+}
+
 // format settles the form of the output.
 func (r *remote) format() (string, error) {
 	f := first(r.out, r.s.getenv("GATEHOUSE_OUTPUT"), "table")
@@ -81,6 +90,9 @@ func (r *remote) write(whole json.RawMessage, items []json.RawMessage, v view) e
 		for _, item := range items {
 			if name := text(at(item, v.name)); name != "" { // a draft has no number
 				b.WriteString(name + "\n")
+			}
+			if secret := v.secret(item); secret != "" { // shown this once: it must not be lost
+				fmt.Fprintln(r.s.errors, "secret:", secret)
 			}
 		}
 	default:
