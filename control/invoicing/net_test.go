@@ -48,6 +48,19 @@ func TestNetCrossing(t *testing.T) {
 	}
 }
 
+// TestNetAnyLast holds that what may be taken off any usage takes no other from
+// those that may take of a route or a consumer only, though it is nearer.
+func TestNetAnyLast(t *testing.T) {
+	t.Parallel()
+	out, lost := netted([]metering.Cell{
+		netCell("gw", "r1", "c1", 10, 5), netCell("gw", "r1", "c2", 20, 5), netCell("gw", "r2", "c2", 40, 5),
+		netCell("a", "r1", "", 10, -5), netCell("b", "", "c1", 10, -5), netCell("c", "", "", 20, -5),
+	})
+	if lost != 0 || out[0].Value != 0 || out[1].Value != 0 || out[2].Value != 0 {
+		t.Errorf("%d is lost: %v", lost, out)
+	}
+}
+
 // TestNetNearest holds that usage goes of the nearest minutes, of the earlier one
 // of two that are as near, whatever route it is of.
 func TestNetNearest(t *testing.T) {
