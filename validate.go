@@ -22,7 +22,7 @@ func (d *Document) Validate() Faults {
 		v.id(at+"/id", "plan", string(p.ID))
 		unique(v, planAt, p.ID, at+"/id", "plan")
 		v.plans[p.ID] = true
-		v.label(at+"/name", "name", p.Name)
+		v.labels(at, p.BadLabels())
 		v.limits(at+"/limits", &p.Limits, planScope)
 	}
 	tenantAt, hostAt, hashAt := map[TenantID]string{}, map[string]string{}, map[KeyHash]hashPlace{}
@@ -60,7 +60,7 @@ func (k *Validator) Tenant(t *Tenant) Faults {
 func (k *Validator) Plan(p *Plan) Faults {
 	v := &validation{kept: k}
 	v.id("/id", "plan", string(p.ID))
-	v.label("/name", "name", p.Name)
+	v.labels("", p.BadLabels())
 	v.limits("/limits", &p.Limits, planScope)
 	return v.faults
 }
@@ -119,7 +119,7 @@ func note[K comparable](seen map[K]string, id K, at string) (first string, dup b
 
 func (v *validation) tenant(at string, t *Tenant) {
 	v.id(at+"/id", "tenant", string(t.ID))
-	v.label(at+"/name", "name", t.Name)
+	v.labels(at, t.BadLabels())
 	oneOf(v, at+"/status", "status", t.Status, Active, Suspended)
 	if v.plans != nil && t.Plan != "" && !v.plans[t.Plan] {
 		v.fault(at+"/plan", fmt.Sprintf("plan %q does not exist", clip(string(t.Plan))), suggest(string(t.Plan), maps.Keys(v.plans)))

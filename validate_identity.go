@@ -53,12 +53,6 @@ func (v *validation) identity(at string, id *Identity) {
 const maxKeyAddresses = 64
 
 func (v *validation) key(at string, k *Key) {
-	for i, role := range k.Roles {
-		v.label(at+Pointer("roles", i), "role", role)
-	}
-	for i, scope := range k.Scopes {
-		v.label(at+Pointer("scopes", i), "scope", scope)
-	}
 	if p := k.Previous; p != nil {
 		if p.Hash == k.Hash && p.Hash != (KeyHash{}) {
 			v.faults = append(v.faults, Fault{

@@ -20,11 +20,11 @@ type Wanted struct {
 	// them.
 	Files map[gatehouse.TenantID]map[string][]byte
 	// Prune deletes the tenants and plans that are stored as the apply begins
-	// and not wanted.
+	// and not wanted; none of them where anything that is wanted is refused.
 	Prune bool
 	// PruneLimit is how many of them that may be; 0: any number, but not all
-	// where nothing is wanted, nor every tenant where no tenant is. What goes
-	// beyond refuses the whole.
+	// tenants that are stored, nor all plans. What goes beyond refuses the
+	// whole.
 	PruneLimit int
 }
 
@@ -122,7 +122,7 @@ func (p *Plane) apply(ctx context.Context, w Wanted, m Mutation) ([]Effect, erro
 			return out, err
 		}
 	}
-	pruned, err := p.prune(ctx, doomed, o, m)
+	pruned, err := p.prune(ctx, out, doomed, o, m)
 	return append(out, pruned...), err
 }
 

@@ -120,6 +120,9 @@ func TestPruneLimit(t *testing.T) {
 	}
 	f("nothing", control.Wanted{}, false, gatehouse.CodeInvalid, 0)
 	f("plans only", control.Wanted{Plans: plans}, false, gatehouse.CodeInvalid, 0)
+	f("tenants that are not there", control.Wanted{Plans: plans, Tenants: []gatehouse.Tenant{{ID: "x"}, {ID: "y"}}}, false, gatehouse.CodeInvalid, 0)
+	f("plans that are not there", control.Wanted{Plans: []gatehouse.Plan{{ID: "x"}}, Tenants: []gatehouse.Tenant{{ID: "a"}, {ID: "b"}}}, false, gatehouse.CodeInvalid, 0)
+	f("one that is refused", control.Wanted{Plans: plans, Tenants: []gatehouse.Tenant{{ID: "a"}, {ID: "x", Plan: "none"}}}, true, "", 0)
 	f("too few", control.Wanted{PruneLimit: 4}, false, gatehouse.CodeConflict, 0)
 	f("a dry run", control.Wanted{}, true, "", 5)
 	f("a dry run with too few", control.Wanted{PruneLimit: 1}, true, gatehouse.CodeConflict, 0)
@@ -129,4 +132,28 @@ func TestPruneLimit(t *testing.T) {
 	f("all plans", control.Wanted{}, false, gatehouse.CodeInvalid, 0)
 	f("all plans, as is meant", control.Wanted{PruneLimit: 10}, false, "", 1)
 	f("nothing of nothing", control.Wanted{}, false, "", 0)
+}
+
+// Nothing is deleted while anything that is wanted is refused, which is said of
+// each that stays.
+func TestPruneSpares(t *testing.T) {
+	p, _ := plane(t)
+	for _, id := range []string{"a", "b"} {
+		if _, err := p.CreateTenant(t.Context(), gatehouse.Tenant{ID: gatehouse.TenantID(id)}, nil, by); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w := control.Wanted{Prune: true, Plans: []gatehouse.Plan{{ID: "free"}, {ID: "premium"}}, Tenants: []gatehouse.Tenant{{ID: "a"}, {ID: "c", Plan: "none"}}}
+	for _, dry := range []bool{true, false} {
+		got := strings.Split(strings.TrimSpace(effects(t, p, w, dry)), "\n")
+		want := []string{"change plan free", "change plan premium", "unchanged tenant a", "refuse tenant c: ", "refuse tenant b: ", "refuse plan enterprise: "}
+		for i := range max(len(got), len(want)) {
+			if i >= len(got) || i >= len(want) || !strings.HasPrefix(got[i], want[i]) || i > 3 && !strings.Contains(got[i], "prune deletes nothing") {
+				t.Fatalf("dry run %t: %q, want %q", dry, got, want)
+			}
+		}
+	}
+	if _, err := p.Tenant(t.Context(), "b"); err != nil {
+		t.Error(err)
+	}
 }

@@ -3,6 +3,7 @@ package control_test
 import (
 	"context"
 	"encoding/json"
+	"log/slog"
 	"sync"
 	"testing"
 	"time"
@@ -22,7 +23,7 @@ func TestAskedOfAnother(t *testing.T) {
 	join := func(name string) *control.Gateways {
 		_, j := planeAt(t, address, time.Now)
 		g := control.NewGateways(time.Now, name, j.Peers())
-		running.Go(func() { g.Run(ctx) })
+		running.Go(func() { g.Run(ctx, slog.New(slog.DiscardHandler)) })
 		running.Go(func() {
 			g.Local(ctx, func(_ context.Context, q *control.Question) control.Answer { return answered(q, 1) })
 		})

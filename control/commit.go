@@ -33,10 +33,11 @@ func (p *Plane) commit(ctx context.Context, m Mutation, c journal.Change) (done,
 	return done{event: e}, coded(err)
 }
 
-// unchanged reports whether all that c does is to put what is stored already,
-// as was read. Such a change becomes no event.
-func unchanged(c *journal.Change, stored *journal.Resource) bool {
-	return stored != nil && len(c.Puts) == 1 && len(c.Deletes) == 0 && c.Puts[0].Ref == stored.Ref && bytes.Equal(c.Puts[0].Body, stored.Body)
+// needless reports whether all that c does is to put what is stored already,
+// as was read. Such a change becomes no event; but with an idempotency key it
+// does, which keeps the answer for the repetition of the request.
+func (m *Mutation) needless(c *journal.Change, stored *journal.Resource) bool {
+	return !m.DryRun && m.Idempotency.Key == "" && stored != nil && len(c.Puts) == 1 && len(c.Deletes) == 0 && c.Puts[0].Ref == stored.Ref && bytes.Equal(c.Puts[0].Body, stored.Body)
 }
 
 // replayed returns the event that the same request made before, if any. It is

@@ -55,7 +55,7 @@ type TenantMetrics struct {
 	DataPlanes int `json:"data_planes"`
 	LiveMetrics
 	// Gateways are the data planes one by one, where there are some apart
-	// from the control plane.
+	// from the control plane. Who is of some tenants only is not told them.
 	Gateways []GatewayMetrics `json:"gateways,omitempty"`
 }
 

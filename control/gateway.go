@@ -8,6 +8,7 @@ import (
 
 	"github.com/gatehouse-gateway/gatehouse"
 	"github.com/gatehouse-gateway/gatehouse/control/journal"
+	"golang.org/x/sync/singleflight"
 )
 
 // Gateways is what this control plane knows of the data planes that follow it.
@@ -20,7 +21,8 @@ type Gateways struct {
 	mu  sync.Mutex
 	all map[string]*GatewayStatus // guarded by mu
 
-	asked asked
+	asked  asked
+	shared singleflight.Group // of questions to peers, by topic and tenant
 }
 
 // GatewayStatus is where one data plane stands.
@@ -43,6 +45,9 @@ type GatewayStatus struct {
 	Lag          float64 `json:"lag_ms"`
 	// Refused are the tenants that it keeps in an earlier form, and why.
 	Refused []gatehouse.Refusal `json:"refused,omitempty"`
+	// RefusedMore are how many more it keeps so, of which the control plane that
+	// it follows tells.
+	RefusedMore int `json:"refused_more,omitempty"`
 
 	sentAt time.Time // of Sent
 }
@@ -152,7 +157,8 @@ func (g *Gateways) Gateway(id string) (GatewayStatus, error) {
 	return *s, nil
 }
 
-// List returns the status of each, by id.
+// List returns the status of each that follows this control plane, or did, by
+// id.
 func (g *Gateways) List() []GatewayStatus {
 	g.mu.Lock()
 	defer g.mu.Unlock()

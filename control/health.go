@@ -17,7 +17,7 @@ type TenantHealth struct {
 	AsOf time.Time `json:"as_of"`
 	LiveHealth
 	// Gateways are the data planes one by one, where there are some apart
-	// from the control plane.
+	// from the control plane. Who is of some tenants only is not told them.
 	Gateways []GatewayHealth `json:"gateways,omitempty"`
 }
 

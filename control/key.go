@@ -117,8 +117,8 @@ func (p *Plane) CreateKey(ctx context.Context, tenant gatehouse.TenantID, in New
 }
 
 // checkKey finds what is wrong with a key beside those of its tenant's
-// document.
-func (p *Plane) checkKey(owner *gatehouse.Tenant, r *keyRecord) error {
+// document. before are the forms of it that have been stored.
+func (p *Plane) checkKey(owner *gatehouse.Tenant, r *keyRecord, before ...*keyRecord) error {
 	if owner.Identity.APIKeys != nil {
 		for _, k := range owner.Identity.APIKeys.Keys {
 			if k.ID == r.ID {
@@ -126,22 +126,21 @@ func (p *Plane) checkKey(owner *gatehouse.Tenant, r *keyRecord) error {
 			}
 		}
 	}
-	probe := gatehouse.Tenant{ID: "t", Identity: gatehouse.Identity{APIKeys: &gatehouse.APIKeys{Keys: []gatehouse.Key{r.Key}}}}
-	faults := probe.Validate()
+	probe := r.probe()
+	var stored []gatehouse.BadLabel
+	for _, b := range before {
+		stored = append(stored, b.probe().BadLabels()...)
+	}
+	faults := refuseNew(probe.Validate(), probe.BadLabels(), stored)
 	for i := range faults {
 		faults[i].Pointer = strings.TrimPrefix(faults[i].Pointer, "/identity/api_keys/keys/0")
 	}
-	faults = append(faults, labelFaults(r.Name)...)
 	return invalid(faults)
 }
 
-// labelFaults are those of the name of a key or token.
-func labelFaults(name string) gatehouse.Faults {
-	reason := gatehouse.LabelFault(name)
-	if reason == "" {
-		return nil
-	}
-	return gatehouse.Faults{{Pointer: "/name", Reason: "name " + reason}}
+// probe is a tenant with nothing but the key, and its name.
+func (r *keyRecord) probe() *gatehouse.Tenant {
+	return &gatehouse.Tenant{ID: "t", Name: r.Name, Identity: gatehouse.Identity{APIKeys: &gatehouse.APIKeys{Keys: []gatehouse.Key{r.Key}}}}
 }
 
 // keyIn is the key as an event left it; err is passed on.
@@ -246,7 +245,8 @@ func assign[T any](to, from *T) {
 	}
 }
 
-func (p *Plane) changeKey(ctx context.Context, tenant gatehouse.TenantID, id gatehouse.KeyID, kind string, m Mutation, f func(*keyRecord)) (k Key, fresh bool, err error) {
+// changeKey is f on a key. stored are other forms of it that have been.
+func (p *Plane) changeKey(ctx context.Context, tenant gatehouse.TenantID, id gatehouse.KeyID, kind string, m Mutation, f func(*keyRecord), stored ...*keyRecord) (k Key, fresh bool, err error) {
 	if e, ok, err := p.replayed(ctx, m); ok || err != nil {
 		k, err := keyIn(&e, err)
 		return k, false, err
@@ -265,14 +265,15 @@ func (p *Plane) changeKey(ctx context.Context, tenant gatehouse.TenantID, id gat
 		if err := m.matches(&found); err != nil {
 			return Key{}, false, err
 		}
+		now := r
 		f(&r)
-		if err := p.checkKey(&owner.Document, &r); err != nil {
+		if err := p.checkKey(&owner.Document, &r, append(stored, &now)...); err != nil {
 			return Key{}, false, err
 		}
 		c := journal.Change{
 			Kind: kind, Tenant: string(tenant), Subject: string(id), Expect: map[journal.Ref]int64{ref: int64(found.Revision)}, Puts: []journal.Put{put(ref, r)},
 		}
-		if !m.DryRun && unchanged(&c, &found) {
+		if m.needless(&c, &found) {
 			return r.show(metaOf(&found)), false, nil
 		}
 		d, err := p.commit(ctx, m, c)
@@ -296,7 +297,7 @@ func (p *Plane) RollBackKey(ctx context.Context, tenant gatehouse.TenantID, id g
 	}
 	k, _, err := p.changeKey(ctx, tenant, id, "key.rollback", m, func(r *keyRecord) {
 		r.Name, r.Roles, r.Scopes, r.Expires, r.Addresses = old.Name, old.Roles, old.Scopes, old.Expires, old.Addresses
-	})
+	}, &old)
 	return k, err
 }
 

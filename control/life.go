@@ -14,6 +14,10 @@ import (
 const (
 	kindRestore = "tenant.restore"
 	kindPurge   = "tenant.purge"
+	// kindRollBack and kindRollBackPlan bring back what was stored before, which
+	// later bounds do not refuse.
+	kindRollBack     = "tenant.rollback"
+	kindRollBackPlan = "plan.rollback"
 )
 
 // DeleteTenant takes a tenant out of service at once; after Grace it is purged

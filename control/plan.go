@@ -117,7 +117,7 @@ func (p *Plane) RollBackPlan(ctx context.Context, id gatehouse.PlanID, revision 
 	if err != nil {
 		return Plan{}, err
 	}
-	return p.changePlan(ctx, "plan.rollback", old, m)
+	return p.changePlan(ctx, kindRollBackPlan, old, m)
 }
 
 func (p *Plane) changePlan(ctx context.Context, kind string, doc gatehouse.Plan, m Mutation) (Plan, error) {
@@ -148,8 +148,17 @@ func (p *Plane) changePlan(ctx context.Context, kind string, doc gatehouse.Plan,
 func (p *Plane) putPlan(ctx context.Context, kind string, doc gatehouse.Plan, stored *journal.Resource, m Mutation) (Plan, error) {
 	whole := gatehouse.Document{Plans: []gatehouse.Plan{doc}}
 	faults := whole.Validate()
+	var before planRecord
+	if stored != nil {
+		if err := json.Unmarshal(stored.Body, &before); err != nil {
+			return Plan{}, err
+		}
+	}
 	for i := range faults {
 		faults[i].Pointer = strings.TrimPrefix(faults[i].Pointer, "/plans/0")
+	}
+	if kind != kindRollBackPlan {
+		faults = refuseNew(faults, doc.BadLabels(), before.BadLabels())
 	}
 	if err := invalid(faults); err != nil {
 		return Plan{}, err
@@ -159,7 +168,7 @@ func (p *Plane) putPlan(ctx context.Context, kind string, doc gatehouse.Plan, st
 	if stored != nil {
 		c.Expect[ref] = int64(stored.Revision)
 	}
-	if !m.DryRun && unchanged(&c, stored) {
+	if m.needless(&c, stored) {
 		return Plan{doc, metaOf(stored)}, nil
 	}
 	d, err := p.commit(ctx, m, c)

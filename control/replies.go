@@ -3,7 +3,6 @@ package control
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"slices"
 	"strings"
 	"time"
@@ -51,28 +50,14 @@ func (g *Gateways) Metrics(ctx context.Context, tenant gatehouse.TenantID, known
 // planes.
 const localAt = LocalGateway + "@"
 
-// elsewhere is what is asked of another control plane.
-type elsewhere struct {
-	Topic  Topic              `json:"topic"`
-	Tenant gatehouse.TenantID `json:"tenant"`
-}
-
 // replies are what all data planes say, by name.
 func (g *Gateways) replies(ctx context.Context, topic Topic, tenant gatehouse.TenantID, known []string) []reply {
-	type others struct {
-		replies []reply
-		whole   bool
-	}
-	away := make(chan others, 1)
-	go func() {
-		replies, whole := g.away(ctx, topic, tenant)
-		away <- others{replies, whole}
-	}()
+	away := g.away(ctx, elsewhere{topic, tenant})
 	limit, stop := context.WithTimeout(ctx, answerLimit)
 	defer stop()
 	all := g.here(limit, topic, tenant)
-	there := <-away
-	all = append(all, there.replies...)
+	there, whole := heard[reply](ctx, away)
+	all = append(all, there...)
 	// One that goes from here to there meanwhile may be heard of twice; the
 	// answer comes first.
 	slices.SortStableFunc(all, func(a, b reply) int {
@@ -82,7 +67,7 @@ func (g *Gateways) replies(ctx context.Context, topic Topic, tenant gatehouse.Te
 		return a.Gateway == b.Gateway && !strings.HasPrefix(a.Gateway, localAt) // of those each process has one
 	})
 	why := gone
-	if !there.whole {
+	if !whole {
 		why = unasked
 	}
 	for _, name := range append(g.gone(), known...) {
@@ -94,53 +79,11 @@ func (g *Gateways) replies(ctx context.Context, topic Topic, tenant gatehouse.Te
 	return all
 }
 
-// away asks the other control planes of the store about the data planes that
-// follow them, and reports whether all of them have answered.
-func (g *Gateways) away(ctx context.Context, topic Topic, tenant gatehouse.TenantID) ([]reply, bool) {
-	if g.peers == nil {
-		return nil, true
-	}
-	ctx, stop := context.WithTimeout(ctx, answerLimit+wayLimit)
-	defer stop()
-	question, err := json.Marshal(elsewhere{topic, tenant})
-	if err != nil {
-		return nil, false
-	}
-	texts, err := g.peers.Ask(ctx, question)
-	var all []reply
-	for _, text := range texts {
-		var some []reply
-		if json.Unmarshal(text, &some) != nil {
-			return all, false // another release
-		}
-		all = append(all, some...)
-	}
-	return all, err == nil
-}
+// tooLong is why what a data plane says is not known.
+const tooLong = "what it says is too long to be told by another control plane: ask the one that it follows"
 
-// tell answers what another control plane asks. The data plane of this process
-// it tells by the name that this control plane has.
-func (g *Gateways) tell(ctx context.Context, question []byte) ([]byte, error) {
-	var q elsewhere
-	if err := json.Unmarshal(question, &q); err != nil {
-		return nil, err
-	}
-	ctx, stop := context.WithTimeout(ctx, answerLimit)
-	defer stop()
-	all := g.here(ctx, q.Topic, q.Tenant)
-	for i := range all {
-		if all[i].Gateway == LocalGateway {
-			all[i].Gateway = localAt + g.name
-		}
-	}
-	return json.Marshal(all)
-}
-
-// Run answers what other control planes of the store ask, until ctx ends.
-func (g *Gateways) Run(ctx context.Context) {
-	if g.peers != nil {
-		g.peers.Run(ctx, g.tell)
-	}
+func (r reply) shorter() reply {
+	return reply{Gateway: r.Gateway, Answer: Answer{ID: r.ID, Problem: tooLong}}
 }
 
 // gone are those that followed this control plane, and do not now.

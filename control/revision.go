@@ -233,7 +233,7 @@ func (p *Plane) RollBackTenant(ctx context.Context, id gatehouse.TenantID, revis
 			files[a.Name] = content
 		}
 	}
-	return p.changeTenant(ctx, id, "tenant.rollback", files, m, func(*tenantRecord, *journal.Change) (tenantRecord, error) {
+	return p.changeTenant(ctx, id, kindRollBack, files, m, func(*tenantRecord, *journal.Change) (tenantRecord, error) {
 		return tenantRecord{Document: old.Document}, nil
 	})
 }

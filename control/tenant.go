@@ -163,7 +163,7 @@ func (p *Plane) putTenant(ctx context.Context, c journal.Change, r, before *tena
 			return Tenant{}, err
 		}
 	}
-	if !m.DryRun && unchanged(&c, stored) {
+	if m.needless(&c, stored) {
 		return r.show(metaOf(stored), faults), nil
 	}
 	d, err := p.commit(ctx, m, c)
@@ -194,6 +194,13 @@ func (p *Plane) prepareRecord(ctx context.Context, c *journal.Change, r, before 
 		return nil, err
 	}
 	faults = append(faults, more...)
+	if c.Kind != kindRollBack { // that was stored, if not last
+		var stored []gatehouse.BadLabel
+		if before != nil {
+			stored = before.Document.BadLabels()
+		}
+		faults = refuseNew(faults, r.Document.BadLabels(), stored)
+	}
 	if err := invalid(faults); err != nil {
 		return nil, err
 	}

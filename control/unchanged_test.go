@@ -7,6 +7,7 @@ import (
 
 	"github.com/gatehouse-gateway/gatehouse"
 	"github.com/gatehouse-gateway/gatehouse/control"
+	"github.com/gatehouse-gateway/gatehouse/control/journal"
 )
 
 // A change that changes nothing is answered with what there is, as it was, and
@@ -82,6 +83,63 @@ func TestUnchanged(t *testing.T) {
 		}
 		if got, err := p.PatchTenant(ctx, "a", json.RawMessage(`{"name": "B"}`), nil, by); err != nil || got.Revision != before.Seq+1 {
 			t.Errorf("a change: %+v, %v", got, err)
+		}
+	})
+}
+
+// A change that changes nothing keeps its answer like any other when it has an
+// idempotency key: what comes between it and its repetition does not make that
+// a change, and the key is not another request's.
+func TestUnchangedOnce(t *testing.T) {
+	stores(t, func(t *testing.T, address string) {
+		p, j := planeAt(t, address, time.Now)
+		ctx := t.Context()
+		if _, err := p.CreateTenant(ctx, tenant(t, `{"id": "a", "name": "A", "identity": {"api_keys": {}}}`), nil, by); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := p.CreateKey(ctx, "a", control.NewKey{ID: "k", Name: "A"}, by); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := p.CreatePlan(ctx, gatehouse.Plan{ID: "p", Name: "A"}, by); err != nil {
+			t.Fatal(err)
+		}
+		for what, f := range map[string]func(string, control.Mutation) (string, uint64, error){
+			"tenant": func(name string, m control.Mutation) (string, uint64, error) {
+				got, err := p.PatchTenant(ctx, "a", json.RawMessage(`{"name": "`+name+`"}`), nil, m)
+				return got.Name, got.Revision, err
+			},
+			"plan": func(name string, m control.Mutation) (string, uint64, error) {
+				got, err := p.ReplacePlan(ctx, "p", gatehouse.Plan{ID: "p", Name: name}, m)
+				return got.Name, got.Revision, err
+			},
+			"key": func(name string, m control.Mutation) (string, uint64, error) {
+				got, err := p.PatchKey(ctx, "a", "k", control.KeyPatch{Name: &name}, m)
+				return got.Name, got.Revision, err
+			},
+		} {
+			once := by
+			once.Idempotency = journal.Idempotency{Key: what, Request: "to A"}
+			_, first, err := f("A", once)
+			if err != nil {
+				t.Fatal(what, err)
+			}
+			if _, _, err := f("B", by); err != nil {
+				t.Fatal(what, err)
+			}
+			before, err := j.Head(ctx)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if name, again, err := f("A", once); name != "A" || again != first || err != nil {
+				t.Errorf("%s, repeated: %s at %d, not A at %d; %v", what, name, again, first, err)
+			}
+			once.Idempotency.Request = "to C"
+			if _, _, err := f("C", once); gatehouse.CodeOf(err) != gatehouse.CodeIdempotency {
+				t.Errorf("%s, another request: %v", what, err)
+			}
+			if after, err := j.Head(ctx); err != nil || after != before {
+				t.Errorf("%s: from revision %d to %d, %v", what, before.Seq, after.Seq, err)
+			}
 		}
 	})
 }

@@ -19,6 +19,7 @@ func TestApplyMany(t *testing.T) {
 	u.Tenants[200].Identity.APIKeys = u.Tenants[199].Identity.APIKeys
 	u.Tenants[300].Domain = u.Tenants[299].Domain
 	u.Tenants[400].Backends[0].Endpoints = nil
+	u.Tenants[50].Name = "a name\nof before there was a bound" // it is served
 	story := func(out gatehouse.Outcome) string {
 		var lines []string
 		for _, r := range out.Refused {

@@ -17,19 +17,23 @@ import (
 func applyCommand(r *remote) *cobra.Command {
 	var f changeFlags
 	var files []string
-	var prune bool
+	var prune pruning
 	c := &cobra.Command{
 		Use: "apply -f PATH…", Short: "Bring the plans and tenants of documents about",
 		Long: `Apply reads documents, files or folders of them, with the files that they name,
 and makes the stored plans and tenants like them. Each is taken or refused by
 itself; exit code 2 says that some were refused.
 
-With --prune what is stored and in none of the documents is deleted. It is
-refused when they have no plan and no tenant at all.`,
-		Example: "  gatehouse apply -f tenants/\n  gatehouse apply -f acme.yaml --dry-run\n  gatehouse apply -f tenants/ --prune --yes",
+With --prune what is stored and in none of the documents is deleted, unless
+anything else is refused. When the documents have none of the stored tenants, or
+none of the stored plans, it takes --prune-limit, how many things may go.`,
+		Example: "  gatehouse apply -f tenants/\n  gatehouse apply -f acme.yaml --dry-run\n  gatehouse apply -f tenants/ --prune --prune-limit 3 --yes",
 		Args:    arguments(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if prune {
+			if err := prune.check(cmd.Flags().Changed("prune-limit")); err != nil {
+				return err
+			}
+			if prune.on {
 				if err := confirm(cmd.Context(), r.s, &f, "apply, and delete everything else at", r.serverName()); err != nil {
 					return err
 				}
@@ -46,14 +50,15 @@ refused when they have no plan and no tenant at all.`,
 	}
 	c.Flags().StringSliceVarP(&files, "file", "f", nil, "document or folder of them, - for standard input; may be repeated")
 	_ = c.MarkFlagRequired("file") // the flag is there
-	c.Flags().BoolVar(&prune, "prune", false, "delete what is stored and in none of the documents")
+	c.Flags().BoolVar(&prune.on, "prune", false, "delete what is stored and in none of the documents")
+	prune.add(c)
 	f.add(c, true)
 	return c
 }
 
 func diffCommand(r *remote) *cobra.Command {
 	var files []string
-	var prune bool
+	var prune pruning
 	c := &cobra.Command{
 		Use: "diff -f PATH…", Short: "Show what apply would change; exit code 2 when something would",
 		Example: "  gatehouse diff -f tenants/", Args: arguments(cobra.NoArgs),
@@ -67,7 +72,7 @@ func diffCommand(r *remote) *cobra.Command {
 	}
 	c.Flags().StringSliceVarP(&files, "file", "f", nil, "document or folder of them, - for standard input; may be repeated")
 	_ = c.MarkFlagRequired("file") // the flag is there
-	c.Flags().BoolVar(&prune, "prune", false, "show what is stored and in none of the documents too")
+	c.Flags().BoolVar(&prune.on, "prune", false, "show what is stored and in none of the documents too")
 	return c
 }
 
@@ -84,6 +89,32 @@ type wanted struct {
 	Plans   []gatehouse.Plan `json:"plans,omitempty"`
 	Tenants []*tenantBody    `json:"tenants,omitempty"`
 	Prune   bool             `json:"prune,omitempty"`
+	// PruneLimit is absent for 0.
+	PruneLimit int `json:"prune_limit,omitempty"`
+}
+
+// pruning is whether what no document has is deleted, and how much of it may
+// be; 0: as the control plane sees fit.
+type pruning struct {
+	on    bool
+	limit int
+}
+
+func (p *pruning) add(c *cobra.Command) {
+	c.Flags().IntVar(&p.limit, "prune-limit", 0, "with --prune: delete at most so many; needed to delete all tenants or all plans")
+}
+
+// check finds what is wrong with the flags; given says that there is a limit.
+func (p *pruning) check(given bool) error {
+	switch {
+	case !given:
+		return nil
+	case p.limit < 1:
+		return &exit{exitUsage, fmt.Errorf("--prune-limit %d: it is at least 1", p.limit)}
+	case !p.on:
+		return &exit{exitUsage, errors.New("--prune-limit is of use with --prune only")}
+	}
+	return nil
 }
 
 // chunk bounds the tenants, and roughly the bytes, of one call of an apply.
@@ -94,16 +125,16 @@ const (
 
 // apply reads documents and applies them, in several calls where there is much:
 // but with prune, which needs the whole.
-func (r *remote) apply(ctx context.Context, files []string, f *changeFlags, prune bool) ([]json.RawMessage, *configs.Set, error) {
+func (r *remote) apply(ctx context.Context, files []string, f *changeFlags, prune pruning) ([]json.RawMessage, *configs.Set, error) {
 	set, err := r.readDocuments(ctx, files)
 	if err != nil {
 		return nil, nil, err
 	}
-	if prune && len(set.Document.Tenants)+len(r.plansOf(set)) == 0 {
-		return nil, nil, &exit{exitUsage, fmt.Errorf("no plan and no tenant was read from %s: --prune would delete everything; delete what should go by name", strings.Join(files, ", "))}
+	if prune.on && prune.limit == 0 && len(set.Document.Tenants)+len(r.plansOf(set)) == 0 {
+		return nil, nil, &exit{exitUsage, fmt.Errorf("no plan and no tenant was read from %s: --prune would delete everything; if that is meant, say with --prune-limit how many things may go", strings.Join(files, ", "))}
 	}
 	done := []json.RawMessage{}
-	next := wanted{Plans: r.plansOf(set), Prune: prune}
+	next := wanted{Plans: r.plansOf(set), Prune: prune.on, PruneLimit: prune.limit}
 	size := 0
 	flush := func() error {
 		if len(next.Plans)+len(next.Tenants) == 0 && !next.Prune {
@@ -126,7 +157,7 @@ func (r *remote) apply(ctx context.Context, files []string, f *changeFlags, prun
 		if err != nil {
 			return nil, nil, err
 		}
-		if !prune && (len(next.Tenants) >= chunkTenants || size+len(raw) > chunkBytes) {
+		if !prune.on && (len(next.Tenants) >= chunkTenants || size+len(raw) > chunkBytes) {
 			if err := flush(); err != nil {
 				return nil, nil, err
 			}

@@ -72,7 +72,8 @@ func addressFault(listen string) string {
 	return ""
 }
 
-// collide tells whether two addresses cannot both be listened on.
+// collide tells whether two addresses cannot both be listened on. 0.0.0.0 is
+// every address as :: is, of version 6 too: Go listens on both for either.
 func collide(a, b string) bool {
 	hostA, portA, errA := net.SplitHostPort(a)
 	hostB, portB, errB := net.SplitHostPort(b)
@@ -85,6 +86,9 @@ func collide(a, b string) bool {
 func plainHost(host string) string {
 	if host == "localhost" {
 		return "127.0.0.1"
+	}
+	if ip, err := netip.ParseAddr(host); err == nil {
+		return ip.Unmap().String()
 	}
 	return host
 }

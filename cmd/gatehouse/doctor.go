@@ -189,14 +189,14 @@ func (d *doctor) gateways(ctx context.Context) {
 		return
 	}
 	if len(page.Items) == 0 {
-		d.note("data planes", "warning", "none follows this control plane", "start one with gatehouse run --roles proxy")
+		d.note("data planes", "warning", "none follows", "start one with gatehouse run --roles proxy")
 	}
 	for _, g := range page.Items {
 		switch {
 		case !g.Connected:
 			d.note("data plane "+g.ID, "fault", "it does not follow since "+g.Since.Format(time.RFC3339), "look at its log; it serves what it had last")
 		case len(g.Refused) > 0:
-			d.note("data plane "+g.ID, "fault", fmt.Sprintf("it refuses %s, the first %s: %s", count(len(g.Refused), "tenant"), g.Refused[0].Tenant, g.Refused[0].Faults.Error()), "see gatehouse gateway list -o json")
+			d.note("data plane "+g.ID, "fault", fmt.Sprintf("it refuses %s, the first %s: %s", count(len(g.Refused)+g.RefusedMore, "tenant"), g.Refused[0].Tenant, g.Refused[0].Faults.Error()), "see gatehouse gateway list -o json")
 		case g.Acknowledged < g.Sent:
 			d.note("data plane "+g.ID, "warning", fmt.Sprintf("it has answered for revision %d of %d", g.Acknowledged, g.Sent), "")
 		default:

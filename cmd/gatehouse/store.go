@@ -236,7 +236,7 @@ func (s *store) run(ctx context.Context, log *slog.Logger) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return s.operators.Run(ctx) })
 	g.Go(func() error { return s.plane.Run(ctx) })
-	g.Go(func() error { s.gateways.Run(ctx); return nil })
+	g.Go(func() error { s.gateways.Run(ctx, log); return nil })
 	g.Go(func() error { return s.prune(ctx, log) })
 	g.Go(func() error { return s.till.accounts.Run(ctx) })
 	g.Go(func() error { return s.till.webhooks.Run(ctx) })

@@ -146,7 +146,7 @@ type applyBody struct {
 	// Prune deletes what is stored and not wanted.
 	Prune bool `json:"prune,omitempty" doc:"Delete the tenants and plans that are stored and not wanted."`
 	// PruneLimit refuses the whole where more would be deleted.
-	PruneLimit int `json:"prune_limit,omitempty" minimum:"0" doc:"How many things prune may delete; where it would be more nothing is done. Needed to delete every tenant."`
+	PruneLimit *int `json:"prune_limit,omitempty" minimum:"1" doc:"How many things prune may delete; where it would be more nothing is done. Needed where none of the stored tenants, or of the stored plans, would stay."`
 }
 
 // applied says what was done, or would be.
@@ -165,7 +165,7 @@ func (s *rest) apply() {
 func (s *rest) applyAll(ctx context.Context, in *struct {
 	Change
 	Prune      bool `query:"prune" doc:"Delete the tenants and plans that are stored and not wanted."`
-	PruneLimit int  `query:"prune_limit" minimum:"1" doc:"How many things prune may delete; where it would be more nothing is done. Needed to delete every tenant."`
+	PruneLimit int  `query:"prune_limit" minimum:"1" doc:"How many things prune may delete; where it would be more nothing is done. Needed where none of the stored tenants, or of the stored plans, would stay."`
 	RawBody    []byte
 },
 ) (*one[applied], error) {
@@ -189,12 +189,14 @@ func (s *rest) applyAll(ctx context.Context, in *struct {
 	if err != nil {
 		return nil, err
 	}
-	if body.PruneLimit < 0 {
-		return nil, &gatehouse.Error{Code: gatehouse.CodeInvalid, Message: "prune_limit is at least 1"}
-	}
-	limit := body.PruneLimit
-	if in.PruneLimit > 0 && (limit == 0 || in.PruneLimit < limit) {
-		limit = in.PruneLimit
+	limit := in.PruneLimit
+	if own := body.PruneLimit; own != nil {
+		if *own < 1 {
+			return nil, refusedBody(gatehouse.Faults{{Pointer: "/prune_limit", Reason: "prune_limit is at least 1"}})
+		}
+		if limit == 0 || *own < limit {
+			limit = *own
+		}
 	}
 	w := control.Wanted{Prune: body.Prune || in.Prune, PruneLimit: limit, Files: map[gatehouse.TenantID]map[string][]byte{}}
 	for i := range body.Plans {

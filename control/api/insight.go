@@ -46,7 +46,8 @@ func apart[T any](all []T, name func(*T) string) bool {
 }
 
 // getTenantMetrics asks every data plane, and names those that have a token
-// and do not answer.
+// and do not answer. Callers who are of some tenants only are not told the
+// names, which are of the platform and its hosts.
 func (s *rest) getTenantMetrics(ctx context.Context, in *TenantPath) (*one[control.TenantMetrics], error) {
 	if _, err := s.Plane.Tenant(ctx, in.Tenant); err != nil {
 		return nil, err
@@ -54,7 +55,7 @@ func (s *rest) getTenantMetrics(ctx context.Context, in *TenantPath) (*one[contr
 	all := s.Gateways.Metrics(ctx, in.Tenant, s.Operators.Gateways()...)
 	out := control.TenantMetrics{Tenant: in.Tenant, AsOf: time.Now().UTC()}
 	out.LiveMetrics, out.DataPlanes = control.MergeMetrics(all)
-	if apart(all, func(g *control.GatewayMetrics) string { return g.Gateway }) {
+	if caller(ctx).Platform() && apart(all, func(g *control.GatewayMetrics) string { return g.Gateway }) {
 		out.Gateways = all
 	}
 	return tagged(out, 0, nil)
@@ -67,7 +68,7 @@ func (s *rest) getTenantHealth(ctx context.Context, in *TenantPath) (*one[contro
 	}
 	all := s.Gateways.Health(ctx, in.Tenant, s.Operators.Gateways()...)
 	out := control.TenantHealth{Tenant: in.Tenant, AsOf: time.Now().UTC(), LiveHealth: control.MergeHealth(all)}
-	if apart(all, func(g *control.GatewayHealth) string { return g.Gateway }) {
+	if caller(ctx).Platform() && apart(all, func(g *control.GatewayHealth) string { return g.Gateway }) {
 		out.Gateways = all
 	}
 	return tagged(out, 0, nil)

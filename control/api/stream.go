@@ -37,7 +37,7 @@ const (
 )
 
 func (s *rest) gateways() {
-	add(s, "listGateways", http.MethodGet, gatewaysPath, "List the data planes that follow this control plane", s.listGateways)
+	add(s, "listGateways", http.MethodGet, gatewaysPath, "List the data planes", s.listGateways)
 	add(s, "getGateway", http.MethodGet, gatewaysPath+"/{gateway}", "Read the status of a data plane", s.getGateway)
 	add(s, "reportOutcome", http.MethodPost, gatewaysPath+"/{gateway}/outcomes", "A data plane's answer to an update", s.reportOutcome, body[gatehouse.Outcome](), noContent, large)
 	add(s, "answerQuestion", http.MethodPost, gatewaysPath+"/{gateway}/answers", "A data plane's answer to a question", s.answerQuestion, body[control.Answer](), noContent)
@@ -46,8 +46,8 @@ func (s *rest) gateways() {
 	add(s, followOperation, http.MethodGet, streamPath, "Updates for a data plane as NDJSON: a snapshot where it is needed, then each change", s.follow, lines[record])
 }
 
-func (s *rest) listGateways(context.Context, *struct{}) (*one[control.Page[control.GatewayStatus]], error) {
-	return tagged(control.Page[control.GatewayStatus]{Items: s.Gateways.List()}, 0, nil)
+func (s *rest) listGateways(ctx context.Context, _ *struct{}) (*one[control.GatewayList], error) {
+	return tagged(s.Gateways.All(ctx), 0, nil)
 }
 
 // GatewayPath names a data plane.
@@ -55,8 +55,8 @@ type GatewayPath struct {
 	Gateway string `path:"gateway" maxLength:"200" doc:"Name of the data plane."`
 }
 
-func (s *rest) getGateway(_ context.Context, in *GatewayPath) (*one[control.GatewayStatus], error) {
-	g, err := s.Gateways.Gateway(in.Gateway)
+func (s *rest) getGateway(ctx context.Context, in *GatewayPath) (*one[control.GatewayStatus], error) {
+	g, err := s.Gateways.Find(ctx, in.Gateway)
 	return tagged(g, 0, err)
 }
 

@@ -134,7 +134,7 @@ const (
 	ListEntitlements Operation = "GET /api/v1/tenants/{tenant}/billing/entitlements"
 	// ListEntries: List a tenant's entries in the operator's books, which balance.
 	ListEntries Operation = "GET /api/v1/tenants/{tenant}/billing/entries"
-	// ListGateways: List the data planes that follow this control plane.
+	// ListGateways: List the data planes.
 	ListGateways Operation = "GET /api/v1/gateways"
 	// ListInvoices: List the invoices of all tenants, newest first.
 	ListInvoices Operation = "GET /api/v1/invoices"

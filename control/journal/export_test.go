@@ -1,5 +1,11 @@
 package journal
 
+import (
+	"context"
+
+	"github.com/jackc/pgx/v5"
+)
+
 // Rehash returns the hash that e would have with another actor.
 func Rehash(e Event, actor string) Hash {
 	r := record{
@@ -8,3 +14,6 @@ func Rehash(e Event, actor string) Hash {
 	}
 	return r.sum(r.seq)
 }
+
+// Join returns a connection that listens for p.
+func (p *Peers) Join(ctx context.Context) (*pgx.Conn, error) { return p.join(ctx) }

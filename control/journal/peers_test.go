@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"log/slog"
 	"path/filepath"
 	"sync"
 	"testing"
@@ -29,7 +30,7 @@ func TestPeers(t *testing.T) {
 		t.Cleanup(stop)
 		p := j.Peers()
 		running.Go(func() {
-			p.Run(ctx, func(_ context.Context, q []byte) ([]byte, error) { return answer(q) })
+			p.Run(ctx, slog.New(slog.DiscardHandler), func(_ context.Context, q []byte) ([]byte, error) { return answer(q) })
 			if err := j.Close(); err != nil {
 				t.Error(err)
 			}
