@@ -84,7 +84,7 @@ func (g *Gateways) tell(ctx context.Context, question []byte) ([]byte, error) {
 				all[i].ID = localAt + g.name
 			}
 		}
-		return fit(all, journal.MaxTelling)
+		return fit(all, GatewayStatus.shorter, journal.MaxTelling)
 	}
 	all := g.here(ctx, q.Topic, q.Tenant)
 	for i := range all {
@@ -92,12 +92,12 @@ func (g *Gateways) tell(ctx context.Context, question []byte) ([]byte, error) {
 			all[i].Gateway = localAt + g.name
 		}
 	}
-	return fit(all, journal.MaxTelling)
+	return fit(all, reply.shorter, journal.MaxTelling)
 }
 
 // fit encodes what is to be told in at most limit bytes: of what is too much
 // together the longest are told in their shorter forms.
-func fit[T interface{ shorter() T }](all []T, limit int) ([]byte, error) {
+func fit[T any](all []T, shorter func(T) T, limit int) ([]byte, error) {
 	texts, order, size := make([]json.RawMessage, len(all)), make([]int, len(all)), 2
 	for i := range all {
 		var err error
@@ -111,7 +111,7 @@ func fit[T interface{ shorter() T }](all []T, limit int) ([]byte, error) {
 		if size <= limit {
 			break
 		}
-		short, err := json.Marshal(all[i].shorter())
+		short, err := json.Marshal(shorter(all[i]))
 		if err != nil {
 			return nil, err
 		}
