@@ -176,8 +176,8 @@ func TestExplainChangesNothing(t *testing.T) {
 	secret, hash := newKey(t)
 	h := proxytest.New(t, explainable(hash))
 	h.Do("GET /open HTTP/1.1\nHost: studio.test\n\n")
-	h.Access()                                                       // until it is over
-	open := regexp.MustCompile(`(?m)^gatehouse_connections_open .*`) // the client's goes in its time
+	h.Access()                                                        // until it is over
+	open := regexp.MustCompile(`(?m)^gatehouse_connections_open .*`)  // the client's goes in its time
 	fetched := regexp.MustCompile(`(?m)^.*key set not refreshed.*\n`) // and the issuer is asked again in its own
 	state := func() string {
 		levels, err := h.Gateway.Levels("studio")
