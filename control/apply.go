@@ -68,13 +68,17 @@ const group = 256
 func (p *Plane) Apply(ctx context.Context, w Wanted, m Mutation) ([]Effect, error) {
 	key := m.Idempotency
 	m.Idempotency = journal.Idempotency{}
+	doomed, refusal := p.unwanted(ctx, &w, m.DryRun)
 	if key.Key == "" || m.DryRun {
-		return p.apply(ctx, w, m)
+		if refusal != nil {
+			return nil, refusal
+		}
+		return p.apply(ctx, w, doomed, m)
 	}
 	// The request is noted first, so that the key is not used for another. If
 	// the answer is not kept it did not come to its end: what it did is
 	// unchanged when it is done again.
-	e, err := p.journal.Commit(ctx, journal.Change{Actor: m.Actor, Why: m.Why, Kind: "apply.begin", Idempotency: key})
+	e, err := p.journal.Commit(ctx, journal.Change{Actor: m.Actor, Why: m.Why, Kind: "apply.begin", Idempotency: key, Refusal: refusal})
 	if err != nil && !errors.Is(err, journal.ErrReplayed) {
 		return nil, coded(err)
 	}
@@ -83,7 +87,10 @@ func (p *Plane) Apply(ctx context.Context, w Wanted, m Mutation) ([]Effect, erro
 	if _, err := read(ctx, &p.journal.Reader, ref, &out); gatehouse.CodeOf(err) != gatehouse.CodeNotFound {
 		return out, err
 	}
-	out, err = p.apply(ctx, w, m)
+	if refusal != nil {
+		return nil, refusal
+	}
+	out, err = p.apply(ctx, w, doomed, m)
 	if err != nil {
 		return out, err
 	}
@@ -94,15 +101,11 @@ func (p *Plane) Apply(ctx context.Context, w Wanted, m Mutation) ([]Effect, erro
 	return out, coded(err)
 }
 
-func (p *Plane) apply(ctx context.Context, w Wanted, m Mutation) ([]Effect, error) {
+func (p *Plane) apply(ctx context.Context, w Wanted, doomed []Effect, m Mutation) ([]Effect, error) {
 	var out []Effect
 	var o *outlook
 	if m.DryRun {
 		o = newOutlook()
-	}
-	doomed, err := p.unwanted(ctx, &w, m.DryRun)
-	if err != nil {
-		return nil, err
 	}
 	for _, plan := range w.Plans {
 		a, err := p.applyPlan(ctx, plan, m)

@@ -2,12 +2,14 @@ package control_test
 
 import (
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/gatehouse-gateway/gatehouse"
 	"github.com/gatehouse-gateway/gatehouse/control"
+	"github.com/gatehouse-gateway/gatehouse/control/journal"
 )
 
 // effects are what an apply did, one after the other.
@@ -107,6 +109,10 @@ func TestPruneLimit(t *testing.T) {
 		m := by
 		m.DryRun = dry
 		all, err := p.Apply(t.Context(), w, m)
+		if err != nil { // as the command line asks
+			m.Idempotency = journal.Idempotency{Key: what, Request: what}
+			_, err = p.Apply(t.Context(), w, m)
+		}
 		n := 0
 		for i := range all {
 			if all[i].Action == control.ActionDelete {
@@ -132,6 +138,32 @@ func TestPruneLimit(t *testing.T) {
 	f("all plans", control.Wanted{}, false, gatehouse.CodeInvalid, 0)
 	f("all plans, as is meant", control.Wanted{PruneLimit: 10}, false, "", 1)
 	f("nothing of nothing", control.Wanted{}, false, "", 0)
+}
+
+// An apply that would be refused now is answered as it was when it was made.
+func TestPruneRepeated(t *testing.T) {
+	p, _ := plane(t)
+	for _, id := range []string{"a", "b"} {
+		if _, err := p.CreateTenant(t.Context(), gatehouse.Tenant{ID: gatehouse.TenantID(id)}, nil, by); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w := control.Wanted{Plans: []gatehouse.Plan{{ID: "free"}, {ID: "premium"}, {ID: "enterprise"}}, Tenants: []gatehouse.Tenant{{ID: "b"}}, Prune: true}
+	once := by
+	once.Idempotency = journal.Idempotency{Key: "k", Request: "r"}
+	first, err := p.Apply(t.Context(), w, once)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.Apply(t.Context(), control.Wanted{PruneLimit: 10, Prune: true, Tenants: []gatehouse.Tenant{{ID: "c"}}}, by); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.Apply(t.Context(), w, by); gatehouse.CodeOf(err) != gatehouse.CodeInvalid {
+		t.Fatalf("anew: %v", err)
+	}
+	if again, err := p.Apply(t.Context(), w, once); err != nil || !reflect.DeepEqual(again, first) {
+		t.Errorf("%+v, and again %+v: %v", first, again, err)
+	}
 }
 
 // Nothing is deleted while anything that is wanted is refused, which is said of

@@ -84,6 +84,9 @@ func (b *batch) add(c *Change, clock time.Time) (Event, error) {
 			return Event{Seq: uint64(r.seq)}, ErrReplayed
 		}
 	}
+	if c.Refusal != nil {
+		return Event{}, c.Refusal
+	}
 	if err := b.allow(c); err != nil {
 		return Event{}, err
 	}

@@ -49,6 +49,10 @@ type Change struct {
 	Puts        []Put
 	Deletes     []Ref
 	Idempotency Idempotency
+	// Refusal is why the change may not be made, as its caller found, and what
+	// Commit returns. One that was made before is answered as a repetition all
+	// the same. Nil: it may be made.
+	Refusal error
 }
 
 // Errors that Commit and the readers wrap.
