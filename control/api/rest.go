@@ -90,7 +90,8 @@ func newREST(parts REST) *rest {
 		parts.Heartbeat = DefaultHeartbeat
 	}
 	s := &rest{REST: parts, mux: http.NewServeMux(), heavy: make(chan struct{}, heavy)}
-	s.api = humago.New(s.mux, document())
+	config := document()
+	s.api = answersJSON{humago.New(s.mux, config), config}
 	s.api.UseMiddleware(s.authenticate, mediaTypes, s.weigh, sound)
 	s.tenants()
 	s.settings()
@@ -109,6 +110,20 @@ func newREST(parts REST) *rest {
 	s.absent()
 	return s
 }
+
+// answersJSON is an API that answers JSON whatever a caller accepts: operations
+// that have other forms choose for themselves. (huma's own choice panics at
+// what is no weight: "a/b;q,c/d".)
+type answersJSON struct {
+	huma.API
+	config huma.Config
+}
+
+// Config is what huma looks for beside its interface.
+func (a answersJSON) Config() huma.Config { return a.config }
+
+// Negotiate returns the media type of every answer.
+func (answersJSON) Negotiate(string) (string, error) { return jsonType, nil }
 
 // frame takes paths with and without a trailing slash, guards a loopback
 // listener against pages whose own name resolves to it, and keeps out what no
