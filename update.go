@@ -46,12 +46,7 @@ type plainUpdate Update
 func (u Update) MarshalJSON() ([]byte, error) {
 	tenants := make([]delivered, len(u.Tenants))
 	for i := range u.Tenants {
-		tenants[i] = delivered{Document: u.Tenants[i], Files: map[string][]byte{}}
-		for _, a := range u.Tenants[i].Attachments() {
-			if content := a.Content(); content != nil {
-				tenants[i].Files[a.Name] = content
-			}
-		}
+		tenants[i] = deliver(&u.Tenants[i])
 	}
 	return json.Marshal(struct {
 		plainUpdate
@@ -69,15 +64,47 @@ func (u *Update) UnmarshalJSON(b []byte) error {
 		return fmt.Errorf("update: %w", err)
 	}
 	*u = Update(in.plainUpdate)
-	for _, d := range in.Tenants {
-		for _, a := range d.Document.Attachments() {
-			if content, ok := d.Files[a.Name]; ok {
-				a.Set(content)
-			}
-		}
-		u.Tenants = append(u.Tenants, d.Document)
+	for i := range in.Tenants {
+		in.Tenants[i].unpack()
+		u.Tenants = append(u.Tenants, in.Tenants[i].Document)
 	}
 	return nil
+}
+
+// Pack writes a tenant and the contents of its attachments, secrets among them,
+// as an Update does. One document is always the same text.
+func (t *Tenant) Pack() ([]byte, error) { return json.Marshal(deliver(t)) }
+
+// UnpackTenant reads what Pack writes.
+func UnpackTenant(b []byte) (*Tenant, error) {
+	var d delivered
+	if err := json.Unmarshal(b, &d); err != nil {
+		return nil, fmt.Errorf("tenant: %w", err)
+	}
+	d.unpack()
+	return &d.Document, nil
+}
+
+func deliver(t *Tenant) delivered {
+	d := delivered{Document: *t}
+	for _, a := range t.Attachments() {
+		if content := a.Content(); content != nil {
+			if d.Files == nil {
+				d.Files = map[string][]byte{}
+			}
+			d.Files[a.Name] = content
+		}
+	}
+	return d
+}
+
+// unpack puts the contents into the document.
+func (d *delivered) unpack() {
+	for _, a := range d.Document.Attachments() {
+		if content, ok := d.Files[a.Name]; ok {
+			a.Set(content)
+		}
+	}
 }
 
 // Outcome is a data plane's answer to an Update. Each tenant is live or

@@ -11,7 +11,7 @@ import (
 
 // candidate is a tenant of an update on its way to being live.
 type candidate struct {
-	doc    *gatehouse.Tenant // nil: only keys change
+	doc    *gatehouse.Tenant // nil: only the plan or keys change
 	slot   *slot             // nil until compiled, for a tenant that is new
 	table  *table
 	faults gatehouse.Faults
@@ -50,7 +50,7 @@ func (g *Gateway) Apply(u gatehouse.Update) gatehouse.Outcome {
 	for _, id := range removed {
 		s := g.slots[id]
 		t := s.table.Load()
-		drop = slices.AppendSeq(drop, t.doc.AllHosts())
+		drop = slices.AppendSeq(drop, t.hosts())
 		delete(g.slots, id)
 		goneIDs = append(goneIDs, string(id))
 		retired = append(retired, func() { s.table.Store(nil); t.retire(nil); g.decisions.Drop(id) })
@@ -76,10 +76,10 @@ func (g *Gateway) Apply(u gatehouse.Update) gatehouse.Outcome {
 			continue
 		}
 		if old != nil {
-			drop = slices.AppendSeq(drop, old.doc.AllHosts())
+			drop = slices.AppendSeq(drop, old.hosts())
 			retired = append(retired, func() { old.retire(c.table) })
 		}
-		for h := range c.table.doc.AllHosts() {
+		for h := range c.table.hosts() {
 			set[h] = c.slot
 		}
 		g.slots[c.slot.id] = c.slot
@@ -152,14 +152,21 @@ func (g *Gateway) candidates(u *gatehouse.Update, plans map[gatehouse.PlanID]*ga
 	}
 	if len(u.Plans)+len(u.RemovedPlans) > 0 && !u.Full {
 		for _, id := range slices.Sorted(maps.Keys(g.slots)) {
-			if t := g.slots[id].table.Load(); rest(id) && plans[t.doc.Plan] != t.plan {
+			if t := g.slots[id].table.Load(); rest(id) && plans[t.planID] != t.plan {
 				named[id] = len(cs)
-				cs = append(cs, &candidate{doc: t.doc, slot: g.slots[id]})
+				cs = append(cs, &candidate{slot: g.slots[id]})
 			}
 		}
 	}
 	each(len(cs), func(i int) {
 		c := cs[i]
+		if c.doc == nil {
+			var err error
+			if c.doc, err = c.slot.table.Load().document(); err != nil {
+				c.faults = gatehouse.Faults{{Reason: err.Error()}}
+				return
+			}
+		}
 		if c.slot == nil {
 			c.slot = &slot{id: c.doc.ID, limits: g.newLimits(c.doc.ID), meter: g.counters(c.doc.ID), gate: newGate(&g.cfg.Limits.PerTenant)}
 		}
@@ -188,7 +195,7 @@ func (g *Gateway) bindAll(cs []*candidate, now time.Time) {
 	}
 	each(len(cs), func(i int) {
 		if c := cs[i]; c.table != nil && !c.same {
-			g.bind(c.table, now)
+			g.bind(c.table, c.doc, now)
 		}
 	})
 }
@@ -234,7 +241,7 @@ func (g *Gateway) settleHosts(cs []*candidate, removed []gatehouse.TenantID) {
 			if c.table == nil {
 				continue
 			}
-			for h := range c.table.doc.AllHosts() {
+			for h := range c.table.hosts() {
 				owner := g.hosts.Owner(h)
 				kept := owner != nil && owner != c.slot && !gone[owner] && !moving[owner]
 				if first := claims[h]; kept || first != nil {

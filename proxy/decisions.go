@@ -11,16 +11,16 @@ import (
 )
 
 // watch gives a table what looks on while its policy decides: the shadow and
-// the log. Pointers of the faults are relative to the policy object.
-func (g *Gateway) watch(t *table, prev *table) gatehouse.Faults {
-	doc := &t.doc.Policy
+// the log. was returns the document of prev, which may be nil. Pointers of the faults are relative to the policy object.
+func (g *Gateway) watch(t *table, tenant *gatehouse.Tenant, prev *table, was func() *gatehouse.Tenant) gatehouse.Faults {
+	doc := &tenant.Policy
 	if t.policy == nil {
 		return nil // it has faults of its own
 	}
 	if len(doc.Shadow) == 0 && doc.Log.Sample <= 0 && len(doc.Log.Mask) == 0 {
 		return nil // nothing looks on
 	}
-	header := keyHeader(t.doc)
+	header := keyHeader(tenant)
 	mask, err := policy.NewMask(doc.Log.Mask, header)
 	if err != nil {
 		return gatehouse.Faults{{Pointer: "/log/mask", Reason: err.Error()}}
@@ -28,7 +28,7 @@ func (g *Gateway) watch(t *table, prev *table) gatehouse.Faults {
 	var faults gatehouse.Faults
 	switch {
 	case len(doc.Shadow) == 0:
-	case prev != nil && reflect.DeepEqual(prev.doc.Policy, *doc) && keyHeader(prev.doc) == header:
+	case prev != nil && reflect.DeepEqual(was().Policy, *doc) && keyHeader(was()) == header:
 		t.shadow = prev.shadow // with what it has counted
 	default:
 		draft, more := g.engine.Compile(doc.Shadow)
@@ -43,7 +43,7 @@ func (g *Gateway) watch(t *table, prev *table) gatehouse.Faults {
 		}
 		t.shadow = g.shadows.Shadow(t.id, t.policy, draft, mask)
 	}
-	t.recorder, err = g.decisions.Log(t.doc.ID).Recorder(policy.RecorderConfig{
+	t.recorder, err = g.decisions.Log(tenant.ID).Recorder(policy.RecorderConfig{
 		Policy: t.policy, Revision: strconv.FormatUint(t.revision, 10), Log: doc.Log, Credentials: []string{header},
 	})
 	if err != nil {

@@ -243,7 +243,7 @@ func (e *explainer) resolve() (string, any, error) {
 		Tenant   string           `json:"tenant"`
 		Plan     gatehouse.PlanID `json:"plan,omitempty"`
 		Revision uint64           `json:"revision"`
-	}{x.table.id, x.table.doc.Plan, x.table.revision}, nil
+	}{x.table.id, x.table.planID, x.table.revision}, nil
 }
 
 func (e *explainer) match() (string, any, error) {
@@ -265,12 +265,17 @@ func (e *explainer) match() (string, any, error) {
 	if err != nil {
 		return "", nil, err
 	}
-	return fmt.Sprintf("route %s takes it", x.route.doc.ID), struct {
+	doc, err := x.table.document()
+	if err != nil {
+		return "", nil, err
+	}
+	path := doc.Routes[slices.IndexFunc(doc.Routes, func(r gatehouse.Route) bool { return r.ID == x.route.id })].Match.Path
+	return fmt.Sprintf("route %s takes it", x.route.id), struct {
 		Route   gatehouse.RouteID `json:"route"`
 		Path    string            `json:"path"`
 		MaxBody int64             `json:"max_body"`
 		Upgrade string            `json:"upgrade,omitempty"`
-	}{x.route.doc.ID, x.route.doc.Match.Path, x.route.maxBody, string(x.upgrade)}, nil
+	}{x.route.id, path, x.route.maxBody, string(x.upgrade)}, nil
 }
 
 func (e *explainer) identify() (string, any, error) {
@@ -398,7 +403,7 @@ func (e *explainer) forward() (string, any, error) {
 			open++
 		}
 	}
-	id := x.route.doc.Backend
+	id := x.route.backendID
 	data := struct {
 		Backend   gatehouse.BackendID `json:"backend"`
 		Endpoints []explainedEndpoint `json:"endpoints"`

@@ -381,7 +381,7 @@ func (x *Exchange) upstreamRequest() *upstream.Request {
 		x.up.Trailer = x.hooks.trailer
 	}
 	if x.route.hashes {
-		value, ok := (*limitValues)(x).Value(x.route.hashBy)
+		value, ok := (*limitValues)(x).Value(x.route.terms.hashBy)
 		if !ok {
 			value = x.address()
 		}
@@ -449,7 +449,7 @@ func (x *Exchange) takeAnswer() error {
 		}
 		x.Fields = append(x.Fields, Field{f.Name, f.Value})
 	}
-	x.Fields = append(x.Fields, Field{nameVia, x.route.via}, Field{nameRequestID, x.id})
+	x.Fields = append(x.Fields, Field{nameVia, x.route.via()}, Field{nameRequestID, x.id})
 	x.limitAnswer()
 	if x.Tunnel != nil {
 		return nil

@@ -276,9 +276,8 @@ func (s *session) tunnel(x *Exchange) {
 	early := bytes.Clone(s.http.Buffered())
 	x.In.Forget(methodGet)
 	s.http.Close()
-	u := &x.route.doc.Upgrade
 	r := g.tunnels.Join(s.edge.Stripped(), x.Tunnel, tunnel.Options{
-		Idle: u.Idle.Or(gatehouse.DefaultUpgradeIdle), MaxAge: u.MaxAge.Or(gatehouse.DefaultUpgradeMaxAge),
+		Idle: x.route.terms.tunnelIdle, MaxAge: x.route.terms.tunnelAge,
 		WebSocket: string(x.upgrade) == gatehouse.DefaultUpgrade, ClientEarly: early,
 		Bytes: x.passed,
 	})

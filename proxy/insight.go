@@ -72,9 +72,9 @@ func (g *Gateway) Figures(id gatehouse.TenantID) (*Figures, error) {
 	for _, route := range slices.Sorted(maps.Keys(by)) {
 		f.Routes = append(f.Routes, RouteLoad{route, loadOf(by[route])})
 	}
-	for i := range t.doc.Backends {
-		c := Connections{Backend: t.doc.Backends[i].ID}
-		for _, e := range t.backends[i].Stats().Endpoints {
+	for _, b := range t.backends {
+		c := Connections{Backend: b.ID()}
+		for _, e := range b.Stats().Endpoints {
 			c.Open, c.Idle, c.InFlight = c.Open+e.Open, c.Idle+e.Idle, c.InFlight+e.InFlight
 		}
 		f.Backends = append(f.Backends, c)
@@ -187,12 +187,12 @@ func (g *Gateway) Health(id gatehouse.TenantID) (*Health, error) {
 		return nil, err
 	}
 	h := &Health{Status: healthy, KeySets: t.verifier.KeySets()}
-	for i := range t.doc.Backends {
-		b := backendState(t.doc.Backends[i].ID, t.backends[i].Stats().Endpoints)
+	for _, live := range t.backends {
+		b := backendState(live.ID(), live.Stats().Endpoints)
 		h.Backends = append(h.Backends, b)
 		h.worsen(b.Status)
 	}
-	for _, host := range t.doc.Hosts() {
+	for host := range t.hosts() {
 		d := g.domainState(s, t, host)
 		if d.Status == "unreachable" || !d.Certificate.IsZero() && time.Now().After(d.Certificate) {
 			h.worsen(degraded)
@@ -244,7 +244,7 @@ func (g *Gateway) domainState(s *slot, t *table, host string) DomainState {
 	switch {
 	case g.hosts.Owner(host) != s:
 		d.Status = "unreachable"
-	case t.doc.Status == gatehouse.Suspended:
+	case t.suspended:
 		d.Status = "suspended"
 	case len(t.routes) == 0:
 		d.Status = "unprovisioned"

@@ -144,7 +144,7 @@ func (g *Gateway) Limits(q *LimitQuery) (*LimitOutcome, error) {
 	if err != nil {
 		return nil, err
 	}
-	i := slices.IndexFunc(t.routes, func(r routeTable) bool { return r.doc.ID == q.Route })
+	i := slices.IndexFunc(t.routes, func(r routeTable) bool { return r.id == q.Route })
 	if i < 0 {
 		return nil, &gatehouse.Error{Code: gatehouse.CodeNotFound, Message: fmt.Sprintf("tenant %q has no route %q", q.Tenant, q.Route)}
 	}

@@ -37,8 +37,8 @@ func unitMeters(m *gatehouse.Meter) []unitMeter {
 
 // meterOf is the index of the meter that a header reports, -1 for none.
 func (r *routeTable) meterOf(header []byte) int {
-	for i := range r.meters {
-		if ingress.EqualFold(header, r.meters[i].header) {
+	for i := range r.terms.meters {
+		if ingress.EqualFold(header, r.terms.meters[i].header) {
 			return i
 		}
 	}
@@ -68,7 +68,7 @@ func (x *Exchange) takeUnits(f *upstream.Field) bool {
 	n, err := metering.ParseUnits(f.Value)
 	if err != nil {
 		x.gateway.metrics.badUnits.Inc()
-		x.gateway.log.Warn("backend reports unreadable units", "tenant", x.table.id, "route", string(x.route.doc.ID), "header", x.route.meters[i].header, "error", err)
+		x.gateway.log.Warn("backend reports unreadable units", "tenant", x.table.id, "route", string(x.route.id), "header", x.route.terms.meters[i].header, "error", err)
 		return true
 	}
 	x.units[i] = sum(x.units[i], n)
@@ -100,8 +100,8 @@ func (x *Exchange) count() {
 	} else if x.endsHere() {
 		answer.By = metering.Gateway
 	}
-	for i := range x.route.meters {
-		if name := x.route.meters[i].name; name == "" {
+	for i := range x.route.terms.meters {
+		if name := x.route.terms.meters[i].name; name == "" {
 			answer.Units = x.units[i]
 		} else if x.units[i] > 0 {
 			x.series.Unit(name).AddUnits(x.units[i])
@@ -117,7 +117,7 @@ func (x *Exchange) count() {
 
 // reported are the units of the route's units_header.
 func (x *Exchange) reported() int64 {
-	if x.route == nil || len(x.route.meters) == 0 || x.route.meters[0].name != "" {
+	if x.route == nil || len(x.route.terms.meters) == 0 || x.route.terms.meters[0].name != "" {
 		return 0
 	}
 	return x.units[0]

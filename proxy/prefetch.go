@@ -20,7 +20,7 @@ func (t *table) prefetch() uint64 {
 
 // prefetch is that of what belongs to the route.
 func (r *routeTable) prefetch() uint64 {
-	sum := uint64(len(r.any)) + uint64(len(r.via)) + uint64(len(r.fields.policy)) + r.stack.Prefetch() + r.backend.Prefetch()
+	sum := uint64(len(r.any)) + uint64(len(r.fields.policy)) + r.stack.Prefetch() + r.backend.Prefetch()
 	if cells := r.tally.cells.Load(); cells != nil {
 		if c := cells[2].Load(); c != nil { // GET, 2xx
 			sum += uint64(c.in.Load()) + uint64(c.times[bucketOf(2*time.Millisecond)].Load())

@@ -34,7 +34,7 @@ func (g *Gateway) resolve(x *Exchange) error {
 		return refuse(gatehouse.CodeUnknownTenant, "this host is not served here")
 	}
 	x.fetched = x.table.prefetch()
-	if x.secured != nil && x.secured.Version < minTLS(x.table.doc) {
+	if x.secured != nil && x.secured.Version < x.table.minTLS {
 		// Its handshake named another host, or none, or was before the change.
 		return refuse(gatehouse.CodeMisdirected, "this host is served over a later version of TLS")
 	}

@@ -74,8 +74,7 @@ func (g *Gateway) tlsHost(serverName string) (edge.Tenant, bool) {
 	if t == nil { // a platform domain, or just removed
 		return edge.Tenant{}, s.platform != nil
 	}
-	c := t.doc.Identity.ClientCertificates
-	return edge.Tenant{ID: t.id, MinVersion: minTLS(t.doc), ClientCAs: t.verifier.ClientCAs(), ClientAuth: c != nil && c.Required}, true
+	return edge.Tenant{ID: t.id, MinVersion: t.minTLS, ClientCAs: t.verifier.ClientCAs(), ClientAuth: t.needsCertificate}, true
 }
 
 // minTLS is the lowest version of TLS for a tenant's hosts.

@@ -2,8 +2,10 @@ package proxy
 
 import (
 	"cmp"
+	"iter"
 	"reflect"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -40,7 +42,7 @@ type slot struct {
 type table struct {
 	slot     *slot
 	router   *route.Router
-	routes   []routeTable // as in doc.Routes
+	routes   []routeTable // as in the document
 	verifier *identity.Verifier
 	signer   *identity.Signer
 	policy   *policy.Policy
@@ -56,10 +58,15 @@ type table struct {
 	signs            bool // what backends are told is signed
 
 	features []string
-	doc      *gatehouse.Tenant
 	plan     *gatehouse.Plan // nil: none
 	revision uint64
-	backends []*upstream.Backend // as in doc.Backends
+	backends []*upstream.Backend // as in the document
+	minTLS   uint16
+	domain   string // empty: none
+	aliases  []string
+	// packed is the document at rest, see gatehouse.Tenant.Pack: spread out it
+	// takes five times the memory, and it is hardly ever asked for.
+	packed string
 }
 
 // routeTable is one route with what it needs of its tenant at hand.
@@ -73,17 +80,63 @@ type routeTable struct {
 	maxBody   int64
 	hashes    bool // the backend balances by hash
 	duplex    bool // the backend may answer while the request body is read
-	trails    bool // trailers may pass
 	pathMode  gatehouse.PathMode
 	any       []gatehouse.Credential // in the order in which they are looked for
 	all       []gatehouse.Credential // nil: one of any will do
-	upgrades  []string               // protocols, in lower case
-	meters    []unitMeter            // the units that the backend reports
-	via       []byte                 // of answers: what the backend is spoken to in
+	terms     *routeTerms            // shared by the routes of any tenant that set none
 	backendID gatehouse.BackendID
 	fields    limitFields
-	hashBy    gatehouse.Selector
-	doc       *gatehouse.Route
+}
+
+// routeTerms are what most routes leave at its default: they share usualTerms.
+type routeTerms struct {
+	upgrades   []string    // protocols, in lower case
+	trailers   []string    // the names that may pass
+	meters     []unitMeter // the units that the backend reports
+	tunnelIdle time.Duration
+	tunnelAge  time.Duration      // how long a tunnel may live
+	hashBy     gatehouse.Selector // where the backend balances by hash
+}
+
+var usualTerms = routeTerms{
+	upgrades: []string{gatehouse.DefaultUpgrade}, tunnelIdle: gatehouse.DefaultUpgradeIdle, tunnelAge: gatehouse.DefaultUpgradeMaxAge,
+	hashBy: gatehouse.Selector{Kind: "principal"},
+}
+
+func termsOf(doc *gatehouse.Route, backend *gatehouse.Backend) *routeTerms {
+	t := usualTerms
+	t.trailers, t.meters = doc.Trailers, unitMeters(&doc.Meter)
+	t.tunnelIdle, t.tunnelAge = doc.Upgrade.Idle.Or(t.tunnelIdle), doc.Upgrade.MaxAge.Or(t.tunnelAge)
+	t.hashBy = cmp.Or(backend.HashBy, t.hashBy)
+	switch {
+	case doc.Upgrade.Off, backend.Protocol == gatehouse.HTTP2: // HTTP/2 has another way, which is not spoken
+		t.upgrades = nil
+	case len(doc.Upgrade.Protocols) > 0:
+		t.upgrades = doc.Upgrade.Protocols
+	}
+	if reflect.DeepEqual(t, usualTerms) {
+		return &usualTerms
+	}
+	return &t
+}
+
+// via is what an answer says that the backend is spoken to in.
+func (r *routeTable) via() []byte {
+	if r.duplex {
+		return viaHTTP2
+	}
+	return viaHTTP1
+}
+
+// document unpacks the tenant's document: a copy, which costs tens of
+// microseconds. It fails for one that a reader would not have taken.
+func (t *table) document() (*gatehouse.Tenant, error) {
+	return gatehouse.UnpackTenant([]byte(t.packed))
+}
+
+// hosts goes through what the tenant is reached by.
+func (t *table) hosts() iter.Seq[string] {
+	return (&gatehouse.Tenant{Domain: t.domain, Aliases: t.aliases}).AllHosts()
 }
 
 // compile builds a tenant's next table. prev, the running one, may be nil;
@@ -91,8 +144,23 @@ type routeTable struct {
 // touched: when faults come back the caller keeps it.
 func (g *Gateway) compile(s *slot, doc *gatehouse.Tenant, plan *gatehouse.Plan, revision uint64) (*table, gatehouse.Faults) {
 	prev := s.table.Load()
+	packed, err := doc.Pack()
+	if err != nil {
+		return nil, gatehouse.Faults{{Reason: err.Error()}}
+	}
+	// was is the running table's document, read when it is asked for; one that
+	// cannot be read is like no other.
+	was := sync.OnceValue(func() *gatehouse.Tenant {
+		if prev.packed == string(packed) {
+			return doc
+		}
+		if old, err := prev.document(); err == nil {
+			return old
+		}
+		return &gatehouse.Tenant{}
+	})
 	t := &table{
-		id: string(doc.ID), doc: doc, plan: plan, revision: revision, features: doc.Features.On(),
+		id: string(doc.ID), packed: string(packed), domain: doc.Domain, aliases: doc.Aliases, minTLS: minTLS(doc), plan: plan, revision: revision, features: doc.Features.On(),
 		backends: make([]*upstream.Backend, len(doc.Backends)), meter: s.meter, slot: s,
 		suspended:        doc.Status == gatehouse.Suspended,
 		needsCertificate: doc.Identity.ClientCertificates != nil && doc.Identity.ClientCertificates.Required,
@@ -114,7 +182,7 @@ func (g *Gateway) compile(s *slot, doc *gatehouse.Tenant, plan *gatehouse.Plan, 
 	faults = append(faults, more.Under("/routes")...)
 	t.policy, more = g.engine.Compile(doc.Policy.Modules)
 	faults = append(faults, more.Under("/policy")...)
-	faults = append(faults, g.watch(t, prev).Under("/policy")...)
+	faults = append(faults, g.watch(t, doc, prev, was).Under("/policy")...)
 
 	var prevVerifier *identity.Verifier
 	if prev != nil {
@@ -122,8 +190,8 @@ func (g *Gateway) compile(s *slot, doc *gatehouse.Tenant, plan *gatehouse.Plan, 
 	}
 	t.verifier, more = identity.Compile(doc.ID, doc.Identity, g.standing(doc.ID), g.keySets, prevVerifier)
 	faults = append(faults, more.Under("/identity")...)
-	if prev != nil && reflect.DeepEqual(prev.doc.Identity.Forward, doc.Identity.Forward) &&
-		identity.SeveralIssuers(&prev.doc.Identity) == identity.SeveralIssuers(&doc.Identity) {
+	if prev != nil && reflect.DeepEqual(was().Identity.Forward, doc.Identity.Forward) &&
+		identity.SeveralIssuers(&was().Identity) == identity.SeveralIssuers(&doc.Identity) {
 		t.signer = prev.signer // with the tokens that it has made
 	} else if signer, err := identity.NewSigner(doc.ID, doc.Identity); err != nil {
 		faults = append(faults, gatehouse.Fault{Pointer: "/identity/forward/key_file", Reason: err.Error()})
@@ -157,19 +225,19 @@ func (g *Gateway) compile(s *slot, doc *gatehouse.Tenant, plan *gatehouse.Plan, 
 
 // bind gives a table that goes live its routes. Their limits come into force
 // at once, for the running table too, and those that it no longer has end.
-func (g *Gateway) bind(t *table, now time.Time) {
-	zone := g.zones.named(t.doc.TimeZone)
-	t.routes = make([]routeTable, len(t.doc.Routes))
-	stacks := make([]*ratelimit.Stack, len(t.doc.Routes))
+func (g *Gateway) bind(t *table, doc *gatehouse.Tenant, now time.Time) {
+	zone := g.zones.named(doc.TimeZone)
+	t.routes = make([]routeTable, len(doc.Routes))
+	stacks := make([]*ratelimit.Stack, len(doc.Routes))
 	shared := -1 // a route without limits of its own
-	for i := range t.doc.Routes {
+	for i := range doc.Routes {
 		r := &t.routes[i]
-		*r = g.compileRoute(t, &t.doc.Routes[i])
-		own := !reflect.ValueOf(&r.doc.Limits).Elem().IsZero()
+		*r = g.compileRoute(t, doc, &doc.Routes[i])
+		own := !reflect.ValueOf(&doc.Routes[i].Limits).Elem().IsZero()
 		if shared >= 0 && !own {
 			r.stack, r.fields = t.routes[shared].stack, t.routes[shared].fields
 		} else {
-			r.stack = g.stackOf(t, r.doc, zone, now)
+			r.stack = g.stackOf(t, doc, &doc.Routes[i], zone, now)
 			r.fields = newLimitFields(g.headers, r.stack.Limits())
 		}
 		if !own {
@@ -180,53 +248,41 @@ func (g *Gateway) bind(t *table, now time.Time) {
 	t.slot.limits.Retain(stacks...)
 }
 
-func (g *Gateway) compileRoute(t *table, doc *gatehouse.Route) routeTable {
+func (g *Gateway) compileRoute(t *table, tenant *gatehouse.Tenant, doc *gatehouse.Route) routeTable {
 	r := routeTable{
-		id: doc.ID, doc: doc, auth: cmp.Or(doc.Auth, gatehouse.AuthRequired), cost: max(1, doc.Cost),
-		trails: len(doc.Trailers) > 0, pathMode: doc.PathMode, backendID: doc.Backend,
-		maxBody: int64(cmp.Or(doc.MaxBody, g.cfg.Limits.Body)), upgrades: upgradesOf(doc),
-		via: viaHTTP1, meters: unitMeters(&doc.Meter), tally: t.slot.tallies.of(doc.ID),
+		id: doc.ID, auth: cmp.Or(doc.Auth, gatehouse.AuthRequired), cost: max(1, doc.Cost),
+		pathMode: doc.PathMode, backendID: doc.Backend,
+		maxBody: int64(cmp.Or(doc.MaxBody, g.cfg.Limits.Body)), tally: t.slot.tallies.of(doc.ID),
 	}
 	if r.any, r.all = doc.AnyOf, doc.AllOf; len(r.any) == 0 {
 		r.any = anyCredential
 	}
-	i := t.place(doc.Backend)
+	i := slices.IndexFunc(tenant.Backends, func(b gatehouse.Backend) bool { return b.ID == doc.Backend })
 	r.backend = t.backends[i]
-	if r.duplex = t.doc.Backends[i].Protocol == gatehouse.HTTP2; r.duplex {
-		r.upgrades = nil // HTTP/2 has another way, which is not spoken
-		r.via = viaHTTP2
-	}
-	r.hashes = t.doc.Backends[i].Balance == gatehouse.ConsistentHash
-	r.hashBy = cmp.Or(t.doc.Backends[i].HashBy, gatehouse.Selector{Kind: "principal"})
+	r.duplex = tenant.Backends[i].Protocol == gatehouse.HTTP2
+	r.hashes = tenant.Backends[i].Balance == gatehouse.ConsistentHash
+	r.terms = termsOf(doc, &tenant.Backends[i])
 	return r
 }
 
 // stackOf returns the limits that requests on a route are held to.
-func (g *Gateway) stackOf(t *table, doc *gatehouse.Route, zone *time.Location, now time.Time) *ratelimit.Stack {
+func (g *Gateway) stackOf(t *table, tenant *gatehouse.Tenant, doc *gatehouse.Route, zone *time.Location, now time.Time) *ratelimit.Stack {
 	scopes := make([]ratelimit.Scope, 0, 3)
 	if t.plan != nil {
 		scopes = append(scopes, ratelimit.Scope{Kind: ratelimit.PlanScope, Limits: t.plan.Limits})
 	}
 	scopes = append(scopes,
-		ratelimit.Scope{Kind: ratelimit.TenantScope, Limits: t.doc.Limits},
+		ratelimit.Scope{Kind: ratelimit.TenantScope, Limits: tenant.Limits},
 		ratelimit.Scope{Kind: ratelimit.RouteScope, Route: doc.ID, Limits: doc.Limits})
 	return t.slot.limits.Stack(now, zone, scopes...)
 }
 
-// place is where a backend stands in the document; -1 for none.
-func (t *table) place(id gatehouse.BackendID) int {
-	for i := range t.doc.Backends {
-		if t.doc.Backends[i].ID == id {
-			return i
-		}
-	}
-	return -1
-}
-
 // backend returns a backend by its id, nil for none.
 func (t *table) backend(id gatehouse.BackendID) *upstream.Backend {
-	if i := t.place(id); i >= 0 {
-		return t.backends[i]
+	for _, b := range t.backends {
+		if b.ID() == id {
+			return b
+		}
 	}
 	return nil
 }

@@ -251,11 +251,11 @@ func (s *slot) take(from, oldest time.Time) []Tally {
 	if len(list) > 0 {
 		ts.taken = append(ts.taken, taking{from, list})
 	}
-	if t == nil || len(ts.routes) == len(t.doc.Routes) {
+	if t == nil || len(ts.routes) == len(t.routes) {
 		return list
 	}
 	ts.routes = slices.DeleteFunc(ts.routes, func(r *tally) bool {
-		return !slices.ContainsFunc(t.doc.Routes, func(d gatehouse.Route) bool { return d.ID == r.route }) &&
+		return !slices.ContainsFunc(t.routes, func(d routeTable) bool { return d.id == r.route }) &&
 			!slices.ContainsFunc(list, func(c Tally) bool { return c.Route == r.route })
 	})
 	return list

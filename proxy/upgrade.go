@@ -12,44 +12,33 @@ import (
 // the route takes it (RFC 9110, 7.8). Any other request goes on without, as if
 // it had not asked.
 func (x *Exchange) findUpgrade() error {
-	if len(x.route.upgrades) == 0 || string(x.In.Method) != "GET" || x.In.BodyLength != 0 || !x.In.Upgrade || x.In.Major != 1 {
+	if !x.In.Upgrade || len(x.route.terms.upgrades) == 0 || string(x.In.Method) != "GET" || x.In.BodyLength != 0 || x.In.Major != 1 {
 		return nil
 	}
 	asked, n := x.In.Sole("Upgrade")
 	if n != 1 {
 		return nil
 	}
-	i := slices.IndexFunc(x.route.upgrades, func(p string) bool { return ingress.EqualFold(asked, p) })
+	i := slices.IndexFunc(x.route.terms.upgrades, func(p string) bool { return ingress.EqualFold(asked, p) })
 	if i < 0 {
 		return nil
 	}
-	if x.route.upgrades[i] == gatehouse.DefaultUpgrade {
+	if x.route.terms.upgrades[i] == gatehouse.DefaultUpgrade {
 		if key, n := x.In.Sole("Sec-WebSocket-Key"); n != 1 || len(key) != 24 { // 16 bytes in base64 (RFC 6455, 4.1)
 			return refuse(gatehouse.CodeBadRequest, "a WebSocket handshake needs one Sec-WebSocket-Key")
 		}
 	}
-	x.upgrade = x.text(x.route.upgrades[i])
+	x.upgrade = x.text(x.route.terms.upgrades[i])
 	return nil
-}
-
-// upgradesOf returns the protocols that a route may change to.
-func upgradesOf(r *gatehouse.Route) []string {
-	if r.Upgrade.Off {
-		return nil
-	}
-	if len(r.Upgrade.Protocols) == 0 {
-		return []string{gatehouse.DefaultUpgrade}
-	}
-	return r.Upgrade.Protocols
 }
 
 // takesTrailers reports whether trailers may pass in the answer: the route
 // names some, and the client says that it reads them (RFC 9110, 10.1.4).
 func (x *Exchange) takesTrailers() bool {
 	if x.In.Major == 2 {
-		return x.route.trails || x.isGRPC()
+		return len(x.route.terms.trailers) > 0 || x.isGRPC()
 	}
-	if !x.route.trails {
+	if len(x.route.terms.trailers) == 0 {
 		return false
 	}
 	te, n := x.In.Sole("TE")
@@ -71,7 +60,7 @@ func (x *Exchange) passesTrailer(name []byte) bool {
 	if !ingress.MayTrail(name) {
 		return false
 	}
-	for _, allowed := range x.route.doc.Trailers {
+	for _, allowed := range x.route.terms.trailers {
 		if ingress.EqualFold(name, allowed) {
 			return true
 		}
@@ -82,7 +71,7 @@ func (x *Exchange) passesTrailer(name []byte) bool {
 // announceTrailers passes the request's Trailer on, as far as its names may
 // pass.
 func (x *Exchange) announceTrailers(h []byte) []byte {
-	if !x.route.trails {
+	if len(x.route.terms.trailers) == 0 {
 		return h
 	}
 	start := len(h)

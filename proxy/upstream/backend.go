@@ -36,7 +36,8 @@ type Backend struct {
 	circuit   gatehouse.Circuit  // with its defaults; no FailureRatio: there is none
 	slowStart time.Duration      // 0: none
 	resolve   time.Duration
-	log       *slog.Logger
+	tenant    gatehouse.TenantID
+	name      gatehouse.BackendID
 	id        identity
 	retired   bool // guarded by Client.mu
 }
@@ -67,9 +68,11 @@ type retries struct {
 	status         [2]uint64 // a bit for each of 500 to 599
 }
 
-func newBackend(c *Client, doc gatehouse.Backend) *Backend {
+func newBackend(c *Client, tenant gatehouse.TenantID, doc gatehouse.Backend) *Backend {
 	b := &Backend{
 		client:    c,
+		tenant:    tenant,
+		name:      doc.ID,
 		members:   make([]member, len(doc.Endpoints)),
 		balance:   doc.Balance,
 		health:    doc.Health,
@@ -97,6 +100,15 @@ func newBackend(c *Client, doc gatehouse.Backend) *Backend {
 	b.retries = newRetries(doc.Retries)
 	b.streams = b.id.protocol == gatehouse.HTTP2
 	return b
+}
+
+// ID is the backend's in its tenant's document.
+func (b *Backend) ID() gatehouse.BackendID { return b.name }
+
+// log is where what happens to the backend is told. It is made when it is
+// needed: a thousand backends that are well take no memory for it.
+func (b *Backend) log() *slog.Logger {
+	return b.client.log.With("tenant", string(b.tenant), "backend", string(b.name))
 }
 
 // on reports whether an answer of this status is a reason to try again.

@@ -58,7 +58,7 @@ func (b *Backend) choose(key uint64, tried []int) (ticket, error) {
 		}
 		passed, changed := m.circuit.enter(&t, b.client.clock)
 		if changed {
-			b.log.Info("circuit is half open", "endpoint", m.url)
+			b.log().Info("circuit is half open", "endpoint", m.url)
 		}
 		if passed {
 			return t, nil

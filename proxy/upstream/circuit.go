@@ -167,11 +167,11 @@ func (b *Backend) settle(m *member, t ticket, v verdict) {
 	switch m.circuit.leave(t, v, now) {
 	case unchanged:
 	case opened:
-		b.log.Warn("circuit is open", "endpoint", m.url, "span", time.Duration(b.circuit.OpenFor))
+		b.log().Warn("circuit is open", "endpoint", m.url, "span", time.Duration(b.circuit.OpenFor))
 	case reopened:
-		b.log.Warn("circuit is open again", "endpoint", m.url, "span", time.Duration(b.circuit.OpenFor))
+		b.log().Warn("circuit is open again", "endpoint", m.url, "span", time.Duration(b.circuit.OpenFor))
 	case closed:
 		m.rise(now)
-		b.log.Info("circuit is closed", "endpoint", m.url)
+		b.log().Info("circuit is closed", "endpoint", m.url)
 	}
 }

@@ -98,7 +98,7 @@ func New(cfg Config) *Client {
 // about an endpoint's URL or the texts of TLS, or says that the client is
 // closed.
 func (c *Client) Backend(tenant gatehouse.TenantID, doc gatehouse.Backend, prev *Backend) (*Backend, error) {
-	b := newBackend(c, doc)
+	b := newBackend(c, tenant, doc)
 	secure, err := secureConfig(doc, c.roots)
 	if err != nil {
 		return nil, fmt.Errorf("backend %s/%s: %w", tenant, doc.ID, err)
@@ -110,13 +110,11 @@ func (c *Client) Backend(tenant gatehouse.TenantID, doc gatehouse.Backend, prev 
 			return nil, fmt.Errorf("backend %s/%s: endpoint %s: %w", tenant, doc.ID, e.URL, err)
 		}
 	}
-	log := c.log.With("tenant", string(tenant), "backend", string(doc.ID))
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {
 		return nil, fmt.Errorf("backend %s/%s: %w", tenant, doc.ID, net.ErrClosed)
 	}
-	b.log = log
 	if prev != nil {
 		b.load = prev.load
 	}
@@ -129,7 +127,7 @@ func (c *Client) Backend(tenant gatehouse.TenantID, doc gatehouse.Backend, prev 
 				m.rise(c.clock.now())
 			}
 			if _, err := netip.ParseAddr(m.target.host); err != nil && c.resolver != nil {
-				m.name = newName(m.endpoint, log)
+				m.name = newName(m.endpoint, b.log())
 			}
 		}
 		m.refs++
@@ -143,7 +141,7 @@ func (c *Client) Backend(tenant gatehouse.TenantID, doc gatehouse.Backend, prev 
 			m.circuit = &circuit{rules: b.circuit}
 		}
 		if m.check == nil && b.checked() {
-			m.check = c.startCheck(m.endpoint, b.health, log)
+			m.check = c.startCheck(m.endpoint, b.health, b.log())
 		}
 		if m.check != nil {
 			m.check.refs++

@@ -186,7 +186,7 @@ func (b *Backend) eject(m *member) {
 	o.rounds.Add(1)
 	o.until.Store(int64(o.back))
 	w.mu.Unlock()
-	b.log.Warn("endpoint is ejected", "endpoint", m.url, "failures", failures, "span", span)
+	b.log().Warn("endpoint is ejected", "endpoint", m.url, "failures", failures, "span", span)
 }
 
 // readmit ends an ejection whose time is over.
@@ -200,7 +200,7 @@ func (b *Backend) readmit(m *member, now time.Duration) {
 	m.outlier.back = time.Duration(m.outlier.until.Swap(0))
 	w.mu.Unlock()
 	m.rise(now)
-	b.log.Info("endpoint is back from ejection", "endpoint", m.url)
+	b.log().Info("endpoint is back from ejection", "endpoint", m.url)
 }
 
 func (b *Backend) has(o *outlier) bool {

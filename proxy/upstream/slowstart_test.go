@@ -54,7 +54,7 @@ func TestSlowStart(t *testing.T) {
 		want(t, parts(b), " 0.10 1.00 1.00")
 		wait(1000)
 
-		k := &check{endpoint: b.members[1].endpoint, rules: b.health, log: b.log}
+		k := &check{endpoint: b.members[1].endpoint, rules: b.health, log: b.log()}
 		k.judge(9, 0, nil)
 		want(t, parts(b), " 1.00 1.00 1.00") // it always was
 		k.judge(0, 9, nil)
