@@ -308,9 +308,15 @@ func saneNumber(text string) bool {
 
 // Prefetch reads what Decide will read of p first, before it is needed. Atomic
 // reads are never left out.
-func (p *Principal) Prefetch() {
-	if p != nil {
-		_ = p.left.Load()
-		_ = p.keyed[0].Load()
+func (p *Principal) Prefetch() uint64 {
+	if p == nil {
+		return 0
 	}
+	sum := uint64(len(p.ID))
+	for i := range p.keyed {
+		if k := p.keyed[i].Load(); k != nil && k.text != "" {
+			sum += uint64(k.text[0])
+		}
+	}
+	return sum
 }

@@ -9,12 +9,13 @@ import (
 
 // cell is one count of one rate or quota; Local.mu guards it.
 type cell struct {
-	// What every request reads comes first, in one line of the cache.
+	// What every request reads comes first, in two lines of the cache.
 	limit  *limit
-	spec   *spec         // that bucket or window were last set by
-	seen   uint64        // the last turn of the table that used it
-	bucket *rate.Limiter // of a rate
-	shared *share        // of a limit in the shared store; bucket and window are then idle
+	spec   *spec        // that bucket or window were last set by
+	seen   uint64       // the last turn of the table that used it
+	shared *share       // of a limit in the shared store; bucket and window are then idle
+	rated  bool         // bucket counts, of a rate
+	bucket rate.Limiter // idle but where rated
 	// Of a quota: the units taken in the window [start, end), in nanoseconds
 	// since 1970. Both are 0 for a window that begins with its first use.
 	// Used is below 0 after a top-up of more than was taken.
@@ -37,8 +38,11 @@ func newCell(lim *limit, key digest) *cell {
 	if lim.remote {
 		c.shared = &share{}
 	} else if sp.facts.Kind == Rate {
-		c.spec = sp
-		c.bucket = rate.NewLimiter(rate.Limit(sp.perSecond), int(sp.facts.Burst))
+		c.spec, c.rated = sp, true
+		never := time.Time{} // as rate.NewLimiter has it, which makes one elsewhere
+		c.bucket.SetLimitAt(never, rate.Limit(sp.perSecond))
+		c.bucket.SetBurstAt(never, int(sp.facts.Burst))
+		c.bucket.AllowN(never, -int(sp.facts.Burst))
 	}
 	return c
 }
@@ -95,7 +99,7 @@ func (c *cell) idle(now time.Time) bool {
 	if c.shared != nil {
 		return c.shared.idle(now)
 	}
-	if c.bucket != nil {
+	if c.rated {
 		return c.bucket.TokensAt(now) >= float64(c.spec.facts.Burst)
 	}
 	return c.used == 0
@@ -106,7 +110,7 @@ func (c *cell) inherit(o *cell, now time.Time) {
 	if c.shared != nil {
 		return // the store has the count of each value
 	}
-	if c.bucket != nil {
+	if c.rated {
 		burst := c.spec.facts.Burst
 		gone := math.Ceil(float64(burst) - o.bucket.TokensAt(now))
 		c.bucket.AllowN(now, int(min(max(gone, 0), float64(burst))))
@@ -128,7 +132,7 @@ func (c *cell) spend(now time.Time, cost int64) {
 // refused later. To a bucket it is as if it had never been taken: what came
 // in beyond the burst meanwhile is cut off at the next use.
 func (c *cell) refund(now time.Time, cost, start int64) {
-	if c.bucket != nil {
+	if c.rated {
 		c.bucket.AllowN(now, -int(cost))
 		return
 	}

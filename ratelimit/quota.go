@@ -35,7 +35,7 @@ type restored struct {
 
 // into moves the count of c's key to c, if there is one.
 func (r *restored) into(c *cell) bool {
-	if len(r.byKey) == 0 || c.bucket != nil || c.shared != nil {
+	if len(r.byKey) == 0 || c.rated || c.shared != nil {
 		return false
 	}
 	key := c.name()
@@ -78,7 +78,7 @@ func (l *Local) Quotas(now time.Time) []QuotaState {
 	now = l.advance(now)
 	var out []QuotaState
 	add := func(c *cell) {
-		if c == nil || c.bucket != nil || c.shared != nil || c.limit.whole != nil || c.idle(now) {
+		if c == nil || c.rated || c.shared != nil || c.limit.whole != nil || c.idle(now) {
 			return
 		}
 		out = append(out, QuotaState{c.name(), time.Unix(0, c.start).UTC(), time.Unix(0, c.end).UTC(), c.used, slices.Clone(c.topUps)})

@@ -2,6 +2,7 @@ package identity
 
 import (
 	"hash/maphash"
+	"math"
 	"math/rand/v2"
 	"sync/atomic"
 	"time"
@@ -13,6 +14,7 @@ const (
 	cacheSegments = 64
 	cacheSets     = 16
 	cacheWays     = 4
+	cacheRecent   = 8
 )
 
 // Bounds of one tenant's cache in bytes, as far as they can be told. A token
@@ -27,7 +29,11 @@ const (
 // cache remembers verified tokens. Reads take no lock. The seeded hash only
 // finds the slot; the whole token is compared.
 type cache struct {
-	seed  maphash.Seed
+	seed maphash.Seed
+	// recent are those of the entries in table that were put last: of a tenant
+	// with few callers all, found without going through the table.
+	recent [cacheRecent]cacheSlot
+
 	table atomic.Pointer[cacheTable] // made by the first put
 	bytes atomic.Int64               // of all entries
 	hand  atomic.Uint64              // the segment swept last
@@ -84,7 +90,23 @@ func (s *seen) size() int64 {
 	return int64(seenSize + len(s.token))
 }
 
+// is reports whether s, which may be nil, is of the token. What is needed of it
+// next is read while the token is compared.
+func (s *seen) is(hash uint64, token []byte) bool {
+	if s == nil || s.hash != hash {
+		return false
+	}
+	sum := s.verified.prefetch()
+	if s.key != nil && s.key.retired.Load() {
+		sum++
+	}
+	return s.token == string(token) && sum != math.MaxUint64 // which it never is
+}
+
 func (c *cache) find(hash uint64, token []byte) *seen {
+	if s := c.recent[hash%cacheRecent].Load(); s.is(hash, token) {
+		return s
+	}
 	table := c.table.Load()
 	if table == nil {
 		return nil
@@ -95,13 +117,8 @@ func (c *cache) find(hash uint64, token []byte) *seen {
 	}
 	first := hash % cacheSets * cacheWays
 	for i := first; i < first+cacheWays; i++ {
-		if s := segment[i].Load(); s != nil && s.hash == hash {
-			if s.verified != nil {
-				s.verified.Principal.Prefetch() // while the token is compared
-			}
-			if s.token == string(token) {
-				return s
-			}
+		if s := segment[i].Load(); s.is(hash, token) {
+			return s
 		}
 	}
 	return nil
@@ -137,8 +154,12 @@ func (c *cache) put(s *seen, now time.Time) {
 			victim = i
 		}
 	}
+	c.recent[s.hash%cacheRecent].Store(s) // first, or it could outlive its place in the table
 	old := segment[victim].Swap(s)
 	c.bytes.Add(s.size() - old.size())
+	if old != s {
+		c.pass(old)
+	}
 	c.sweep(table, s, now)
 }
 
@@ -158,7 +179,15 @@ func (c *cache) sweep(table *cacheTable, s *seen, now time.Time) {
 			}
 			if segment[i].CompareAndSwap(old, nil) {
 				c.bytes.Add(-old.size())
+				c.pass(old)
 			}
 		}
+	}
+}
+
+// pass takes an entry that has left the table, nil for none, from recent.
+func (c *cache) pass(old *seen) {
+	if old != nil {
+		c.recent[old.hash%cacheRecent].CompareAndSwap(old, nil)
 	}
 }

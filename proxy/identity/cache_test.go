@@ -67,6 +67,27 @@ func TestCacheComparesWholeToken(t *testing.T) {
 	}
 }
 
+// inTable fails the test where recent has what the table has not, and returns
+// how many recent has.
+func (c *cache) inTable(t *testing.T) (n int) {
+	t.Helper()
+	for i := range c.recent {
+		s := c.recent[i].Load()
+		if s == nil {
+			continue
+		}
+		n++
+		segment, there := c.table.Load()[s.hash>>58].Load(), false
+		for j := range segment {
+			there = there || segment[j].Load() == s
+		}
+		if !there {
+			t.Errorf("%q has left the table and is found all the same", s.token)
+		}
+	}
+	return n
+}
+
 func TestCacheIsBounded(t *testing.T) {
 	c := cache{seed: maphash.MakeSeed()}
 	k := &key{}
@@ -87,7 +108,7 @@ func TestCacheIsBounded(t *testing.T) {
 		s := &seen{hash: hash, token: fmt.Sprint(hash), key: by, verified: forever, until: forever.Expires}
 		c.put(s, noon)
 		c.put(s, noon)
-		if c.find(hash, []byte(s.token)) != s {
+		if c.find(hash, []byte(s.token)) != s || c.recent[hash%cacheRecent].Load() != s {
 			t.Fatalf("%x is not found", hash)
 		}
 		return s
@@ -99,8 +120,8 @@ func TestCacheIsBounded(t *testing.T) {
 	for i := range uint64(50_000) {
 		put(i*0x9e3779b97f4a7c15, k)
 	}
-	if n := count(); n != 4096 {
-		t.Errorf("%d entries", n)
+	if n, recent := count(), c.inTable(t); n != 4096 || recent == 0 {
+		t.Errorf("%d entries, %d recent", n, recent)
 	}
 	// The dead make room first, then one of the living.
 	k.retired.Store(true)
@@ -122,7 +143,7 @@ func TestCacheIsBounded(t *testing.T) {
 	for range cacheSegments {
 		put(0, live)
 	}
-	if n := count(); n != cacheWays {
+	if n := count(); n != cacheWays || c.inTable(t) != 1 {
 		t.Errorf("%d left of the dead and %d living", n, cacheWays)
 	}
 	left := int64(0)
@@ -180,6 +201,7 @@ func TestCacheBytes(t *testing.T) {
 	if n := c.bytes.Load(); n != sum() || n > cacheBytes {
 		t.Errorf("%d bytes counted, %d are there", n, sum())
 	}
+	c.inTable(t)
 }
 
 // Real tokens are remembered, with hundreds of groups; what is made to be large

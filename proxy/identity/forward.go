@@ -130,7 +130,27 @@ func (s *Signer) Append(dst []byte, a *Assertion, now time.Time) []byte {
 	case gatehouse.ForwardSigned:
 		return s.sign(s.lines(dst, a.Who, true), a, now)
 	}
-	return s.lines(dst, a.Who, false)
+	return s.remembered(dst, a.Who)
+}
+
+// told is what a signer's lines say of one caller.
+type told struct {
+	by   *Signer
+	text string
+}
+
+// remembered appends lines without those that are empty. They are written once
+// for each caller: its names lie far apart.
+func (s *Signer) remembered(dst []byte, who *Verified) []byte {
+	if who == nil {
+		return s.lines(dst, nil, false)
+	}
+	t := who.told.Load()
+	if t == nil || t.by != s {
+		t = &told{s, string(s.lines(nil, who, false))}
+		who.told.Store(t)
+	}
+	return append(dst, t.text...)
 }
 
 func (s *Signer) lines(dst []byte, who *Verified, empty bool) []byte {

@@ -65,6 +65,27 @@ func get(who *Verified) *Assertion {
 	return &Assertion{Who: who, Method: []byte("GET"), Authority: []byte("API.example"), Path: []byte("/orders/%2F1"), Audience: "orders"}
 }
 
+// What is remembered of a caller is the signer's own: a change of the document
+// makes another.
+func TestForwardChanges(t *testing.T) {
+	who := policy.NewIssued("https://one", kindUser, "alice", "acme", nil, nil, nil, nil)
+	verified := &Verified{Principal: who, Method: MethodJWT, Expires: noon.Add(time.Hour)}
+	one, err := NewSigner("acme", gatehouse.Identity{JWT: make([]gatehouse.Issuer, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	two, err := NewSigner("acme", gatehouse.Identity{JWT: make([]gatehouse.Issuer, 2)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const line = "X-Gatehouse-Issuer: https://one"
+	for i, s := range []*Signer{one, one, two, two, one} {
+		if got := string(s.Append(nil, get(verified), noon)); strings.Contains(got, line) != (s == two) {
+			t.Errorf("%d: %s", i, got)
+		}
+	}
+}
+
 func TestForwardHeaders(t *testing.T) {
 	f := func(mode gatehouse.ForwardMode, who *Verified, want string) {
 		t.Helper()
@@ -324,13 +345,12 @@ func TestForwardJWT(t *testing.T) {
 			t.Error("half of the life has passed, and the token is the same; or it is not kept")
 		}
 		// It ends with the credential.
-		short := *alice
-		short.Expires = noon.Add(10 * time.Second)
-		got := claimsOf(tell(&short, "orders", noon), noon)
+		short := &Verified{Principal: alice.Principal, Method: alice.Method, Expires: noon.Add(10 * time.Second)}
+		got := claimsOf(tell(short, "orders", noon), noon)
 		if !strings.Contains(got, fmt.Sprintf(`"exp":%d`, noon.Unix()+10)) {
 			t.Error(got)
 		}
-		if tell(&short, "orders", noon.Add(4*time.Second)) == tell(&short, "orders", noon.Add(5*time.Second)) {
+		if tell(short, "orders", noon.Add(4*time.Second)) == tell(short, "orders", noon.Add(5*time.Second)) {
 			t.Error("half of the shorter life has passed")
 		}
 	}
