@@ -7,7 +7,7 @@ BENCHFLAGS    ?=
 FUZZ          ?= 20s
 SUDO          := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: cross help build run test lint fmt bench long fuzz clean tools benchtools race
+.PHONY: cross help build run test lint fmt bench profile long fuzz clean tools benchtools race
 
 help: ## List the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-8s %s\n", $$1, $$2}'
@@ -38,8 +38,9 @@ tools:
 	ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || need="$$need postgresql"; \
 	[ -z "$$need" ] || { $(APT) update && $(APT) install -y --no-install-recommends $$need; }
 
+# Tests are built without the profile: it would be a second build of all.
 race:
-	$(GO) test -race -timeout 20m ./...
+	$(GO) test -race -pgo=off -timeout 20m ./...
 
 lint: ## Check format and lint
 	@out="$$($(GOFUMPT) -l $$(git ls-files '*.go'))"; [ -z "$$out" ] || { echo "make fmt would change:"; echo "$$out"; exit 1; }
@@ -65,6 +66,11 @@ benchtools: tools
 	[ -e /usr/lib/nginx/modules/ngx_http_lua_module.so ] || need="$$need libnginx-mod-http-lua lua-cjson"; \
 	[ -z "$$need" ] || { $(APT) update && $(APT) install -y --no-install-recommends $$need; }
 
+
+# What the compiler is told of where time goes (https://go.dev/doc/pgo). To be
+# made anew when the path of a request has changed, on a quiet machine.
+profile: benchtools ## Measure where CPU time goes, for the compiler
+	$(GO) run ./bench -profile cmd/gatehouse/default.pgo -rounds 3 -scenarios plain,tenants-1000,key,jwt,jwt-limits,everything,tls,upload,download
 
 long: ## The long forms: 200 takeovers under load, 500 kills, 10,000 writes under kills, bodies of 1 GiB, 9,900 idle sockets
 	$(GO) test ./cmd/gatehouse -timeout 30m -v -run 'TestRestarts|TestFlatMemory|TestIdleSockets' -args -restarts 200 -body-mib 1024 -idle 9900

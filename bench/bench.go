@@ -30,7 +30,8 @@ type bench struct {
 	issuer  *issuer
 	made    []tenant
 	backend *process
-	ports   int // of the first backend
+	ports   int    // of the first backend
+	profile string // file for all scenarios' profiles; empty: none are made
 }
 
 func newBench(ctx context.Context, peers []string, w work) (_ *bench, err error) {
@@ -115,6 +116,22 @@ func (b *bench) certify() error {
 	return nil
 }
 
+// merge makes one profile of those of all scenarios.
+func (b *bench) merge(ctx context.Context) error {
+	if b.profile == "" {
+		return nil
+	}
+	all, err := filepath.Glob(filepath.Join(b.dir, "*.prof"))
+	if err != nil {
+		return err
+	}
+	args := append([]string{"tool", "pprof", "-proto", "-output", b.profile}, all...)
+	if out, err := exec.CommandContext(ctx, "go", args...).CombinedOutput(); err != nil {
+		return fmt.Errorf("merge %d profiles: %w\n%s", len(all), err, out)
+	}
+	return nil
+}
+
 func (b *bench) close() {
 	b.backend.stop()
 	_ = os.RemoveAll(b.dir)
@@ -149,7 +166,8 @@ type contender struct {
 	work  scenario
 	addr  string
 	run   *process
-	more  *process // a process beside it, such as a sidecar
+	more  *process   // a process beside it, such as a sidecar
+	of    *contender // whose process is measured again, at other work; nil: it has its own
 	got   []figures
 }
 
@@ -178,6 +196,11 @@ func (b *bench) scenario(ctx context.Context, s scenario) (string, error) {
 		name, path, _ := strings.Cut(build, "=")
 		all = append(all, &contender{name: name, build: path, work: s})
 	}
+	if s.churn > 0 {
+		w := s
+		w.churn = 0
+		all = append(all, &contender{name: withoutChanges, work: w, of: all[0]})
+	}
 	for _, name := range s.peers {
 		if !slices.Contains(b.peers, name) {
 			continue
@@ -191,11 +214,17 @@ func (b *bench) scenario(ctx context.Context, s scenario) (string, error) {
 	}
 	defer func() {
 		for _, c := range all {
-			c.run.stop()
-			c.more.stop()
+			if c.of == nil {
+				c.run.stop()
+				c.more.stop()
+			}
 		}
 	}()
 	for i, c := range all {
+		if c.of != nil {
+			c.addr, c.run, c.more = c.of.addr, c.of.run, c.of.more
+			continue
+		}
 		c.addr = "127.0.0.1:" + strconv.Itoa(18100+i)
 		if err := b.launch(ctx, c, ts); err != nil {
 			return "", fmt.Errorf("%s: %w", c.name, err)
@@ -233,24 +262,29 @@ func (b *bench) round(ctx context.Context, c *contender, ts []tenant, length tim
 }
 
 // table is the outcome of a scenario in Markdown: medians, and of the CPU time
-// the least and the most.
+// the least and the most. A ratio is the median of those of the rounds: what
+// the machine does beside changes slowly, and a round has its own of it.
 func table(s scenario, all []*contender) string {
 	var t strings.Builder
 	fmt.Fprintf(&t, "### %s\n\n%s\n\n", s.name, s.what)
 	t.WriteString("| | CPU µs/request | min–max | of it user | requests/s | p50 | p99 | RSS MiB | Gatehouse's CPU to it | promised |\n|---|---|---|---|---|---|---|---|---|---|\n")
-	own := median(all[0].got, func(f figures) float64 { return f.cpu })
+	cpu := func(f figures) float64 { return f.cpu }
 	for _, c := range all {
-		cpu := func(f figures) float64 { return f.cpu }
 		name, ratio, bound := c.name, "", ""
 		if other, ok := s.as[c.name]; ok {
 			name += " (" + other + ")"
 		}
 		if c != all[0] {
-			ratio = fmt.Sprintf("%.2f", own/median(c.got, cpu))
+			ratio = fmt.Sprintf("%.2f", between(all[0].got, c.got, cpu))
 		}
 		if p, ok := s.bounds[c.name]; ok {
+			got := between(all[0].got, c.got, cpu)
 			bound = fmt.Sprintf("%s ≤ %.3g", p.name, p.most)
-			if own/median(c.got, cpu) > p.most {
+			if p.p99 {
+				got = between(all[0].got, c.got, func(f figures) float64 { return float64(f.p99) })
+				bound = fmt.Sprintf("%s p99 %.2f ≤ %.3g", p.name, got, p.most)
+			}
+			if got > p.most {
 				bound += ", missed"
 			}
 		}
@@ -263,6 +297,16 @@ func table(s scenario, all []*contender) string {
 			median(c.got, func(f figures) float64 { return float64(f.rss) / (1 << 20) }), ratio, bound)
 	}
 	return t.String()
+}
+
+// between is the median of the rounds' ratios of one contender to another.
+func between(a, b []figures, of func(figures) float64) float64 {
+	v := make([]float64, min(len(a), len(b)))
+	for i := range v {
+		v[i] = of(a[i]) / of(b[i])
+	}
+	slices.Sort(v)
+	return v[len(v)/2]
 }
 
 func values(got []figures, of func(figures) float64) []float64 {

@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 )
 
@@ -59,11 +60,12 @@ func TestPeerConfigurations(t *testing.T) {
 }
 
 func TestTable(t *testing.T) {
-	s := scenario{name: "plain", what: "1 KiB", bounds: map[string]promise{"nginx": {"S1", 1}}}
-	got := table(s, []*contender{
+	s := scenario{name: "plain", what: "1 KiB", bounds: map[string]promise{"nginx": {name: "S1", most: 1}}}
+	all := []*contender{
 		{name: "gatehouse", got: []figures{{cpu: 22, rps: 9, p50: 1000, p99: 2000, rss: 1 << 20}, {cpu: 20, rps: 9, p50: 1000, p99: 2000, rss: 1 << 20}, {cpu: 21, rps: 9, p50: 1000, p99: 2000, rss: 1 << 20}}},
-		{name: "nginx", got: []figures{{cpu: 20, rps: 10, p50: 1000, p99: 2000, rss: 2 << 20}}},
-	})
+		{name: "nginx", got: []figures{{cpu: 20, rps: 10, p50: 1000, p99: 2000, rss: 2 << 20}, {cpu: 10, rps: 10, p50: 1000, p99: 2000, rss: 2 << 20}, {cpu: 30, rps: 10, p50: 1000, p99: 4000, rss: 2 << 20}}},
+	}
+	got := table(s, all)
 	want := `### plain
 
 1 KiB
@@ -71,9 +73,14 @@ func TestTable(t *testing.T) {
 | | CPU µs/request | min–max | of it user | requests/s | p50 | p99 | RSS MiB | Gatehouse's CPU to it | promised |
 |---|---|---|---|---|---|---|---|---|---|
 | gatehouse | 21.00 | 20.00–22.00 | 0.00 | 9 | 1µs | 2µs | 1 |  |  |
-| nginx | 20.00 | 20.00–20.00 | 0.00 | 10 | 1µs | 2µs | 2 | 1.05 | S1 ≤ 1, missed |
+| nginx | 20.00 | 10.00–30.00 | 0.00 | 10 | 1µs | 2µs | 2 | 1.10 | S1 ≤ 1, missed |
 `
 	if got != want {
+		t.Errorf("%s", got)
+	}
+	// The ratios of p99 are 1, 1 and 0.5.
+	s.bounds = map[string]promise{"nginx": {name: "S6", most: 1.05, p99: true}}
+	if got := table(s, all); !strings.Contains(got, "| 1.10 | S6 p99 1.00 ≤ 1.05 |") {
 		t.Errorf("%s", got)
 	}
 }

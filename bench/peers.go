@@ -289,9 +289,14 @@ func (b *bench) launchGatehouse(ctx context.Context, c *contender, ts []tenant, 
 	if err := os.WriteFile(filepath.Join(dir, "gatehouse.yaml"), text, 0o600); err != nil {
 		return err
 	}
-	c.run, err = start(ctx, pin, []string{"GOMAXPROCS=" + strconv.Itoa(cores)}, c.build, "run",
-		"--config", filepath.Join(dir, "gatehouse.yaml"), "--tenants", folder, "--data", filepath.Join(dir, "data"),
-		"--listen", plain, "--control", "127.0.0.1:0")
+	args := []string{
+		"run", "--config", filepath.Join(dir, "gatehouse.yaml"), "--tenants", folder, "--data", filepath.Join(dir, "data"),
+		"--listen", plain, "--control", "127.0.0.1:0",
+	}
+	if b.profile != "" {
+		args = append(args, "--cpu-profile", filepath.Join(b.dir, c.work.name+".prof"))
+	}
+	c.run, err = start(ctx, pin, []string{"GOMAXPROCS=" + strconv.Itoa(cores)}, c.build, args...)
 	if err != nil {
 		return err
 	}

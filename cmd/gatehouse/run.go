@@ -28,6 +28,7 @@ type runFlags struct {
 	config, tenants, data, listen, control string
 	roles                                  []string
 	demo, takeover                         bool
+	cpuProfile                             string
 }
 
 func runCommand(s *streams) *cobra.Command {
@@ -70,20 +71,7 @@ process uses the folder it starts as without.`,
 			if f.demo && f.takeover {
 				return &exit{exitUsage, errors.New("the backends of --demo end with their process: leave out --takeover")}
 			}
-			if s.demo = f.demo; f.demo {
-				return runDemo(ctx, s, &cfg, f.data == "")
-			}
-			if cfg.mode() == modeControl {
-				if f.takeover {
-					return &exit{exitUsage, errors.New("a control plane alone is not taken over: its data planes serve on while it restarts: leave out --takeover")}
-				}
-				return runControl(ctx, s, &cfg)
-			}
-			p, err := assemble(ctx, s, &cfg, f.takeover)
-			if err != nil {
-				return err
-			}
-			return p.run(ctx, nil)
+			return profiled(f.cpuProfile, func() error { return f.run(ctx, s, &cfg) })
 		},
 	}
 	c.Flags().StringVar(&f.config, "config", "", "process configuration (see configs/gatehouse.yaml)")
@@ -93,8 +81,27 @@ process uses the folder it starts as without.`,
 	c.Flags().StringVar(&f.control, "control", "", "address of the control API (default 127.0.0.1:9090)")
 	c.Flags().StringSliceVar(&f.roles, "roles", nil, "proxy, control, or both (default)")
 	c.Flags().BoolVar(&f.takeover, "takeover", false, "take the sockets over from the process that uses the data folder")
+	c.Flags().StringVar(&f.cpuProfile, "cpu-profile", "", "file for where the CPU time went, written until the end, for go tool pprof")
 	c.Flags().BoolVar(&f.demo, "demo", false, "run two example tenants with their backends, and say what to try")
 	return c
+}
+
+// run is what the process does until ctx ends.
+func (f *runFlags) run(ctx context.Context, s *streams, cfg *config) error {
+	if s.demo = f.demo; f.demo {
+		return runDemo(ctx, s, cfg, f.data == "")
+	}
+	if cfg.mode() == modeControl {
+		if f.takeover {
+			return &exit{exitUsage, errors.New("a control plane alone is not taken over: its data planes serve on while it restarts: leave out --takeover")}
+		}
+		return runControl(ctx, s, cfg)
+	}
+	p, err := assemble(ctx, s, cfg, f.takeover)
+	if err != nil {
+		return err
+	}
+	return p.run(ctx, nil)
 }
 
 func (f *runFlags) apply(c *config) {
