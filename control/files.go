@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
@@ -26,7 +25,12 @@ type Files struct {
 	read    map[string]*configs.File // every file as last read
 	good    map[string]*configs.File // every file as last published
 	checker configs.Checker
-	inputs  map[string]bool // what is read, and the folders on the way there
+	// inputs are what is read, by every name that it is reached by, each with
+	// the documents that it is part of.
+	inputs map[string][]string
+	// ways are the folders on the way there, and the links among them: what
+	// their names stand for decides what is read. True: a link.
+	ways map[string]bool
 }
 
 // NewFiles returns a feed of path, a file or a folder.
@@ -52,54 +56,81 @@ func (f *Files) Run(ctx context.Context, reload <-chan struct{}) error {
 	f.watch(watcher)
 	settle := time.NewTimer(0) // what changed between Load and here
 	due := time.Now()          // when what has been seen is read at the latest
+	hint := &hint{anything: true}
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-reload:
+			hint.anything = true
 			settle.Reset(0)
 		case e := <-watcher.Events:
-			if !f.concerns(e.Name) {
+			if !f.concerns(e.Name, hint) {
 				continue
 			}
 			if due.IsZero() {
 				due = time.Now().Add(patience)
 			}
 			settle.Reset(min(quiet, time.Until(due)))
-		case err := <-watcher.Errors:
+		case err := <-watcher.Errors: // some were lost
 			f.log.Warn("watching files", "path", f.path, "error", err)
+			hint.anything = true
 			settle.Reset(quiet)
 		case <-settle.C:
 			due = time.Time{}
-			f.Load()
-			f.watch(watcher)
+			moved := f.load(hint)
+			hint = newHint()
+			if moved && f.watch(watcher) { // what changed there meanwhile was not told
+				hint.anything = true
+				settle.Reset(0)
+			}
 		}
 	}
 }
 
-// concerns reports whether a change of the named file can matter: it is a
-// document, a key file or a folder on the way to one. Others, logs among them,
-// may live in the same folders.
-func (f *Files) concerns(name string) bool {
+// hint is what may have changed since files were read last.
+type hint struct {
+	anything  bool
+	documents map[string]bool // those that may, themselves or in a file that they name
+}
+
+func newHint() *hint { return &hint{documents: map[string]bool{}} }
+
+// at reports whether a document may have changed.
+func (h *hint) at(document string) bool { return h.anything || h.documents[document] }
+
+// concerns reports whether a change of the named file can matter, and notes to
+// which documents: it is one, a key file, or on the way to one. Others, logs
+// among them, may live in the same folders.
+func (f *Files) concerns(name string, h *hint) bool {
 	name = filepath.Clean(name)
-	root := filepath.Clean(f.path)
-	if name == root || strings.HasPrefix(root, name+string(filepath.Separator)) || filepath.Dir(name) == root && configs.IsDocument(name) {
+	if _, way := f.ways[name]; way {
+		h.anything = true
 		return true
 	}
-	return f.inputs[name]
+	documents := f.inputs[name]
+	for _, d := range documents {
+		h.documents[d] = true
+	}
+	return len(documents) > 0 || filepath.Dir(name) == filepath.Clean(f.path) && configs.IsDocument(name)
 }
 
 // watch adds the folders of every file that matters. Folders are watched, not
-// files, because a file that is replaced is another file.
-func (f *Files) watch(w *fsnotify.Watcher) {
+// files, because a file that is replaced is another file. It reports whether
+// there are folders that were not watched before.
+func (f *Files) watch(w *fsnotify.Watcher) (more bool) {
+	before := w.WatchList()
 	folders := map[string]bool{}
 	if info, err := configs.Names(f.path); err != nil || len(info) != 1 || info[0] != f.path {
 		folders[f.path] = true
 	}
 	folders[filepath.Dir(f.path)] = true
-	for _, file := range f.read {
-		for _, in := range file.Inputs {
-			folders[filepath.Dir(in.Path)] = true
+	for name := range f.inputs {
+		folders[filepath.Dir(name)] = true
+	}
+	for name, link := range f.ways {
+		if link {
+			folders[filepath.Dir(name)] = true
 		}
 	}
 	for folder := range folders {
@@ -109,8 +140,11 @@ func (f *Files) watch(w *fsnotify.Watcher) {
 		// Again even when it is watched: a link may lead elsewhere now.
 		if err := w.Add(folder); err != nil {
 			f.log.Debug("folder not watched", "path", folder, "error", err)
+			continue
 		}
+		more = more || !slices.Contains(before, folder)
 	}
+	return more
 }
 
 func exists(path string) bool {
@@ -119,9 +153,13 @@ func exists(path string) bool {
 }
 
 // Load reads what has changed and publishes it.
-func (f *Files) Load() {
+func (f *Files) Load() { f.load(&hint{anything: true}) }
+
+// load is Load where only what h says may have changed. It reports whether
+// what is read may be elsewhere since.
+func (f *Files) load(h *hint) (moved bool) {
 	began := time.Now()
-	all, problems := f.scan()
+	all, moved, problems := f.scan(h)
 	set := f.checker.Check(all...)
 	problems = append(problems, set.Problems...)
 	use, usable := set, true
@@ -145,21 +183,24 @@ func (f *Files) Load() {
 	if news {
 		f.tell(r)
 	}
+	return moved
 }
 
-// scan returns every file, read again where it may have changed.
-func (f *Files) scan() ([]*configs.File, configs.Problems) {
+// scan returns every file, read again where it may have changed, and whether
+// one that is read, or the way to it, may be another than before.
+func (f *Files) scan(h *hint) (all []*configs.File, moved bool, problems configs.Problems) {
 	names, err := configs.Names(f.path)
 	if err != nil {
-		return nil, configs.Problems{{Place: configs.Place{File: f.path}, Reason: "cannot be read: " + err.Error()}}
+		f.note()
+		return nil, true, configs.Problems{{Place: configs.Place{File: f.path}, Reason: "cannot be read: " + err.Error()}}
 	}
 	read := make(map[string]*configs.File, len(names))
-	all := make([]*configs.File, 0, len(names))
-	same := len(names) == len(f.read)
+	all = make([]*configs.File, 0, len(names))
+	moved = h.anything || len(names) != len(f.read)
 	for _, name := range names {
 		file := f.read[name]
 		was := file
-		if file == nil || file.Changed() {
+		if file == nil || h.at(name) && file.Changed() {
 			file = configs.ReadAgain(name, file)
 			if good := f.good[name]; good != nil && file.Blank() && !good.Empty() && len(file.Problems) == 0 {
 				file.Refuse("the file is empty", "to remove its tenants, delete the file")
@@ -167,25 +208,71 @@ func (f *Files) scan() ([]*configs.File, configs.Problems) {
 		}
 		read[name] = file
 		all = append(all, file)
-		same = same && file == was
+		moved = moved || was == nil || !slices.EqualFunc(was.Inputs, file.Inputs, func(a, b configs.Input) bool { return a.Path == b.Path })
 	}
 	f.read = read
-	if !same {
+	if moved {
 		f.note()
 	}
-	return all, nil
+	return all, moved, nil
 }
 
-// note keeps the inputs of every file at hand.
+// note keeps at hand what is read, and the ways there.
 func (f *Files) note() {
-	f.inputs = map[string]bool{}
-	for _, file := range f.read {
+	f.inputs, f.ways = map[string][]string{}, map[string]bool{}
+	if f.read[f.path] == nil { // a folder, or not there
+		f.way(filepath.Clean(f.path))
+	}
+	for document, file := range f.read {
 		for _, in := range file.Inputs {
-			for name := filepath.Clean(in.Path); !f.inputs[name]; name = filepath.Dir(name) {
-				f.inputs[name] = true
-			}
+			f.follow(filepath.Clean(in.Path), document)
 		}
 	}
+}
+
+// maxLinks ends what leads in circles.
+const maxLinks = 40
+
+// follow notes a file that a document is read from, and those that it is a
+// link to.
+func (f *Files) follow(name, document string) {
+	for range maxLinks {
+		if !slices.Contains(f.inputs[name], document) {
+			f.inputs[name] = append(f.inputs[name], document)
+		}
+		f.way(filepath.Dir(name))
+		to, err := os.Readlink(name)
+		if err != nil {
+			return // it is no link
+		}
+		name = besides(name, to)
+	}
+}
+
+// way notes a folder, those that it is in, and those that they are links to.
+func (f *Files) way(name string) {
+	for {
+		if _, known := f.ways[name]; known {
+			return
+		}
+		f.ways[name] = false
+		if to, err := os.Readlink(name); err == nil {
+			f.ways[name] = true
+			f.way(besides(name, to))
+		}
+		if filepath.Dir(name) == name {
+			return
+		}
+		name = filepath.Dir(name)
+	}
+}
+
+// besides is where a link leads.
+func besides(link, to string) string {
+	if filepath.IsAbs(to) {
+		return filepath.Clean(to)
+	}
+	return filepath.Join(filepath.Dir(link), to)
 }
 
 // usable replaces faulty files by what they last held, until what is left has
