@@ -38,7 +38,7 @@ func main() {
 func run(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	only := flags.String("scenarios", "", "names, separated by commas; all unless given")
-	peers := flags.String("peers", "nginx,haproxy,caddy,traefik,fasthttp,relay,nginx-opa", "peers to measure beside Gatehouse")
+	peers := flags.String("peers", "nginx,haproxy,caddy,traefik,fasthttp,fasthttp-quiet,relay,nginx-opa", "peers to measure beside Gatehouse")
 	builds := flags.String("builds", "", "other builds of Gatehouse to measure beside this one, NAME=PATH, separated by commas")
 	rounds := flags.Int("rounds", 5, "rounds of each peer, interleaved")
 	seconds := flags.Int("seconds", 5, "length of a round")

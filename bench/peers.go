@@ -36,7 +36,7 @@ type settings struct {
 // is a Go module.
 func (b *bench) find(ctx context.Context, name string) error {
 	switch name {
-	case "fasthttp", "relay":
+	case "fasthttp", "fasthttp-quiet", "relay":
 		return nil
 	case "nginx", "haproxy", "caddy":
 		_, err := exec.LookPath(program(name))
@@ -165,7 +165,7 @@ func (b *bench) launch(ctx context.Context, c *contender, ts []tenant) error {
 			}
 		}
 		c.run, err = start(ctx, pin, []string{"GOMAXPROCS=" + strconv.Itoa(cores)}, tool("traefik"), "--configFile="+filepath.Join(dir, "traefik.yml"))
-	case "fasthttp":
+	case "fasthttp", "fasthttp-quiet":
 		var hosts strings.Builder
 		for _, t := range ts {
 			fmt.Fprintf(&hosts, "%s %s\n", t.Host, t.Backend)
@@ -173,7 +173,7 @@ func (b *bench) launch(ctx context.Context, c *contender, ts []tenant) error {
 		if err := os.WriteFile(filepath.Join(dir, "hosts"), []byte(hosts.String()), 0o600); err != nil {
 			return err
 		}
-		c.run, err = start(ctx, pin, []string{"GOMAXPROCS=" + strconv.Itoa(cores)}, filepath.Join(b.dir, "floor"), "fasthttp", c.addr, filepath.Join(dir, "hosts"))
+		c.run, err = start(ctx, pin, []string{"GOMAXPROCS=" + strconv.Itoa(cores)}, filepath.Join(b.dir, "floor"), c.name, c.addr, filepath.Join(dir, "hosts"))
 	case "relay":
 		c.run, err = start(ctx, pin, []string{"GOMAXPROCS=" + strconv.Itoa(cores)}, filepath.Join(b.dir, "floor"), "relay", c.addr, ts[0].Backend)
 	}

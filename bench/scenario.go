@@ -65,7 +65,7 @@ func scenarios() []scenario {
 		return s
 	}
 	return []scenario{
-		{name: "plain", what: "one tenant, 1 KiB of JSON", tenants: 1, peers: []string{"nginx", "haproxy", "caddy", "traefik", "fasthttp", "relay"}, bounds: map[string]promise{"fasthttp": {name: "S3", most: 1.05}}},
+		{name: "plain", what: "one tenant, 1 KiB of JSON", tenants: 1, peers: []string{"nginx", "haproxy", "caddy", "traefik", "fasthttp", "fasthttp-quiet", "relay"}, bounds: map[string]promise{"fasthttp": {name: "S3", most: 1.05}}},
 		{name: "tenants-1000", what: "1,000 tenants with own backends", tenants: 1000, peers: []string{"nginx", "haproxy", "fasthttp"}},
 		{name: "tenants-100000", what: "100,000 tenants, of which 1,000 are asked", tenants: 100_000, peers: nil},
 		{name: "key", what: "an API key", tenants: 1, auth: "key", peers: []string{"nginx", "haproxy"}},
