@@ -125,6 +125,15 @@ func (b *bench) merge(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	for _, name := range all {
+		info, err := os.Stat(name)
+		if err != nil {
+			return err
+		}
+		if info.Size() == 0 {
+			return fmt.Errorf("profile %s is empty", filepath.Base(name))
+		}
+	}
 	args := append([]string{"tool", "pprof", "-proto", "-output", b.profile}, all...)
 	if out, err := exec.CommandContext(ctx, "go", args...).CombinedOutput(); err != nil {
 		return fmt.Errorf("merge %d profiles: %w\n%s", len(all), err, out)
@@ -237,7 +246,11 @@ func (b *bench) scenario(ctx context.Context, s scenario) (string, error) {
 		}
 	}
 	for round := range b.work.rounds + 1 { // the first warms up
-		for _, c := range all {
+		for i := range all {
+			c := all[i]
+			if round%2 == 1 { // what one leaves behind is not always the same one's to bear
+				c = all[len(all)-1-i]
+			}
 			length := b.work.length
 			if round == 0 {
 				length = time.Second

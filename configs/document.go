@@ -50,10 +50,26 @@ func newInput(path string) Input {
 	return in
 }
 
+// Disk is one look at what lies on disk: files that many documents name are
+// looked at once.
+type Disk struct{ seen map[string]Input }
+
+// NewDisk returns a look that has seen nothing yet.
+func NewDisk() *Disk { return &Disk{map[string]Input{}} }
+
+func (d *Disk) input(path string) Input {
+	in, seen := d.seen[path]
+	if !seen {
+		in = newInput(path)
+		d.seen[path] = in
+	}
+	return in
+}
+
 // Changed reports whether one of the inputs may differ from what was read.
-func (f *File) Changed() bool {
+func (f *File) Changed(d *Disk) bool {
 	for _, was := range f.Inputs {
-		is := newInput(was.Path)
+		is := d.input(was.Path)
 		if is.size != was.size || !is.mod.Equal(was.mod) || was.read.Sub(was.mod) < racy {
 			return true
 		}

@@ -87,7 +87,7 @@ func TestChanged(t *testing.T) {
 		age("keys/set.json", hour)
 		file := configs.ReadFile("a.yaml")
 		change()
-		if got := file.Changed(); got != want {
+		if got := file.Changed(configs.NewDisk()); got != want {
 			t.Errorf("%s: changed is %v", what, got)
 		}
 	}
@@ -106,17 +106,17 @@ func TestChanged(t *testing.T) {
 	f("another file", false, func() { write(t, "keys/other.json", "{}") })
 
 	write(t, "a.yaml", source)
-	if file := configs.ReadFile("a.yaml"); !file.Changed() {
+	if file := configs.ReadFile("a.yaml"); !file.Changed(configs.NewDisk()) {
 		t.Error("a file written just before it was read is taken for settled")
 	}
 	remove("keys/set.json")
 	age("a.yaml", hour)
 	file := configs.ReadFile("a.yaml")
-	if file.Changed() {
+	if file.Changed(configs.NewDisk()) {
 		t.Error("a key file that is still not there has changed")
 	}
 	write(t, "keys/set.json", "{}")
-	if !file.Changed() {
+	if !file.Changed(configs.NewDisk()) {
 		t.Error("a key file that came has not changed")
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
@@ -25,17 +26,22 @@ type Files struct {
 	read    map[string]*configs.File // every file as last read
 	good    map[string]*configs.File // every file as last published
 	checker configs.Checker
-	// inputs are what is read, by every name that it is reached by, each with
-	// the documents that it is part of.
-	inputs map[string][]string
-	// ways are the folders on the way there, and the links among them: what
-	// their names stand for decides what is read. True: a link.
-	ways map[string]bool
+	// names are those whose change can matter: of what is read, and of the
+	// folders and links on the way there. folders are to be watched, root is
+	// where the documents are, "" where there is one alone. All are names that
+	// hold no link but at their end.
+	names, folders map[string]bool
+	root           string
+	moved          bool // a link, or a folder, on the way may lead elsewhere now
+	watched        map[string]os.FileInfo
 }
 
 // NewFiles returns a feed of path, a file or a folder.
 func NewFiles(path string, book *Book, log *slog.Logger) *Files {
-	return &Files{path: path, book: book, log: log, read: map[string]*configs.File{}, good: map[string]*configs.File{}}
+	return &Files{
+		path: path, book: book, log: log, read: map[string]*configs.File{}, good: map[string]*configs.File{},
+		moved: true, watched: map[string]os.FileInfo{},
+	}
 }
 
 // quiet is how long files must rest before they are read: an editor may save
@@ -53,97 +59,71 @@ func (f *Files) Run(ctx context.Context, reload <-chan struct{}) error {
 		return fmt.Errorf("watch %s: %w", f.path, err)
 	}
 	defer watcher.Close()
+	f.note()
 	f.watch(watcher)
 	settle := time.NewTimer(0) // what changed between Load and here
 	due := time.Now()          // when what has been seen is read at the latest
-	hint := &hint{anything: true}
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-reload:
-			hint.anything = true
+			f.moved = true
 			settle.Reset(0)
 		case e := <-watcher.Events:
-			if !f.concerns(e.Name, hint) {
+			if !f.concerns(e.Name) {
 				continue
 			}
 			if due.IsZero() {
 				due = time.Now().Add(patience)
 			}
 			settle.Reset(min(quiet, time.Until(due)))
-		case err := <-watcher.Errors: // some were lost
+		case err := <-watcher.Errors:
 			f.log.Warn("watching files", "path", f.path, "error", err)
-			hint.anything = true
+			f.moved = true // some were lost
 			settle.Reset(quiet)
 		case <-settle.C:
 			due = time.Time{}
-			moved := f.load(hint)
-			hint = newHint()
-			if moved && f.watch(watcher) { // what changed there meanwhile was not told
-				hint.anything = true
+			f.Load()
+			if f.watch(watcher) { // what changed there before was not told
 				settle.Reset(0)
 			}
 		}
 	}
 }
 
-// hint is what may have changed since files were read last.
-type hint struct {
-	anything  bool
-	documents map[string]bool // those that may, themselves or in a file that they name
-}
-
-func newHint() *hint { return &hint{documents: map[string]bool{}} }
-
-// at reports whether a document may have changed.
-func (h *hint) at(document string) bool { return h.anything || h.documents[document] }
-
-// concerns reports whether a change of the named file can matter, and notes to
-// which documents: it is one, a key file, or on the way to one. Others, logs
-// among them, may live in the same folders.
-func (f *Files) concerns(name string, h *hint) bool {
+// concerns reports whether a change of the named file can matter: it is a
+// document, a key file, or on the way to one. Others, logs among them, may live
+// in the same folders.
+func (f *Files) concerns(name string) bool {
 	name = filepath.Clean(name)
-	if _, way := f.ways[name]; way {
-		h.anything = true
-		return true
-	}
-	documents := f.inputs[name]
-	for _, d := range documents {
-		h.documents[d] = true
-	}
-	return len(documents) > 0 || filepath.Dir(name) == filepath.Clean(f.path) && configs.IsDocument(name)
+	way, known := f.names[name]
+	f.moved = f.moved || way
+	return known || filepath.Dir(name) == f.root && configs.IsDocument(name)
 }
 
-// watch adds the folders of every file that matters. Folders are watched, not
+// watch watches the folders of all that matters. Folders are watched, not
 // files, because a file that is replaced is another file. It reports whether
-// there are folders that were not watched before.
+// one of them was not watched before.
 func (f *Files) watch(w *fsnotify.Watcher) (more bool) {
-	before := w.WatchList()
-	folders := map[string]bool{}
-	if info, err := configs.Names(f.path); err != nil || len(info) != 1 || info[0] != f.path {
-		folders[f.path] = true
-	}
-	folders[filepath.Dir(f.path)] = true
-	for name := range f.inputs {
-		folders[filepath.Dir(name)] = true
-	}
-	for name, link := range f.ways {
-		if link {
-			folders[filepath.Dir(name)] = true
-		}
-	}
-	for folder := range folders {
+	now := make(map[string]os.FileInfo, len(f.folders))
+	for folder := range f.folders {
 		for !exists(folder) && filepath.Dir(folder) != folder {
 			folder = filepath.Dir(folder) // it may be made there
 		}
-		// Again even when it is watched: a link may lead elsewhere now.
+		// Again even when it is watched: it may have been made anew.
 		if err := w.Add(folder); err != nil {
 			f.log.Debug("folder not watched", "path", folder, "error", err)
 			continue
 		}
-		more = more || !slices.Contains(before, folder)
+		info, err := os.Stat(folder)
+		if err != nil {
+			continue
+		}
+		now[folder] = info
+		more = more || f.watched[folder] == nil || !os.SameFile(f.watched[folder], info)
 	}
+	f.watched = now
 	return more
 }
 
@@ -153,13 +133,9 @@ func exists(path string) bool {
 }
 
 // Load reads what has changed and publishes it.
-func (f *Files) Load() { f.load(&hint{anything: true}) }
-
-// load is Load where only what h says may have changed. It reports whether
-// what is read may be elsewhere since.
-func (f *Files) load(h *hint) (moved bool) {
+func (f *Files) Load() {
 	began := time.Now()
-	all, moved, problems := f.scan(h)
+	all, problems := f.scan()
 	set := f.checker.Check(all...)
 	problems = append(problems, set.Problems...)
 	use, usable := set, true
@@ -183,24 +159,23 @@ func (f *Files) load(h *hint) (moved bool) {
 	if news {
 		f.tell(r)
 	}
-	return moved
 }
 
-// scan returns every file, read again where it may have changed, and whether
-// one that is read, or the way to it, may be another than before.
-func (f *Files) scan(h *hint) (all []*configs.File, moved bool, problems configs.Problems) {
+// scan returns every file, read again where it may have changed.
+func (f *Files) scan() ([]*configs.File, configs.Problems) {
 	names, err := configs.Names(f.path)
 	if err != nil {
 		f.note()
-		return nil, true, configs.Problems{{Place: configs.Place{File: f.path}, Reason: "cannot be read: " + err.Error()}}
+		return nil, configs.Problems{{Place: configs.Place{File: f.path}, Reason: "cannot be read: " + err.Error()}}
 	}
 	read := make(map[string]*configs.File, len(names))
-	all = make([]*configs.File, 0, len(names))
-	moved = h.anything || len(names) != len(f.read)
+	all := make([]*configs.File, 0, len(names))
+	same := len(names) == len(f.read)
+	disk := configs.NewDisk()
 	for _, name := range names {
 		file := f.read[name]
 		was := file
-		if file == nil || h.at(name) && file.Changed() {
+		if file == nil || file.Changed(disk) {
 			file = configs.ReadAgain(name, file)
 			if good := f.good[name]; good != nil && file.Blank() && !good.Empty() && len(file.Problems) == 0 {
 				file.Refuse("the file is empty", "to remove its tenants, delete the file")
@@ -208,71 +183,91 @@ func (f *Files) scan(h *hint) (all []*configs.File, moved bool, problems configs
 		}
 		read[name] = file
 		all = append(all, file)
-		moved = moved || was == nil || !slices.EqualFunc(was.Inputs, file.Inputs, func(a, b configs.Input) bool { return a.Path == b.Path })
+		same = same && file == was
 	}
 	f.read = read
-	if moved {
+	if !same || f.moved {
 		f.note()
 	}
-	return all, moved, nil
+	return all, nil
 }
 
 // note keeps at hand what is read, and the ways there.
 func (f *Files) note() {
-	f.inputs, f.ways = map[string][]string{}, map[string]bool{}
-	if f.read[f.path] == nil { // a folder, or not there
-		f.way(filepath.Clean(f.path))
+	f.names, f.folders, f.moved = map[string]bool{}, map[string]bool{}, false
+	ways := &ways{f: f, real: map[string]string{}}
+	if root := ways.follow(f.path); f.read[f.path] == nil { // a folder, or not there
+		f.root = root
+		f.folders[root], f.names[root] = true, true
 	}
-	for document, file := range f.read {
+	for _, file := range f.read {
 		for _, in := range file.Inputs {
-			f.follow(filepath.Clean(in.Path), document)
+			ways.follow(in.Path)
 		}
 	}
+}
+
+// ways notes what paths lead through.
+type ways struct {
+	f    *Files
+	real map[string]string // of folders that were come by
 }
 
 // maxLinks ends what leads in circles.
 const maxLinks = 40
 
-// follow notes a file that a document is read from, and those that it is a
-// link to.
-func (f *Files) follow(name, document string) {
+// follow notes what a path leads through, and returns where it ends. A link is
+// resolved where it lies, as the system does.
+func (w *ways) follow(path string) string {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return path
+	}
+	dir, name := filepath.Split(path)
+	at := filepath.Join(w.folder(dir), name)
 	for range maxLinks {
-		if !slices.Contains(f.inputs[name], document) {
-			f.inputs[name] = append(f.inputs[name], document)
+		w.f.folders[filepath.Dir(at)] = true
+		to, err := os.Readlink(at)
+		if err != nil { // it is no link
+			if _, known := w.f.names[at]; !known {
+				w.f.names[at] = false
+			}
+			return at
 		}
-		f.way(filepath.Dir(name))
-		to, err := os.Readlink(name)
-		if err != nil {
-			return // it is no link
+		w.f.names[at] = true
+		if !filepath.IsAbs(to) {
+			to = filepath.Dir(at) + string(filepath.Separator) + to
 		}
-		name = besides(name, to)
+		dir, name := filepath.Split(to)
+		at = filepath.Join(w.folder(dir), name)
 	}
+	return at
 }
 
-// way notes a folder, those that it is in, and those that they are links to.
-func (f *Files) way(name string) {
-	for {
-		if _, known := f.ways[name]; known {
-			return
-		}
-		f.ways[name] = false
-		if to, err := os.Readlink(name); err == nil {
-			f.ways[name] = true
-			f.way(besides(name, to))
-		}
-		if filepath.Dir(name) == name {
-			return
-		}
-		name = filepath.Dir(name)
+// folder is where a folder's path leads, with all on the way noted.
+func (w *ways) folder(path string) string {
+	path = strings.TrimRight(path, string(filepath.Separator))
+	if real, known := w.real[path]; known {
+		return real
 	}
-}
-
-// besides is where a link leads.
-func besides(link, to string) string {
-	if filepath.IsAbs(to) {
-		return filepath.Clean(to)
+	if path == filepath.VolumeName(path) { // the root, of a volume where there are such
+		return path + string(filepath.Separator)
 	}
-	return filepath.Join(filepath.Dir(link), to)
+	w.real[path] = path // of a circle
+	dir, name := filepath.Split(path)
+	at := filepath.Join(w.folder(dir), name)
+	to, err := os.Readlink(at)
+	w.f.names[at] = true
+	if err == nil {
+		w.f.folders[filepath.Dir(at)] = true
+		if !filepath.IsAbs(to) {
+			to = filepath.Dir(at) + string(filepath.Separator) + to
+		}
+		at = w.folder(to)
+	}
+	at = filepath.Clean(at)
+	w.real[path] = at
+	return at
 }
 
 // usable replaces faulty files by what they last held, until what is left has

@@ -2,7 +2,7 @@ package control
 
 import (
 	"context"
-	"fmt"
+	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -11,73 +11,16 @@ import (
 	"testing"
 	"time"
 
+	"github.com/fsnotify/fsnotify"
 	"github.com/gatehouse-gateway/gatehouse"
 )
-
-// Of a thousand documents the one that was saved is looked at, and those that
-// name the key file that was.
-func TestLoadsWhatIsHinted(t *testing.T) {
-	dir := t.TempDir()
-	book := NewBook(plane{}.apply)
-	f := NewFiles(dir, book, slog.New(slog.DiscardHandler))
-	put := func(name, text string) {
-		t.Helper()
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	tenant := func(id, name, keys string) string {
-		return fmt.Sprintf("tenants: [{id: %s, name: %s, identity: {jwt: [{issuer: i, audience: [x], algorithms: [RS256], jwks_file: %s}]}}]", id, name, keys)
-	}
-	put("one.jwks", "1")
-	put("two.jwks", "1")
-	put("a.yaml", tenant("a", "first", "one.jwks"))
-	put("b.yaml", tenant("b", "first", "one.jwks"))
-	put("c.yaml", tenant("c", "first", "two.jwks"))
-	f.Load()
-	state := func() string {
-		var all []string
-		for _, x := range book.Tenants() {
-			all = append(all, fmt.Sprint(x.ID, x.Name, x.Identity.JWT[0].JWKS))
-		}
-		return strings.Join(all, " ")
-	}
-	step := func(what, event, want string, moves bool) {
-		t.Helper()
-		h := newHint()
-		if event != "" && !f.concerns(filepath.Join(dir, event), h) {
-			t.Errorf("%s: %s is of no concern", what, event)
-		}
-		if moved := f.load(h); moved != moves || state() != want {
-			t.Errorf("%s: %s, moved %v", what, state(), moved)
-		}
-	}
-	put("a.yaml", tenant("a", "second", "one.jwks"))
-	put("c.yaml", tenant("c", "second", "two.jwks"))
-	step("nothing is said", "", "afirst1 bfirst1 cfirst1", false)
-	step("a document", "a.yaml", "asecond1 bfirst1 cfirst1", false)
-	put("one.jwks", "22")
-	put("two.jwks", "22")
-	step("a key file of two", "one.jwks", "asecond22 bfirst22 cfirst1", false)
-	step("the folder", ".", "asecond22 bfirst22 csecond22", true)
-	put("b.yaml", tenant("b", "third", "two.jwks"))
-	step("other key files", "b.yaml", "asecond22 bthird22 csecond22", true)
-	put("two.jwks", "333")
-	step("which are known from then on", "two.jwks", "asecond22 bthird333 csecond333", false)
-	put("d.yaml", tenant("d", "first", "two.jwks"))
-	step("a new document", "d.yaml", "asecond22 bthird333 csecond333 dfirst333", true)
-	if err := os.Remove(filepath.Join(dir, "a.yaml")); err != nil {
-		t.Fatal(err)
-	}
-	step("one less", "a.yaml", "bthird333 csecond333 dfirst333", true)
-}
 
 // Documents that a folder of links leads to, as Kubernetes mounts a ConfigMap,
 // are read when the links lead elsewhere.
 func TestMountedConfigMap(t *testing.T) {
 	base := t.TempDir()
 	dir := filepath.Join(base, "tenants")
-	keys := filepath.Join(base, "keys")
+	keys := filepath.Join(base, "elsewhere", "keys")
 	link := func(to, name string) {
 		t.Helper()
 		if err := os.Symlink(to, name+".new"); err != nil {
@@ -99,12 +42,17 @@ func TestMountedConfigMap(t *testing.T) {
 		link(".."+version, filepath.Join(dir, "..data"))
 	}
 	document := func(name string) string {
-		return "tenants: [{id: a, name: " + name + ", identity: {jwt: [{issuer: i, audience: [x], algorithms: [RS256], jwks_file: " + filepath.Join(keys, "i.jwks") + "}]}}]"
+		return "tenants: [{id: a, name: " + name + ", identity: {jwt: [{issuer: i, audience: [x], algorithms: [RS256], jwks_file: " + filepath.Join(base, "shown", "also.jwks") + "}]}}]"
 	}
 	mount(keys, "1", "i.jwks", "one")
 	mount(dir, "1", "a.yaml", document("one"))
 	link(filepath.Join("..data", "i.jwks"), filepath.Join(keys, "i.jwks"))
 	link(filepath.Join("..data", "a.yaml"), filepath.Join(dir, "a.yaml"))
+	// The keys are named by a link in another folder, from which ".." leads
+	// elsewhere than from the folder that it is a link to.
+	shown := filepath.Join(base, "shown")
+	link(filepath.Join("elsewhere", "keys"), shown)
+	link(filepath.Join("..", "keys", "i.jwks"), filepath.Join(keys, "also.jwks"))
 
 	came := make(chan string, 10)
 	book := NewBook(func(u gatehouse.Update) gatehouse.Outcome {
@@ -115,7 +63,7 @@ func TestMountedConfigMap(t *testing.T) {
 		}
 		return out
 	})
-	f := NewFiles(dir, book, slog.New(slog.DiscardHandler))
+	f := NewFiles(dir+"/", book, slog.New(slog.DiscardHandler))
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error)
 	go func() { ended <- f.Run(ctx, nil) }()
@@ -140,5 +88,49 @@ func TestMountedConfigMap(t *testing.T) {
 	}
 	if want := []string{"one/one", "two/one", "two/two", "three/two"}; !slices.Equal(got, want) {
 		t.Errorf("%q", got)
+	}
+}
+
+// However a folder is named, and by however many names, watching it comes to an
+// end: what is not new is not looked at again.
+func TestWatchRests(t *testing.T) {
+	base := t.TempDir()
+	t.Chdir(base)
+	for name, text := range map[string]string{
+		"t/a.yaml": "tenants: [{id: a, identity: {jwt: [{issuer: i, audience: [x], algorithms: [RS256], jwks_file: " + filepath.Join(base, "alias", "i.jwks") + "}]}}]",
+		"t/b.yaml": "tenants: [{id: b, identity: {jwt: [{issuer: i, audience: [x], algorithms: [RS256], jwks_file: i.jwks}]}}]",
+		"t/i.jwks": "keys",
+	} {
+		if err := errors.Join(os.MkdirAll("t", 0o700), os.WriteFile(name, []byte(text), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Symlink("t", "alias"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("circle", "circle"); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{"t", "t/", "./t", "alias/", base + "/t", base + "/alias", "t/a.yaml", "not/there", "circle", "circle/x"} {
+		w, err := fsnotify.NewWatcher()
+		if err != nil {
+			t.Fatal(err)
+		}
+		f := NewFiles(path, NewBook(plane{}.apply), slog.New(slog.DiscardHandler))
+		f.Load()
+		if !f.watch(w) {
+			t.Errorf("%s: nothing is watched", path)
+		}
+		if f.Load(); f.watch(w) {
+			t.Errorf("%s: the same is news again: %q", path, w.WatchList())
+		}
+		for _, file := range []string{"a.yaml", "i.jwks"} {
+			if !strings.Contains(path, "not") && !strings.Contains(path, "circle") && !f.concerns(filepath.Join(base, "t", file)) {
+				t.Errorf("%s: %s is of no concern", path, file)
+			}
+		}
+		if err := w.Close(); err != nil {
+			t.Error(err)
+		}
 	}
 }

@@ -98,6 +98,7 @@ type routeTerms struct {
 	hashBy     gatehouse.Selector // where the backend balances by hash
 }
 
+// usualTerms are never written.
 var usualTerms = routeTerms{
 	upgrades: []string{gatehouse.DefaultUpgrade}, tunnelIdle: gatehouse.DefaultUpgradeIdle, tunnelAge: gatehouse.DefaultUpgradeMaxAge,
 	hashBy: gatehouse.Selector{Kind: "principal"},
@@ -148,16 +149,17 @@ func (g *Gateway) compile(s *slot, doc *gatehouse.Tenant, plan *gatehouse.Plan, 
 	if err != nil {
 		return nil, gatehouse.Faults{{Reason: err.Error()}}
 	}
-	// was is the running table's document, read when it is asked for; one that
-	// cannot be read is like no other.
+	// was is the running table's document, read when it is asked for; nil where
+	// it cannot be.
 	was := sync.OnceValue(func() *gatehouse.Tenant {
 		if prev.packed == string(packed) {
 			return doc
 		}
-		if old, err := prev.document(); err == nil {
-			return old
+		old, err := prev.document()
+		if err != nil {
+			return nil
 		}
-		return &gatehouse.Tenant{}
+		return old
 	})
 	t := &table{
 		id: string(doc.ID), packed: string(packed), domain: doc.Domain, aliases: doc.Aliases, minTLS: minTLS(doc), plan: plan, revision: revision, features: doc.Features.On(),
@@ -190,7 +192,7 @@ func (g *Gateway) compile(s *slot, doc *gatehouse.Tenant, plan *gatehouse.Plan, 
 	}
 	t.verifier, more = identity.Compile(doc.ID, doc.Identity, g.standing(doc.ID), g.keySets, prevVerifier)
 	faults = append(faults, more.Under("/identity")...)
-	if prev != nil && reflect.DeepEqual(was().Identity.Forward, doc.Identity.Forward) &&
+	if prev != nil && was() != nil && reflect.DeepEqual(was().Identity.Forward, doc.Identity.Forward) &&
 		identity.SeveralIssuers(&was().Identity) == identity.SeveralIssuers(&doc.Identity) {
 		t.signer = prev.signer // with the tokens that it has made
 	} else if signer, err := identity.NewSigner(doc.ID, doc.Identity); err != nil {

@@ -9,18 +9,19 @@ import (
 
 // cell is one count of one rate or quota; Local.mu guards it.
 type cell struct {
-	// What every request reads comes first, in two lines of the cache.
+	// What every request reads comes first: of a quota in one line of the
+	// cache, of a rate in two and a half.
 	limit  *limit
-	spec   *spec        // that bucket or window were last set by
-	seen   uint64       // the last turn of the table that used it
-	shared *share       // of a limit in the shared store; bucket and window are then idle
-	rated  bool         // bucket counts, of a rate
-	bucket rate.Limiter // idle but where rated
+	spec   *spec  // that bucket or window were last set by
+	seen   uint64 // the last turn of the table that used it
+	shared *share // of a limit in the shared store; bucket and window are then idle
+	rated  bool   // bucket counts, of a rate
 	// Of a quota: the units taken in the window [start, end), in nanoseconds
 	// since 1970. Both are 0 for a window that begins with its first use.
 	// Used is below 0 after a top-up of more than was taken.
 	used, start, end int64
-	topUps           []string // ids of those in the window
+	bucket           rate.Limiter // idle but where rated
+	topUps           []string     // ids of those in the window
 
 	key   digest // in limit.cells
 	sum   string // the same as a by-value-digest; of a quota `by` value, or in the store

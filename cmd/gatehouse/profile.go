@@ -2,27 +2,32 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"os"
+	"path/filepath"
 	"runtime/pprof"
 )
 
-// profiled calls f, and writes to a file where the process spent its CPU time
-// meanwhile, as go tool pprof reads it; not for "". What f returns comes with
-// what befell the file.
+// profiled calls f, and then writes to a file where the process spent its CPU
+// time meanwhile, as go tool pprof reads it; not for "". The file is there once
+// it is whole. What f returns comes with what befell it.
 func profiled(file string, f func() error) (err error) {
 	if file == "" {
 		return f()
 	}
-	out, err := os.OpenFile(file, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
+	out, err := os.CreateTemp(filepath.Dir(file), filepath.Base(file)+".*")
 	if err != nil {
-		return err
+		return fmt.Errorf("profile: %w", err)
 	}
+	defer os.Remove(out.Name()) // where it has not become the file
 	if err := pprof.StartCPUProfile(out); err != nil {
-		return errors.Join(err, out.Close())
+		return errors.Join(fmt.Errorf("profile: %w", err), out.Close())
 	}
 	defer func() {
 		pprof.StopCPUProfile()
-		err = errors.Join(err, out.Close())
+		if failed := errors.Join(out.Close(), os.Rename(out.Name(), file)); failed != nil {
+			err = errors.Join(err, fmt.Errorf("profile: %w", failed))
+		}
 	}()
 	return f()
 }

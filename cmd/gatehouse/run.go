@@ -71,6 +71,9 @@ process uses the folder it starts as without.`,
 			if f.demo && f.takeover {
 				return &exit{exitUsage, errors.New("the backends of --demo end with their process: leave out --takeover")}
 			}
+			if f.takeover && cfg.mode() == modeControl {
+				return &exit{exitUsage, errors.New("a control plane alone is not taken over: its data planes serve on while it restarts: leave out --takeover")}
+			}
 			return profiled(f.cpuProfile, func() error { return f.run(ctx, s, &cfg) })
 		},
 	}
@@ -81,7 +84,7 @@ process uses the folder it starts as without.`,
 	c.Flags().StringVar(&f.control, "control", "", "address of the control API (default 127.0.0.1:9090)")
 	c.Flags().StringSliceVar(&f.roles, "roles", nil, "proxy, control, or both (default)")
 	c.Flags().BoolVar(&f.takeover, "takeover", false, "take the sockets over from the process that uses the data folder")
-	c.Flags().StringVar(&f.cpuProfile, "cpu-profile", "", "file for where the CPU time went, written until the end, for go tool pprof")
+	c.Flags().StringVar(&f.cpuProfile, "cpu-profile", "", "file for where the CPU time went, written at the end, for go tool pprof")
 	c.Flags().BoolVar(&f.demo, "demo", false, "run two example tenants with their backends, and say what to try")
 	return c
 }
@@ -92,9 +95,6 @@ func (f *runFlags) run(ctx context.Context, s *streams, cfg *config) error {
 		return runDemo(ctx, s, cfg, f.data == "")
 	}
 	if cfg.mode() == modeControl {
-		if f.takeover {
-			return &exit{exitUsage, errors.New("a control plane alone is not taken over: its data planes serve on while it restarts: leave out --takeover")}
-		}
 		return runControl(ctx, s, cfg)
 	}
 	p, err := assemble(ctx, s, cfg, f.takeover)

@@ -122,8 +122,8 @@ func (j *Journal) Close() error {
 var errClosed = errors.New("the journal is closed")
 
 // Commit makes c an event and returns it when it is durable. Errors are
-// *StaleError, *ExistsError, *NotFoundError, ErrMismatch, ErrInvalid and what
-// Guard returned, when c was refused; ErrReplayed with the first event; and
+// *StaleError, *ExistsError, *NotFoundError, ErrMismatch, ErrInvalid, c.Refusal
+// and what Guard returned, when c was refused; ErrReplayed with the first event; and
 // ErrFull, ErrUnknown or what the store says. But for ErrReplayed and
 // ErrUnknown an error means that nothing was written. A ctx that ends before
 // c's turn has come takes it back.

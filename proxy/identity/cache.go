@@ -74,8 +74,9 @@ func (s *seen) useless(now time.Time) bool {
 	return !now.Before(end) || s.key != nil && s.key.retired.Load()
 }
 
-// seenSize is what an entry takes beside its text and its principal.
-const seenSize = 512
+// seenSize is what an entry takes beside its text and its principal, with the
+// lines that backends are told.
+const seenSize = 512 + maxTold
 
 // size is what the entry takes of memory, in bytes and about.
 func (s *seen) size() int64 {

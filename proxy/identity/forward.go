@@ -139,18 +139,24 @@ type told struct {
 	text string
 }
 
-// remembered appends lines without those that are empty. They are written once
-// for each caller: its names lie far apart.
+// maxTold is how long lines that are remembered may be.
+const maxTold = 512
+
+// remembered appends lines without those that are empty. Of a caller that is
+// remembered itself they are written once: its names lie far apart.
 func (s *Signer) remembered(dst []byte, who *Verified) []byte {
 	if who == nil {
 		return s.lines(dst, nil, false)
 	}
-	t := who.told.Load()
-	if t == nil || t.by != s {
-		t = &told{s, string(s.lines(nil, who, false))}
-		who.told.Store(t)
+	if t := who.told.Load(); t != nil && t.by == s {
+		return append(dst, t.text...)
 	}
-	return append(dst, t.text...)
+	start := len(dst)
+	dst = s.lines(dst, who, false)
+	if text := dst[start:]; len(text) <= maxTold && who.size <= maxSeen {
+		who.told.Store(&told{s, string(text)})
+	}
+	return dst
 }
 
 func (s *Signer) lines(dst []byte, who *Verified, empty bool) []byte {

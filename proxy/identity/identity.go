@@ -38,8 +38,8 @@ const (
 	clientIDPrefix = "client:"
 )
 
-// Verified is who the caller is and how that was proved. It is immutable and
-// shared between requests.
+// Verified is who the caller is and how that was proved. It is shared between
+// requests and immutable, but for what is remembered of it.
 type Verified struct {
 	// Principal is what policy sees.
 	Principal *policy.Principal
