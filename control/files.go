@@ -200,9 +200,13 @@ func (f *Files) note() {
 		f.root = root
 		f.folders[root], f.names[root] = true, true
 	}
+	followed := map[string]bool{} // many documents may name one file
 	for _, file := range f.read {
 		for _, in := range file.Inputs {
-			ways.follow(in.Path)
+			if !followed[in.Path] {
+				followed[in.Path] = true
+				ways.follow(in.Path)
+			}
 		}
 	}
 }

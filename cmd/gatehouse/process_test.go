@@ -560,3 +560,29 @@ func TestExamples(t *testing.T) {
 		t.Errorf("tenants: %v", tenants.Items)
 	}
 }
+
+// A profile is there when the process has ended, whole, and nothing is left
+// beside it; where it cannot be written the process does not start.
+func TestCPUProfile(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "cpu.prof")
+	documents := tenants(t, "a")
+	p := start(t, "--tenants", documents, "--data", t.TempDir(), "--listen", "127.0.0.1:0", "--control", "127.0.0.1:0", "--cpu-profile", file)
+	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if code := p.wait(); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+	b, err := os.ReadFile(file)
+	if err != nil || !bytes.HasPrefix(b, []byte{0x1f, 0x8b}) { // gzip
+		t.Errorf("%d bytes: %v", len(b), err)
+	}
+	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 1 {
+		t.Errorf("%v: %v", entries, err)
+	}
+	p = launch(t, "--tenants", documents, "--data", t.TempDir(), "--listen", "127.0.0.1:0", "--control", "127.0.0.1:0", "--cpu-profile", filepath.Join(dir, "none", "x"))
+	if code := p.wait(); code != exitError || !strings.Contains(p.stderr.String(), "profile: ") {
+		t.Errorf("exit code %d: %s", code, p.stderr)
+	}
+}
