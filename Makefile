@@ -38,14 +38,14 @@ tools:
 	ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || need="$$need postgresql"; \
 	[ -z "$$need" ] || { $(APT) update && $(APT) install -y --no-install-recommends $$need; }
 
-# Tests are built without the profile: it would be a second build of all.
+# Tests and lint go without the compiler's profile: it would be a second build of all.
 race:
 	$(GO) test -race -pgo=off -timeout 20m ./...
 
 lint: ## Check format and lint
 	@out="$$($(GOFUMPT) -l $$(git ls-files '*.go'))"; [ -z "$$out" ] || { echo "make fmt would change:"; echo "$$out"; exit 1; }
-	$(GO) vet ./...
-	$(GOLANGCI_LINT) run ./...
+	$(GO) vet -pgo=off ./...
+	GOFLAGS=-pgo=off $(GOLANGCI_LINT) run ./...
 
 # Tests and comparisons need what only Linux has; the program does not.
 CROSS := linux/arm64 darwin/arm64 freebsd/amd64 windows/amd64
