@@ -35,7 +35,8 @@ type Input struct {
 	Path string
 	read time.Time
 	mod  time.Time
-	size int64 // -1: the file was not there
+	size int64       // -1: the file was not there
+	info os.FileInfo // nil: the same
 }
 
 // racy is how fresh a modification time may be for a second write to leave
@@ -45,7 +46,7 @@ const racy = 100 * time.Millisecond
 func newInput(path string) Input {
 	in := Input{Path: path, read: time.Now(), size: -1}
 	if info, err := os.Stat(path); err == nil {
-		in.mod, in.size = info.ModTime(), info.Size()
+		in.mod, in.size, in.info = info.ModTime(), info.Size(), info
 	}
 	return in
 }
@@ -70,7 +71,7 @@ func (d *Disk) input(path string) Input {
 func (f *File) Changed(d *Disk) bool {
 	for _, was := range f.Inputs {
 		is := d.input(was.Path)
-		if is.size != was.size || !is.mod.Equal(was.mod) || was.read.Sub(was.mod) < racy {
+		if is.size != was.size || !is.mod.Equal(was.mod) || was.read.Sub(was.mod) < racy || is.info != nil && !os.SameFile(is.info, was.info) {
 			return true
 		}
 	}
@@ -187,6 +188,7 @@ func (f *File) readNamed(at, name string) ([]byte, gatehouse.Faults) {
 	if !filepath.IsAbs(name) {
 		name = filepath.Join(filepath.Dir(f.Path), name)
 	}
+	name = filepath.Clean(name)
 	f.Inputs = append(f.Inputs, newInput(name))
 	b, err := f.read(name)
 	if err == nil {

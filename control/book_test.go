@@ -90,11 +90,11 @@ func TestProblemsAreToldOnce(t *testing.T) {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
 	for name, want := range map[string]bool{"a.yaml": true, "new.json": true, "o.err": false, ".a.yaml.swp": false, "sub/a.yaml": false} {
-		if got := f.concerns(filepath.Join(dir, name)); got != want {
+		if got := f.concerns(filepath.Join(dir, name), false); got != want {
 			t.Errorf("%s: %v", name, got)
 		}
 	}
-	if !f.concerns(dir) || !f.concerns(filepath.Dir(dir)) || f.concerns(filepath.Join(filepath.Dir(dir), "o.err")) {
+	if !f.concerns(dir, false) || !f.concerns(filepath.Dir(dir), false) || f.concerns(filepath.Join(filepath.Dir(dir), "o.err"), true) {
 		t.Error("the folders on the way count, and what lies beside them does not")
 	}
 }

@@ -28,7 +28,7 @@ type Files struct {
 	checker configs.Checker
 	// names are those whose change can matter: of what is read, and of the
 	// folders and links on the way there. folders are to be watched, root is
-	// where the documents are, "" where there is one alone. All are names that
+	// where the documents are, where there is more than one. All are names that
 	// hold no link but at their end.
 	names, folders map[string]bool
 	root           string
@@ -39,7 +39,7 @@ type Files struct {
 // NewFiles returns a feed of path, a file or a folder.
 func NewFiles(path string, book *Book, log *slog.Logger) *Files {
 	return &Files{
-		path: path, book: book, log: log, read: map[string]*configs.File{}, good: map[string]*configs.File{},
+		path: filepath.Clean(path), book: book, log: log, read: map[string]*configs.File{}, good: map[string]*configs.File{},
 		moved: true, watched: map[string]os.FileInfo{},
 	}
 }
@@ -71,7 +71,7 @@ func (f *Files) Run(ctx context.Context, reload <-chan struct{}) error {
 			f.moved = true
 			settle.Reset(0)
 		case e := <-watcher.Events:
-			if !f.concerns(e.Name) {
+			if !f.concerns(e.Name, e.Has(fsnotify.Create|fsnotify.Remove|fsnotify.Rename)) {
 				continue
 			}
 			if due.IsZero() {
@@ -84,8 +84,10 @@ func (f *Files) Run(ctx context.Context, reload <-chan struct{}) error {
 			settle.Reset(quiet)
 		case <-settle.C:
 			due = time.Time{}
+			f.watch(watcher) // a folder may be another by now, of the same name
 			f.Load()
 			if f.watch(watcher) { // what changed there before was not told
+				f.moved = true
 				settle.Reset(0)
 			}
 		}
@@ -94,11 +96,12 @@ func (f *Files) Run(ctx context.Context, reload <-chan struct{}) error {
 
 // concerns reports whether a change of the named file can matter: it is a
 // document, a key file, or on the way to one. Others, logs among them, may live
-// in the same folders.
-func (f *Files) concerns(name string) bool {
+// in the same folders. replaced says that the name stands for another file now,
+// which may be a link.
+func (f *Files) concerns(name string, replaced bool) bool {
 	name = filepath.Clean(name)
 	way, known := f.names[name]
-	f.moved = f.moved || way
+	f.moved = f.moved || way || known && replaced
 	return known || filepath.Dir(name) == f.root && configs.IsDocument(name)
 }
 
@@ -106,11 +109,20 @@ func (f *Files) concerns(name string) bool {
 // files, because a file that is replaced is another file. It reports whether
 // one of them was not watched before.
 func (f *Files) watch(w *fsnotify.Watcher) (more bool) {
-	now := make(map[string]os.FileInfo, len(f.folders))
+	wanted := make(map[string]bool, len(f.folders))
 	for folder := range f.folders {
 		for !exists(folder) && filepath.Dir(folder) != folder {
 			folder = filepath.Dir(folder) // it may be made there
 		}
+		wanted[folder] = true
+	}
+	for _, name := range w.WatchList() { // a folder that was moved is known by its old name until then
+		if !wanted[name] {
+			_ = w.Remove(name) // it may have gone by itself
+		}
+	}
+	now := make(map[string]os.FileInfo, len(wanted))
+	for folder := range wanted {
 		// Again even when it is watched: it may have been made anew.
 		if err := w.Add(folder); err != nil {
 			f.log.Debug("folder not watched", "path", folder, "error", err)

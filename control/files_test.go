@@ -44,6 +44,13 @@ func TestMountedConfigMap(t *testing.T) {
 	document := func(name string) string {
 		return "tenants: [{id: a, name: " + name + ", identity: {jwt: [{issuer: i, audience: [x], algorithms: [RS256], jwks_file: " + filepath.Join(base, "shown", "also.jwks") + "}]}}]"
 	}
+	store := filepath.Join(base, "store")
+	put := func(name, text string) {
+		t.Helper()
+		if err := errors.Join(os.MkdirAll(filepath.Dir(name), 0o700), os.WriteFile(name, []byte(text), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
 	mount(keys, "1", "i.jwks", "one")
 	mount(dir, "1", "a.yaml", document("one"))
 	link(filepath.Join("..data", "i.jwks"), filepath.Join(keys, "i.jwks"))
@@ -73,6 +80,18 @@ func TestMountedConfigMap(t *testing.T) {
 		func() { mount(dir, "2", "a.yaml", document("two")) },
 		func() { mount(keys, "2", "i.jwks", "two") },
 		func() { mount(dir, "3", "a.yaml", document("three")) },
+		func() { // a release that is renamed, and then changed
+			put(filepath.Join(store, "a.yaml"), document("four"))
+			link(store, filepath.Join(dir, "..data"))
+		},
+		func() {
+			if err := os.Rename(store, store+"-5"); err != nil {
+				t.Error(err)
+			}
+			link(store+"-5", filepath.Join(dir, "..data"))
+			put(filepath.Join(store+"-5", "a.yaml"), document("five"))
+		},
+		func() { put(filepath.Join(store+"-5", "a.yaml"), document("six")) },
 	} {
 		next()
 		select {
@@ -86,7 +105,7 @@ func TestMountedConfigMap(t *testing.T) {
 	if err := <-ended; err != nil {
 		t.Error(err)
 	}
-	if want := []string{"one/one", "two/one", "two/two", "three/two"}; !slices.Equal(got, want) {
+	if want := []string{"one/one", "two/one", "two/two", "three/two", "four/two", "five/two", "six/two"}; !slices.Equal(got, want) {
 		t.Errorf("%q", got)
 	}
 }
@@ -125,12 +144,44 @@ func TestWatchRests(t *testing.T) {
 			t.Errorf("%s: the same is news again: %q", path, w.WatchList())
 		}
 		for _, file := range []string{"a.yaml", "i.jwks"} {
-			if !strings.Contains(path, "not") && !strings.Contains(path, "circle") && !f.concerns(filepath.Join(base, "t", file)) {
+			if !strings.Contains(path, "not") && !strings.Contains(path, "circle") && !f.concerns(filepath.Join(base, "t", file), false) {
 				t.Errorf("%s: %s is of no concern", path, file)
 			}
 		}
 		if err := w.Close(); err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// A file that a link takes the place of is watched where it is since, though it
+// reads as before.
+func TestReplacedByLink(t *testing.T) {
+	base := t.TempDir()
+	file, store := filepath.Join(base, "t", "a.yaml"), filepath.Join(base, "store", "a.yaml")
+	for _, folder := range []string{"t", "store"} {
+		if err := os.Mkdir(filepath.Join(base, folder), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(file, []byte("tenants: [{id: a}]"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	w, err := fsnotify.NewWatcher()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	f := NewFiles(filepath.Dir(file), NewBook(plane{}.apply), slog.New(slog.DiscardHandler))
+	f.Load()
+	f.watch(w)
+	if err := errors.Join(os.Rename(file, store), os.Symlink(store, file)); err != nil {
+		t.Fatal(err)
+	}
+	if !f.concerns(file, true) {
+		t.Fatal("it is of no concern")
+	}
+	if f.Load(); !f.watch(w) || !f.concerns(store, false) {
+		t.Errorf("%q", w.WatchList())
 	}
 }
