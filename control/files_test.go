@@ -44,7 +44,8 @@ func TestMountedConfigMap(t *testing.T) {
 	document := func(name string) string {
 		return "tenants: [{id: a, name: " + name + ", identity: {jwt: [{issuer: i, audience: [x], algorithms: [RS256], jwks_file: " + filepath.Join(base, "shown", "also.jwks") + "}]}}]"
 	}
-	store := filepath.Join(base, "store")
+	release := filepath.Join(base, "release")
+	store, moved := filepath.Join(release, "tenants"), filepath.Join(release+"-5", "tenants")
 	put := func(name, text string) {
 		t.Helper()
 		if err := errors.Join(os.MkdirAll(filepath.Dir(name), 0o700), os.WriteFile(name, []byte(text), 0o600)); err != nil {
@@ -85,13 +86,13 @@ func TestMountedConfigMap(t *testing.T) {
 			link(store, filepath.Join(dir, "..data"))
 		},
 		func() {
-			if err := os.Rename(store, store+"-5"); err != nil {
+			if err := os.Rename(release, release+"-5"); err != nil {
 				t.Error(err)
 			}
-			link(store+"-5", filepath.Join(dir, "..data"))
-			put(filepath.Join(store+"-5", "a.yaml"), document("five"))
+			link(moved, filepath.Join(dir, "..data"))
+			put(filepath.Join(moved, "a.yaml"), document("five"))
 		},
-		func() { put(filepath.Join(store+"-5", "a.yaml"), document("six")) },
+		func() { put(filepath.Join(moved, "a.yaml"), document("six")) },
 	} {
 		next()
 		select {
