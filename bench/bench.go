@@ -205,6 +205,11 @@ func (b *bench) scenario(ctx context.Context, s scenario) (string, error) {
 		name, path, _ := strings.Cut(build, "=")
 		all = append(all, &contender{name: name, build: path, work: s})
 	}
+	if s.tenants > active {
+		w := s
+		w.tenants = active
+		all = append(all, &contender{name: thoseAsked, build: all[0].build, work: w})
+	}
 	if s.churn > 0 {
 		w := s
 		w.churn = 0
@@ -235,7 +240,11 @@ func (b *bench) scenario(ctx context.Context, s scenario) (string, error) {
 			continue
 		}
 		c.addr = "127.0.0.1:" + strconv.Itoa(18100+i)
-		if err := b.launch(ctx, c, ts); err != nil {
+		own := ts
+		if c.name == thoseAsked {
+			own = ts[:active]
+		}
+		if err := b.launch(ctx, c, own); err != nil {
 			return "", fmt.Errorf("%s: %w", c.name, err)
 		}
 		if err := b.check(ctx, c, ts); err != nil {
