@@ -26,8 +26,8 @@ type Files struct {
 	read    map[string]*configs.File // every file as last read
 	good    map[string]*configs.File // every file as last published
 	checker configs.Checker
-	// names are those whose change can matter: of what is read, and of the
-	// folders and links on the way there. folders are to be watched, root is
+	// names are those whose change can matter: of what is read, and, true, of
+	// the folders and links on the way there. folders are to be watched, root is
 	// where the documents are, where there is more than one. All are names that
 	// hold no link but at their end.
 	names, folders map[string]bool

@@ -145,14 +145,15 @@ func (t *table) hosts() iter.Seq[string] {
 // touched: when faults come back the caller keeps it.
 func (g *Gateway) compile(s *slot, doc *gatehouse.Tenant, plan *gatehouse.Plan, revision uint64) (*table, gatehouse.Faults) {
 	prev := s.table.Load()
-	packed, err := doc.Pack()
+	text, err := doc.Pack()
 	if err != nil {
 		return nil, gatehouse.Faults{{Reason: err.Error()}}
 	}
+	packed := string(text)
 	// was is the running table's document, read when it is asked for; nil where
 	// it cannot be.
 	was := sync.OnceValue(func() *gatehouse.Tenant {
-		if prev.packed == string(packed) {
+		if prev.packed == packed {
 			return doc
 		}
 		old, err := prev.document()
@@ -162,7 +163,7 @@ func (g *Gateway) compile(s *slot, doc *gatehouse.Tenant, plan *gatehouse.Plan, 
 		return old
 	})
 	t := &table{
-		id: string(doc.ID), packed: string(packed), domain: doc.Domain, aliases: doc.Aliases, minTLS: minTLS(doc), plan: plan, revision: revision, features: doc.Features.On(),
+		id: string(doc.ID), packed: packed, domain: doc.Domain, aliases: doc.Aliases, minTLS: minTLS(doc), plan: plan, revision: revision, features: doc.Features.On(),
 		backends: make([]*upstream.Backend, len(doc.Backends)), meter: s.meter, slot: s,
 		suspended:        doc.Status == gatehouse.Suspended,
 		needsCertificate: doc.Identity.ClientCertificates != nil && doc.Identity.ClientCertificates.Required,

@@ -25,7 +25,11 @@ func profiled(file string, f func() error) (err error) {
 	}
 	defer func() {
 		pprof.StopCPUProfile()
-		if failed := errors.Join(out.Close(), os.Rename(out.Name(), file)); failed != nil {
+		failed := out.Close()
+		if failed == nil {
+			failed = os.Rename(out.Name(), file)
+		}
+		if failed != nil {
 			err = errors.Join(err, fmt.Errorf("profile: %w", failed))
 		}
 	}()
